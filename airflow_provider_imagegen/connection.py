@@ -1,0 +1,176 @@
+"""What an Airflow connection of type ``imagegen`` says, checked and typed; knows neither Airflow nor HTTP.
+
+The hook fills it from a connection; a plain script fills it by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_provider_imagegen.exceptions import ConfigurationError
+
+DEFAULT_MAX_IN_FLIGHT = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings:
+    """Where a gateway is and how to speak to it.
+
+    :param base_url: Scheme, host and optional path prefix, e.g. ``https://api.acedata.cloud``.
+    :param token: The API token.
+    :param gateway: The gateway's registered name; ``None`` lets the host decide.
+    :param submit_path: Path of the generation call, if not the gateway's usual one.
+    :param tasks_path: Path of the task look-up, if not the gateway's usual one.
+    :param timeout: Seconds to wait for bytes of an answer; ``None`` leaves it to the gateway.
+    :param headers: Headers to add to every call.
+    :param max_in_flight: Requests to have running at once, at most.
+    :param private_result_hosts: Hosts on private addresses from which results may be fetched.
+    :param verify: Whether to verify TLS certificates, or the path of a CA bundle.
+    :param proxy: Proxy for calls to the gateway.
+    :param name: How errors call it, e.g. ``connection 'imagegen_default'``.
+    """
+
+    base_url: str
+    token: str = field(repr=False)
+    gateway: str | None = None
+    submit_path: str | None = None
+    tasks_path: str | None = None
+    timeout: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
+    private_result_hosts: tuple[str, ...] = ()
+    verify: bool | str = True
+    proxy: str | None = field(default=None, repr=False)
+    name: str = "the connection"
+
+    @property
+    def host(self) -> str:
+        """The gateway's host name, lower case, without port."""
+        return urlsplit(self.base_url).hostname or ""
+
+    @classmethod
+    def from_fields(
+        cls,
+        *,
+        name: str,
+        host: str | None,
+        scheme: str | None,
+        port: int | None,
+        token: str | None,
+        extra: Mapping[str, Any],
+    ) -> GatewaySettings:
+        """Read the fields of an Airflow connection.
+
+        :param name: How errors call the connection.
+        :param host: Base URL; a bare host is accepted only together with ``scheme``.
+        :param scheme: ``http`` or ``https`` where ``host`` does not say it.
+        :param port: Port where ``host`` does not say it.
+        :param token: The API token.
+        :param extra: Further settings, see the class; unknown ones are ignored.
+        :raises ConfigurationError: Naming the connection, the field, its value and what is allowed.
+        """
+        read = _Extra(name, extra)
+        return cls(
+            base_url=_base_url(name, host, scheme, port),
+            token=_token(name, token),
+            gateway=read.text("gateway"),
+            submit_path=read.text("submit_path"),
+            tasks_path=read.text("tasks_path"),
+            timeout=read.number("timeout", above=0),
+            headers=read.texts("headers"),
+            max_in_flight=read.count("max_in_flight", DEFAULT_MAX_IN_FLIGHT),
+            private_result_hosts=read.names("private_result_hosts"),
+            verify=read.flag_or_text("verify", default=True),
+            proxy=read.text("proxy"),
+            name=name,
+        )
+
+
+def _base_url(name: str, host: str | None, scheme: str | None, port: int | None) -> str:
+    if not host:
+        raise ConfigurationError(f"{name} has no host: it must hold the gateway's base URL")
+    address = host if "://" in host or scheme not in {"http", "https"} else f"{scheme}://{host}"
+    parts = urlsplit(address)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigurationError(
+            f"{name} has host={host!r}, which is not a base URL: write the scheme too, e.g. https://{host}"
+        )
+    if parts.query or parts.fragment or parts.username:
+        raise ConfigurationError(
+            f"{name} has a host with a user name, query or fragment: only scheme, host and path are allowed"
+        )
+    netloc = f"{parts.netloc}:{port}" if port and parts.port is None else parts.netloc
+    return f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
+
+
+def _token(name: str, token: str | None) -> str:
+    stripped = (token or "").strip()
+    if not stripped:
+        raise ConfigurationError(f"{name} has no password: it must hold the API token")
+    if not stripped.isascii() or not stripped.isprintable():
+        raise ConfigurationError(f"{name} has a password with characters that no HTTP header may carry")
+    return stripped
+
+
+@dataclass(frozen=True)
+class _Extra:
+    """The connection's extra, read field by field, each with one clear refusal."""
+
+    name: str
+    values: Mapping[str, Any]
+
+    def text(self, key: str) -> str | None:
+        value = self.values.get(key)
+        if value in (None, ""):
+            return None
+        if not isinstance(value, str):
+            raise self._refusal(key, "a text")
+        return value
+
+    def number(self, key: str, above: float) -> float | None:
+        value = self.values.get(key)
+        if value in (None, ""):
+            return None
+        try:
+            number = float(str(value))
+        except ValueError:
+            raise self._refusal(key, f"a number above {above}") from None
+        if isinstance(value, bool) or not above < number < float("inf"):
+            raise self._refusal(key, f"a number above {above}")
+        return number
+
+    def count(self, key: str, default: int) -> int:
+        number = self.number(key, above=0)
+        if number is not None and not number.is_integer():
+            raise self._refusal(key, "a whole number above 0")
+        return default if number is None else int(number)
+
+    def texts(self, key: str) -> dict[str, str]:
+        value = self.values.get(key) or {}
+        if not isinstance(value, Mapping) or not all(isinstance(entry, str) for entry in value.values()):
+            raise self._refusal(key, "an object of texts", shown=False)
+        return {str(header): entry for header, entry in value.items()}
+
+    def names(self, key: str) -> tuple[str, ...]:
+        value = self.values.get(key) or ()
+        listed = value.split(",") if isinstance(value, str) else value
+        if not isinstance(listed, list | tuple) or not all(isinstance(entry, str) for entry in listed):
+            raise self._refusal(key, "a list of host names, or one text with commas")
+        return tuple(entry.strip().lower() for entry in listed if entry.strip())
+
+    def flag_or_text(self, key: str, default: bool) -> bool | str:
+        value = self.values.get(key)
+        if value in (None, ""):
+            return default
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return {"true": True, "false": False}.get(value.lower(), value)
+        raise self._refusal(key, "true, false or the path of a CA bundle")
+
+    def _refusal(self, key: str, allowed: str, shown: bool = True) -> ConfigurationError:
+        value = f"={self.values[key]!r}" if shown else ""
+        return ConfigurationError(f"{self.name} has extra {key}{value}: allowed is {allowed}")

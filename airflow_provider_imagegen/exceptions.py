@@ -1,0 +1,261 @@
+"""Everything this provider raises, and what each error says about the money.
+
+::
+
+    ImageGenError
+    ├── InvalidRequest *          a parameter the model or gateway is known to refuse
+    ├── ConfigurationError *      connection missing or unusable: base URL, token, gateway, S3 credentials
+    ├── DestinationError *        the bucket is missing or not ours to write
+    ├── GatewayError
+    │   ├── NotSent               no byte left: DNS, refused connection, TLS
+    │   ├── AuthenticationError * the gateway does not accept the token
+    │   ├── OutOfBalance *        the account has nothing left to spend
+    │   ├── RequestRefused *      the gateway refused this request for what it says
+    │   │   └── ModerationBlocked *
+    │   ├── RateLimited           too many requests, or too many in flight
+    │   ├── OutcomeUnknown *      the request left and no usable answer came back
+    │   ├── LookUpFailed          a task could not be looked up
+    │   │   └── UnreadableAnswer  the gateway answered something that cannot be understood
+    │   ├── UnknownTask           the gateway does not know the task
+    │   ├── GenerationFailed      the gateway tried and failed
+    │   └── TaskTimeout           the deadline passed while the gateway was still drawing
+    └── LandingError
+        ├── DownloadFailed        the image could not be fetched whole
+        │   └── ResultExpired     the result's address no longer leads to it
+        ├── NotAnImage            what came back is not an acceptable picture
+        ├── UploadFailed          S3 did not take the object
+        └── PartialDelivery       fewer images than asked for
+
+Errors marked ``*`` are :class:`~airflow.exceptions.AirflowFailException` too: Airflow does not retry
+the task, because a retry cannot help (or, for :class:`OutcomeUnknown`, could pay twice).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+Billed = Literal["yes", "no", "unknown"]
+
+
+class ImageGenError(Exception):
+    """Base of all errors of this provider.
+
+    Its text reads: what happened (to which task); whether it was billed; what to do.
+
+    :param message: What happened, in one line, free of secrets.
+    :param gateway: Name of the gateway that was spoken to.
+    :param task_id: The gateway's id of the task, if one is known.
+    :param trace_id: The id this provider or the gateway gave the request.
+    :param request_id: The gateway's id of the HTTP request (``x-request-id``).
+    :param code: The gateway's own error code, e.g. ``moderation_blocked``.
+    :param status: HTTP status of the answer.
+    :param billed: Whether money was spent on it; the class's own answer when omitted.
+    :param advice: What to do next; the class's own advice when omitted.
+    """
+
+    billed: Billed = "no"
+    advice: str = ""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        gateway: str | None = None,
+        task_id: str | None = None,
+        trace_id: str | None = None,
+        request_id: str | None = None,
+        code: str | None = None,
+        status: int | None = None,
+        billed: Billed | None = None,
+        advice: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.gateway = gateway
+        self.task_id = task_id
+        self.trace_id = trace_id
+        self.request_id = request_id
+        self.code = code
+        self.status = status
+        if billed is not None:
+            self.billed = billed
+        if advice is not None:
+            self.advice = advice
+
+    def __str__(self) -> str:
+        known = {
+            "gateway": self.gateway,
+            "task": self.task_id,
+            "trace": self.trace_id,
+            "request": self.request_id,
+            "code": self.code,
+            "status": self.status,
+        }
+        origin = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
+        text = f"{self.message} ({origin})" if origin else self.message
+        text = f"{text}; billed: {self.billed}"
+        return f"{text}. {self.advice}" if self.advice else f"{text}."
+
+
+class PermanentError(ImageGenError, AirflowFailException):
+    """An error that a retry of the task cannot cure; Airflow fails the task at once."""
+
+
+class InvalidRequest(PermanentError):
+    """A parameter is known to be wrong; nothing was sent.
+
+    :param field: The parameter's name.
+    :param value: What was given.
+    :param allowed: What is allowed, in words.
+    """
+
+    advice = "Correct the operator's arguments."
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        super().__init__(f"{field}={_shortened(value)} is not allowed: {allowed}")
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+
+    def __reduce__(self) -> tuple[type[InvalidRequest], tuple[str, object, str]]:
+        return type(self), (self.field, self.value, self.allowed)
+
+
+class ConfigurationError(PermanentError):
+    """A connection is missing or cannot be used as it is; nothing was sent."""
+
+    advice = "Correct the connection."
+
+
+class DestinationError(PermanentError):
+    """The S3 destination is missing or refuses to be written; noticed before anything is paid."""
+
+    advice = "Correct s3_bucket, s3_key or the AWS connection's permissions."
+
+
+class GatewayError(ImageGenError):
+    """The gateway could not be reached, refused, or failed."""
+
+
+class NotSent(GatewayError):
+    """The connection failed before any byte of the request left; a retry is safe."""
+
+    advice = "Check that the connection's host can be reached; retrying is safe."
+
+
+class AuthenticationError(GatewayError, PermanentError):
+    """The gateway does not accept the token."""
+
+    advice = "Correct the connection's password (the API token)."
+
+
+class OutOfBalance(GatewayError, PermanentError):
+    """The gateway's account has nothing left to spend."""
+
+    advice = "Top up the account at the gateway, then clear the task."
+
+
+class RequestRefused(GatewayError, PermanentError):
+    """The gateway refused the request for what it says; repeating it would be refused again."""
+
+    advice = "Change the request as the message says."
+
+
+class ModerationBlocked(RequestRefused):
+    """The gateway's content policy refused the prompt or the picture."""
+
+    advice = "Reword the prompt; a retry of the same text would be refused again."
+
+
+class RateLimited(GatewayError):
+    """Too many requests, or too many in flight; nothing was generated.
+
+    :param retry_after: Seconds the gateway asked to wait, if it said so.
+    """
+
+    advice = "Wait, or lower the number of requests in flight; retrying is safe."
+    retry_after: float | None = None
+
+
+class OutcomeUnknown(GatewayError, PermanentError):
+    """The request left, and whether the gateway accepted it cannot be told.
+
+    Source: a gateway may have accepted and billed a request whose answer was lost (time-out, reset,
+    5xx), and none of the known ones takes an idempotency key.
+    """
+
+    billed = "unknown"
+    advice = "Look the trace id up at the gateway before clearing the task: a new try may pay again."
+
+
+class LookUpFailed(GatewayError):
+    """A submitted task could not be looked up."""
+
+    billed = "unknown"
+    advice = "The task goes on at the gateway; a retry looks it up again."
+
+
+class UnreadableAnswer(LookUpFailed):
+    """The gateway answered something that cannot be understood."""
+
+
+class UnknownTask(GatewayError):
+    """The gateway does not know the task, even after the time it may take to become visible."""
+
+    billed = "unknown"
+    advice = "Look the trace id up at the gateway before clearing the task: a new try may pay again."
+
+
+class GenerationFailed(GatewayError):
+    """The gateway tried and failed; failures are not billed."""
+
+    advice = "A retry starts a new generation."
+
+
+class TaskTimeout(GatewayError):
+    """The deadline passed while the gateway was still drawing."""
+
+    billed = "unknown"
+    advice = "Give the task a longer timeout."
+
+
+class LandingError(ImageGenError):
+    """A generated image did not reach S3."""
+
+    billed = "yes"
+    advice = "A retry lands it again."
+
+
+class DownloadFailed(LandingError):
+    """The image could not be fetched whole from the address the gateway gave."""
+
+
+class ResultExpired(DownloadFailed):
+    """The result's address no longer leads to the image."""
+
+    advice = "The gateway kept the image for a limited time; ask its support with the task id."
+
+
+class NotAnImage(LandingError):
+    """What came back is not a picture, is cut off, or is larger than allowed."""
+
+    advice = "Look at the result at the gateway; raise the limit if the picture is meant to be that large."
+
+
+class UploadFailed(LandingError):
+    """S3 did not take the object."""
+
+    advice = "Check the bucket and the AWS connection."
+
+
+class PartialDelivery(LandingError):
+    """Fewer images were delivered than asked for, and ``on_partial`` is ``fail``."""
+
+    advice = "The delivered ones are in S3; pass on_partial='accept' to go on with fewer."
+
+
+def _shortened(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"

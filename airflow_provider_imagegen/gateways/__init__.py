@@ -1,0 +1,44 @@
+"""The gateways by name: which class speaks to which API.
+
+Gateways register through the entry point group ``airflow_provider_imagegen.gateways``; the ones of this
+package use the same door.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from airflow_provider_imagegen.connection import GatewaySettings
+from airflow_provider_imagegen.exceptions import ConfigurationError
+from airflow_provider_imagegen.gateways.base import Gateway
+
+ENTRY_POINT_GROUP = "airflow_provider_imagegen.gateways"
+
+
+@cache
+def registered_gateways() -> dict[str, type[Gateway]]:
+    """Return all gateway classes by name, installed ones of third parties included."""
+    return {entry.name: entry.load() for entry in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def gateway_for(settings: GatewaySettings) -> Gateway:
+    """Return the gateway that a connection names, or that its host tells.
+
+    :param settings: What the connection says.
+    :raises ConfigurationError: If the name is unknown, or the host tells nothing.
+    """
+    known = registered_gateways()
+    names = ", ".join(sorted(known))
+    if settings.gateway is not None:
+        if settings.gateway not in known:
+            raise ConfigurationError(
+                f"{settings.name} has extra gateway={settings.gateway!r}: allowed is one of {names}"
+            )
+        return known[settings.gateway](settings)
+    for gateway in known.values():
+        if settings.host in gateway.hosts:
+            return gateway(settings)
+    raise ConfigurationError(
+        f"{settings.name} has host {settings.host!r}, which tells no gateway: set extra gateway to one of {names}"
+    )
