@@ -1,0 +1,25 @@
+"""When to defer, and the margins that make deferring safe; shared by operators, cheap to import."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.providers.common.compat.sdk import conf
+
+GRACE = 10.0
+"""Seconds to wait in the worker before deferring; the shortest jobs never need to."""
+SETTLING_TIME = 7.0
+"""Seconds a trigger waits at least: https://github.com/apache/airflow/issues/71580."""
+SAFETY_NET = timedelta(minutes=10)
+"""How long after the deadline Airflow itself may end the deferral, should the trigger not."""
+
+
+def deferrable_by_default() -> bool:
+    """Return whether to defer where a DAG does not say: yes, unless the deployment chose otherwise.
+
+    Airflow ships ``[operators] default_deferrable`` as false, so the option only counts where somebody
+    set it.
+    """
+    options = conf.as_dict(display_source=True, display_sensitive=True, include_cmds=False, include_secret=False)
+    _, source = options["operators"]["default_deferrable"]
+    return source == "default" or bool(conf.getboolean("operators", "default_deferrable"))

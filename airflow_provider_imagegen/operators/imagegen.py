@@ -1,0 +1,237 @@
+"""The operators: a prompt in a DAG becomes images in S3 and their manifest in XCom.
+
+Imported at every DAG parse, so nothing heavy is imported here before a task runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_imagegen.exceptions import InvalidRequest
+from airflow_provider_imagegen.operators.deferral import SAFETY_NET, SETTLING_TIME, deferrable_by_default
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_imagegen.job import OnPartial
+    from airflow_provider_imagegen.operators.work import Work
+    from airflow_provider_imagegen.schemas import Manifest, Submission
+
+DEFAULT_S3_KEY = (
+    "imagegen/{{ dag.dag_id }}/{{ run_id }}/{{ task.task_id }}{% if ti.map_index >= 0 %}/{{ ti.map_index }}{% endif %}"
+)
+
+log = logging.getLogger(__name__)
+
+# Arguments that say what to draw; callback_url is the one more, kept out of the rendered fields.
+_REQUEST_FIELDS = (
+    "prompt",
+    "model",
+    "n",
+    "size",
+    "quality",
+    "style",
+    "background",
+    "moderation",
+    "output_format",
+    "output_compression",
+    "response_format",
+    "user",
+    "extra",
+)
+
+
+class GenerateImageOperator(BaseOperator):
+    """Generate images from a prompt and land them in S3.
+
+    Submits once, waits deferred, lands the images as ``<s3_key>/<index>.<ext>`` with a ``manifest.json``
+    beside them, and returns the manifest (see :class:`~airflow_provider_imagegen.schemas.Manifest`).
+
+    The parameters from ``prompt`` to ``extra`` are those of
+    :class:`~airflow_provider_imagegen.schemas.ImageRequest`; only what is set is sent.
+
+    :param prompt: What to draw. (templated)
+    :param model: Name of the model. (templated)
+    :param n: Number of images, 1–10. (templated)
+    :param size: ``<width>x<height>`` in pixels, or ``auto``. (templated)
+    :param quality: The model's word for quality. (templated)
+    :param style: ``vivid`` or ``natural`` (dall-e-3). (templated)
+    :param background: ``transparent``, ``opaque`` or ``auto``. (templated)
+    :param moderation: ``low`` or ``auto``. (templated)
+    :param output_format: ``png``, ``jpeg`` or ``webp``. (templated)
+    :param output_compression: 0–100, for jpeg and webp. (templated)
+    :param response_format: ``url`` or ``b64_json`` (dall-e). (templated)
+    :param user: Your id of the end user. (templated)
+    :param callback_url: Where the gateway also pushes the result. (templated, but never shown)
+    :param extra: Further body fields, sent as they are. (templated)
+    :param s3_bucket: Bucket for the images; may be left out if ``s3_key`` is an ``s3://`` URL. (templated)
+    :param s3_key: Key prefix, or ``s3://bucket/prefix``; by default made of DAG, run, task and map index.
+        (templated)
+    :param encrypt: Whether S3 encrypts the objects at rest with its own key.
+    :param acl_policy: Canned ACL of the objects.
+    :param imagegen_conn_id: Connection to the gateway. (templated)
+    :param aws_conn_id: Connection to S3. (templated)
+    :param deferrable: Whether to wait in the triggerer rather than in the worker; by default it is, unless
+        the deployment sets ``[operators] default_deferrable`` to false.
+    :param poll_interval: Seconds between look-ups.
+    :param timeout: Seconds, or a timedelta, from the submit to the deadline.
+    :param on_partial: ``fail`` or ``accept`` fewer images than asked for.
+    """
+
+    template_fields: Sequence[str] = (
+        *_REQUEST_FIELDS,
+        "s3_bucket",
+        "s3_key",
+        "imagegen_conn_id",
+        "aws_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"extra": "json"}
+    ui_color = "#f3e8ff"
+
+    def __init__(
+        self,
+        *,
+        prompt: str,
+        model: str | None = None,
+        n: int | str = 1,
+        size: str | None = None,
+        quality: str | None = None,
+        style: str | None = None,
+        background: str | None = None,
+        moderation: str | None = None,
+        output_format: str | None = None,
+        output_compression: int | str | None = None,
+        response_format: str | None = None,
+        user: str | None = None,
+        callback_url: str | None = None,
+        extra: dict[str, Any] | None = None,
+        s3_bucket: str | None = None,
+        s3_key: str = DEFAULT_S3_KEY,
+        encrypt: bool = False,
+        acl_policy: str | None = None,
+        imagegen_conn_id: str = "imagegen_default",
+        aws_conn_id: str | None = "aws_default",
+        deferrable: bool = deferrable_by_default(),
+        poll_interval: float = 5.0,
+        timeout: float | timedelta = 1800.0,
+        on_partial: OnPartial = "fail",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.prompt = prompt
+        self.model = model
+        self.n = n
+        self.size = size
+        self.quality = quality
+        self.style = style
+        self.background = background
+        self.moderation = moderation
+        self.output_format = output_format
+        self.output_compression = output_compression
+        self.response_format = response_format
+        self.user = user
+        # Not a template field: rendered fields are stored and shown, and the address may hold a secret.
+        self.callback_url = callback_url
+        self.extra = extra
+        self.s3_bucket = s3_bucket
+        self.s3_key = s3_key
+        self.encrypt = encrypt
+        self.acl_policy = acl_policy
+        self.imagegen_conn_id = imagegen_conn_id
+        self.aws_conn_id = aws_conn_id
+        self.deferrable = deferrable
+        self.poll_interval = _positive("poll_interval", poll_interval)
+        self.timeout = _positive("timeout", timeout.total_seconds() if isinstance(timeout, timedelta) else timeout)
+        if on_partial not in {"fail", "accept"}:
+            raise InvalidRequest("on_partial", on_partial, "'fail' or 'accept'")
+        self.on_partial = on_partial
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Submit, wait a moment, and defer; or wait to the end where deferring is off.
+
+        :return: The manifest.
+        :raises ImageGenError: As :mod:`airflow_provider_imagegen.exceptions` draws.
+        """
+        return self._finish_or_defer(asyncio.run(self._work(context).begin()))
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on after the trigger fired: look up afresh, then land; defer again if woken too early.
+
+        :param event: What the trigger saw; only the ids in it are relied on.
+        :return: The manifest.
+        """
+        from airflow_provider_imagegen.schemas import Submission
+
+        submission = Submission.model_validate(event["submission"])
+        return self._finish_or_defer(asyncio.run(self._work(context).resume(submission)))
+
+    def _work(self, context: Context) -> Work:
+        """Check the arguments and connections, all of it free, and bundle what the task needs."""
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+        from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
+        from airflow_provider_imagegen.operators.work import Work, parse_destination
+        from airflow_provider_imagegen.schemas import ImageRequest
+
+        asked = {name: getattr(self, name) for name in _REQUEST_FIELDS}
+        asked["callback_url"] = self.render_template(self.callback_url, context)
+        return Work(
+            request=ImageRequest.checked(asked),
+            destination=parse_destination(
+                self.s3_bucket, self.s3_key, encrypt=self.encrypt, acl_policy=self.acl_policy
+            ),
+            settings=ImageGenHook(self.imagegen_conn_id).settings(),
+            s3=S3Hook(aws_conn_id=self.aws_conn_id).get_conn(),
+            metadata=self._metadata(context),
+            poll_interval=self.poll_interval,
+            timeout=self.timeout,
+            deferrable=self.deferrable,
+            on_partial=self.on_partial,
+        )
+
+    def _metadata(self, context: Context) -> dict[str, str]:
+        ti = context["ti"]
+        return {
+            "airflow-dag": ti.dag_id,
+            "airflow-task": ti.task_id,
+            "airflow-run": ti.run_id,
+            "airflow-map-index": str(ti.map_index),
+            "model": self.model or "",
+        }
+
+    def _finish_or_defer(self, result: Manifest | Submission) -> dict[str, Any]:
+        from airflow_provider_imagegen.schemas import Manifest
+
+        if not isinstance(result, Manifest):
+            self._defer(result)
+        return result.model_dump(mode="json")
+
+    def _defer(self, submission: Submission) -> NoReturn:
+        from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
+
+        now = time.time()
+        left = max(0.0, submission.deadline - now)
+        log.info("Deferred: %d task(s) still running, deadline in %.0f s", len(submission.open), left)
+        self.defer(
+            trigger=ImageTasksTrigger(
+                imagegen_conn_id=self.imagegen_conn_id,
+                submission=submission.model_dump(mode="json"),
+                not_before=now + SETTLING_TIME,
+                poll_interval=self.poll_interval,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=left) + SAFETY_NET,
+        )
+
+
+def _positive(field: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise InvalidRequest(field, value, "a number of seconds above 0")
+    return float(value)

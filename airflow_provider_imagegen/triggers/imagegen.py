@@ -1,0 +1,106 @@
+"""The trigger that waits for submitted tasks: it looks them up and does nothing else.
+
+It may run twice and dies with every deploy, so it never sends a paid request and never touches an image.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_imagegen.exceptions import AuthenticationError, ImageGenError
+
+if TYPE_CHECKING:
+    from airflow_provider_imagegen.schemas import ImageTask
+
+log = logging.getLogger(__name__)
+
+KWARGS_VERSION = 1
+
+
+class ImageTasksTrigger(BaseTrigger):
+    """Fires once every task is done, or at the deadline.
+
+    Its arguments hold all it needs, because it is rebuilt from them after a restart; arguments that this
+    version does not know are ignored, so that a trigger survives an upgrade and a roll-back.
+
+    :param imagegen_conn_id: The connection to look up through.
+    :param submission: A :class:`~airflow_provider_imagegen.schemas.Submission` as JSON: ids, deadline.
+    :param not_before: Unix seconds before which it does not fire.
+    :param poll_interval: Seconds between look-ups.
+    :param version: Version of these arguments.
+    """
+
+    def __init__(
+        self,
+        *,
+        imagegen_conn_id: str,
+        submission: dict[str, Any],
+        not_before: float,
+        poll_interval: float,
+        version: int = KWARGS_VERSION,
+        **_ignored: Any,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.imagegen_conn_id = imagegen_conn_id
+        self.submission = submission
+        self.not_before = not_before
+        self.poll_interval = poll_interval
+        self.version = version
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments to rebuild this trigger from."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "imagegen_conn_id": self.imagegen_conn_id,
+                "submission": self.submission,
+                "not_before": self.not_before,
+                "poll_interval": self.poll_interval,
+                "version": self.version,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then fire one event: a status word and the submission, from which the worker goes on."""
+        # A trigger that fires before the worker's deferral is settled gets its task failed by the
+        # scheduler: https://github.com/apache/airflow/issues/71580
+        await asyncio.sleep(max(0.0, self.not_before - time.time()))
+        event = {"version": KWARGS_VERSION, "status": await self._status(), "submission": self.submission}
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _status(self) -> str:
+        """Wait for the tasks and return what became of it: ``done``, ``timeout`` or ``failed``.
+
+        After ``failed`` the worker looks for itself, meets the same error, and fails with it.
+        """
+        try:
+            tasks = await self._wait()
+        except ImageGenError as error:
+            log.error("Waiting ended: %s", error)
+            return "failed"
+        return "done" if all(task.is_terminal for task in tasks.values()) else "timeout"
+
+    async def _wait(self) -> dict[str, ImageTask]:
+        try:
+            return await self._watch()
+        except AuthenticationError:
+            log.warning("The token was refused; reading %r again", self.imagegen_conn_id)
+            return await self._watch()
+
+    async def _watch(self) -> dict[str, ImageTask]:
+        from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
+        from airflow_provider_imagegen.schemas import Submission
+        from airflow_provider_imagegen.watcher import PollSchedule, TaskWatcher
+
+        submission = Submission.model_validate(self.submission)
+        async with await ImageGenHook(self.imagegen_conn_id).aget_conn() as client:
+            watcher = TaskWatcher(client, PollSchedule(interval=self.poll_interval))
+            return await watcher.wait(
+                submission.task_ids, until=submission.deadline, submitted_at=submission.submitted_at
+            )
