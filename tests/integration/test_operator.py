@@ -1,0 +1,165 @@
+"""The operator in a DAG, against the emulator and a real S3 server."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+
+import pytest
+from PIL import Image
+
+from airflow_provider_imagegen.emulator.server import RunningEmulator
+from tests.conftest import BUCKET
+from tests.integration.conftest import Outcome, set_connection
+from tests.stack.objectstore import ObjectStore
+
+RunTask = Callable[..., Outcome]
+
+
+class TestOnePicture:
+    def test_lands_in_s3_as_the_manifest_says(
+        self, run_task: RunTask, emulator: RunningEmulator, object_store: ObjectStore
+    ) -> None:
+        outcome = run_task(size="1536x1024", s3_key="kites")
+        assert outcome.state == "success"
+        (image,) = outcome.manifest["images"]
+        stored = object_store.client().get_object(Bucket=BUCKET, Key="kites/0.png")
+        body = stored["Body"].read()
+        assert image["uri"] == f"s3://{BUCKET}/kites/0.png"
+        assert image["sha256"] == hashlib.sha256(body).hexdigest()
+        assert (image["bytes"], image["etag"]) == (len(body), stored["ETag"].strip('"'))
+        assert (image["width"], image["height"]) == Image.open(io.BytesIO(body)).size == (1536, 1024)
+        assert stored["ContentType"] == image["content_type"] == "image/png"
+        assert stored["Metadata"]["model"] == "gpt-image-1"
+        assert stored["Metadata"]["task-id"] == image["task_id"]
+        assert emulator.totals()["billed_images"] == 1
+
+    def test_manifest_counts_and_stands_in_s3_too(self, run_task: RunTask, object_store: ObjectStore) -> None:
+        outcome = run_task(n=3)
+        manifest = outcome.manifest
+        assert (manifest["requested"], manifest["delivered"], manifest["billed"], manifest["reused"]) == (3, 3, 3, 0)
+        assert [image["index"] for image in manifest["images"]] == [0, 1, 2]
+        assert manifest["failures"] == []
+        key = manifest["manifest_uri"].removeprefix(f"s3://{BUCKET}/")
+        stored = object_store.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        assert manifest["images"][2]["sha256"].encode() in stored
+
+    @pytest.mark.parametrize(("output_format", "extension"), [("png", "png"), ("jpeg", "jpg"), ("webp", "webp")])
+    def test_extension_and_type_follow_the_bytes(self, run_task: RunTask, output_format: str, extension: str) -> None:
+        (image,) = run_task(output_format=output_format).manifest["images"]
+        assert image["key"].endswith(f"/0.{extension}")
+        assert image["content_type"] == f"image/{output_format}"
+
+    def test_waits_in_the_worker_where_deferring_is_off(self, run_task: RunTask, emulator: RunningEmulator) -> None:
+        emulator.change(latency=1.5)
+        outcome = run_task(deferrable=False, poll_interval=0.5)
+        assert outcome.state == "success"
+        assert "Deferred" not in outcome.log
+
+    def test_defers_and_resumes_when_it_takes_longer_than_the_grace(
+        self, run_task: RunTask, emulator: RunningEmulator
+    ) -> None:
+        emulator.change(latency=12)
+        outcome = run_task(poll_interval=1)
+        assert outcome.state == "success"
+        assert "Deferred: 1 task(s)" in outcome.log
+        assert emulator.totals()["billed_images"] == 1
+
+    def test_s3_key_may_be_a_whole_address(self, run_task: RunTask) -> None:
+        outcome = run_task(s3_bucket=None, s3_key=f"s3://{BUCKET}/whole/address/")
+        assert outcome.manifest["images"][0]["key"] == "whole/address/0.png"
+
+
+class TestWhatTheLogTells:
+    def test_story_is_short_and_complete(self, run_task: RunTask, emulator: RunningEmulator) -> None:
+        outcome = run_task(prompt="a very long prompt " * 40)
+        ours = [record.getMessage() for record in outcome.records if "imagegen" in record.name]
+        assert [line.split()[0].rstrip(":") for line in ours] == ["Validated", "Submitted", "Finished", "Landed"]
+        assert not any("a very long prompt " * 5 in line for line in ours)
+        assert emulator.token not in outcome.log
+        assert "sig=" not in outcome.log
+
+
+class TestBadInputIsRefusedBeforeAnythingIsBilled:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ({"prompt": ""}, "prompt='' is not allowed: a text that is not empty"),
+            ({"n": 0}, "n=0 is not allowed: Input should be greater than or equal to 1"),
+            ({"s3_bucket": "no-such-bucket"}, "s3_bucket='no-such-bucket' cannot be used"),
+            ({"s3_bucket": None}, "s3_bucket=None is not allowed"),
+            ({"s3_bucket": "a", "s3_key": "s3://b/c"}, "s3_bucket='a' is not allowed: the bucket of s3_key, 'b'"),
+            ({"imagegen_conn_id": "nowhere"}, "there is no connection 'nowhere'"),
+        ],
+    )
+    def test_arguments(
+        self, run_task: RunTask, emulator: RunningEmulator, arguments: dict[str, object], words: str
+    ) -> None:
+        outcome = run_task(retries=3, **arguments)
+        assert outcome.state == "failed"
+        assert words in outcome.log
+        assert "billed: no" in outcome.log
+        assert emulator.totals()["submits"] == 0
+
+    @pytest.mark.parametrize(
+        ("fields", "words"),
+        [
+            ({"host": "api.example.com"}, "which is not a base URL: write the scheme too"),
+            ({"extra": {"gateway": "acme"}}, "gateway='acme': allowed is one of"),
+            ({"password": ""}, "has no password: it must hold the API token"),
+        ],
+    )
+    def test_connection(
+        self,
+        run_task: RunTask,
+        emulator: RunningEmulator,
+        monkeypatch: pytest.MonkeyPatch,
+        fields: dict[str, object],
+        words: str,
+    ) -> None:
+        usual = {"host": emulator.base_url, "password": emulator.token, "extra": {"gateway": "acedatacloud"}}
+        set_connection(monkeypatch, "imagegen_default", conn_type="imagegen", **(usual | fields))
+        outcome = run_task(retries=3)
+        assert outcome.state == "failed"
+        assert words in outcome.log
+        assert "connection 'imagegen_default'" in outcome.log
+        assert emulator.totals()["submits"] == 0
+
+    def test_wrong_token(self, run_task: RunTask, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+        set_connection(
+            monkeypatch,
+            "imagegen_default",
+            conn_type="imagegen",
+            host=emulator.base_url,
+            password="stale-token-123",
+            extra={"gateway": "acedatacloud"},
+        )
+        outcome = run_task(retries=3)
+        assert outcome.state == "failed"
+        assert "Correct the connection's password" in outcome.log
+        assert "stale-token-123" not in outcome.log
+        assert emulator.totals()["billed_images"] == 0
+
+    @pytest.mark.parametrize("login", ["", "wrong-key"])
+    def test_s3_credentials(
+        self,
+        run_task: RunTask,
+        emulator: RunningEmulator,
+        object_store: ObjectStore,
+        monkeypatch: pytest.MonkeyPatch,
+        login: str,
+    ) -> None:
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        set_connection(
+            monkeypatch,
+            "aws_default",
+            conn_type="aws",
+            login=login,
+            password="s3-secret-123" if login else "",
+            extra=object_store.connection_extra,
+        )
+        outcome = run_task(retries=3)
+        assert outcome.state == "failed"
+        assert f"s3_bucket='{BUCKET}' cannot be used" in outcome.log
+        assert emulator.totals()["submits"] == 0

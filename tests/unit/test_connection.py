@@ -1,0 +1,125 @@
+"""A connection is read into settings, or refused in one line that names it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_imagegen.connection import GatewaySettings
+from airflow_provider_imagegen.exceptions import ConfigurationError
+from airflow_provider_imagegen.gateways import gateway_for
+
+
+def read(**fields: Any) -> GatewaySettings:
+    given_fields: dict[str, Any] = {
+        "name": "connection 'c'",
+        "host": "https://api.example.com",
+        "scheme": None,
+        "port": None,
+        "token": "tok-123",
+        "extra": {},
+    }
+    return GatewaySettings.from_fields(**(given_fields | fields))
+
+
+class TestBaseUrl:
+    @pytest.mark.parametrize(
+        ("fields", "base_url"),
+        [
+            ({"host": "https://api.example.com/"}, "https://api.example.com"),
+            ({"host": "https://api.example.com/v1/openai/"}, "https://api.example.com/v1/openai"),
+            ({"host": "api.example.com", "scheme": "https"}, "https://api.example.com"),
+            ({"host": "http://127.0.0.1", "port": 8790}, "http://127.0.0.1:8790"),
+            ({"host": "http://127.0.0.1:1", "port": 8790}, "http://127.0.0.1:1"),
+            ({"host": "http://[::1]:8790"}, "http://[::1]:8790"),
+        ],
+    )
+    def test_keeps_scheme_host_port_and_prefix(self, fields: dict[str, Any], base_url: str) -> None:
+        assert read(**fields).base_url == base_url
+
+    @pytest.mark.parametrize(
+        "host",
+        [None, "", "api.example.com", "ftp://api.example.com", "https://", "https://u:p@h", "https://h/?a=1"],
+    )
+    def test_is_refused_when_it_is_none(self, host: str | None) -> None:
+        with pytest.raises(ConfigurationError, match="connection 'c' has"):
+            read(host=host)
+
+
+class TestToken:
+    @pytest.mark.parametrize("token", [None, "", "  ", "tök", "a\nb"])
+    def test_is_refused_when_no_header_can_carry_it(self, token: str | None) -> None:
+        with pytest.raises(ConfigurationError, match="connection 'c' has") as caught:
+            read(token=token)
+        assert not token or token.strip() == "" or token not in str(caught.value)
+
+    def test_is_not_in_the_settings_text(self) -> None:
+        assert "tok-123" not in repr(read())
+
+
+class TestExtra:
+    @pytest.mark.parametrize(
+        ("extra", "name", "value"),
+        [
+            ({"gateway": "acedatacloud"}, "gateway", "acedatacloud"),
+            ({"timeout": "30"}, "timeout", 30.0),
+            ({"timeout": ""}, "timeout", None),
+            ({"max_in_flight": 3}, "max_in_flight", 3),
+            ({"headers": {"x-team": "a"}}, "headers", {"x-team": "a"}),
+            ({"private_result_hosts": "A.local, b.local"}, "private_result_hosts", ("a.local", "b.local")),
+            ({"private_result_hosts": ["a.local"]}, "private_result_hosts", ("a.local",)),
+            ({"verify": "false"}, "verify", False),
+            ({"verify": "/etc/ca.pem"}, "verify", "/etc/ca.pem"),
+            ({"unheard_of": 1}, "verify", True),
+        ],
+    )
+    def test_is_read(self, extra: dict[str, Any], name: str, value: object) -> None:
+        assert getattr(read(extra=extra), name) == value
+
+    @pytest.mark.parametrize(
+        "extra",
+        [
+            {"gateway": 1},
+            {"timeout": "soon"},
+            {"timeout": -1},
+            {"timeout": True},
+            {"max_in_flight": 0},
+            {"max_in_flight": 0.5},
+            {"headers": ["x"]},
+            {"headers": {"x": 1}},
+            {"private_result_hosts": 5},
+            {"verify": 3},
+        ],
+    )
+    def test_is_refused_by_name(self, extra: dict[str, Any]) -> None:
+        with pytest.raises(ConfigurationError, match=f"extra {next(iter(extra))}"):
+            read(extra=extra)
+
+    @given(
+        st.dictionaries(
+            st.sampled_from(["gateway", "timeout", "headers", "max_in_flight", "private_result_hosts", "verify"]),
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text()),
+        )
+    )
+    def test_anything_is_read_or_refused(self, extra: dict[str, Any]) -> None:
+        try:
+            settings = read(extra=extra)
+        except ConfigurationError:
+            return
+        assert settings.max_in_flight >= 1
+
+
+class TestGatewayOfAConnection:
+    def test_is_told_by_the_host(self) -> None:
+        assert gateway_for(read(host="https://api.acedata.cloud")).name == "acedatacloud"
+
+    def test_unknown_name_is_refused_with_the_known_ones(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"gateway='acme': allowed is one of .*acedatacloud"):
+            gateway_for(read(extra={"gateway": "acme"}))
+
+    def test_host_that_tells_nothing_is_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"api\.example\.com.*tells no gateway"):
+            gateway_for(read())
