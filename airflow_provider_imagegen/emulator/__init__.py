@@ -1,0 +1,13 @@
+"""A local gateway that draws real pictures, keeps the bill, and misbehaves on request.
+
+An independent witness of the protocols: it imports nothing of the provider, and the provider nothing of it.
+``python -m airflow_provider_imagegen.emulator`` runs it; tests use :class:`RunningEmulator`.
+"""
+
+from __future__ import annotations
+
+from airflow_provider_imagegen.emulator.app import create_app
+from airflow_provider_imagegen.emulator.server import RunningEmulator
+from airflow_provider_imagegen.emulator.settings import DialectName, EmulatorSettings, Latency
+
+__all__ = ["DialectName", "EmulatorSettings", "Latency", "RunningEmulator", "create_app"]

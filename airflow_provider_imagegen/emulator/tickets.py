@@ -1,0 +1,73 @@
+"""Result URLs that look signed: the query proves that we handed the URL out, and until when it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass, field
+from enum import Enum
+from urllib.parse import urlencode
+
+from starlette.datastructures import QueryParams
+
+from airflow_provider_imagegen.emulator.books import Task
+
+FOR_GOOD = 4_102_444_800  # the year 2100
+PREVIEW = "preview"
+
+
+class Verdict(Enum):
+    """What a ticket is worth."""
+
+    GOOD = "good"
+    EXPIRED = "expired"
+    FORGED = "forged"
+
+
+@dataclass
+class Tickets:
+    """Signs and checks result URLs.
+
+    :param ttl: seconds a URL lives; none is for good
+    """
+
+    ttl: float | None = None
+    _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+
+    def url(self, origin: str, task: Task, part: int | str, now: float) -> str:
+        """Return the URL of one picture of a task, good from now on.
+
+        :param origin: scheme and host, as the client reached us
+        :param part: the picture's number, or ``preview``
+        """
+        extension = task.pictures[0 if part == PREVIEW else int(part)].format
+        name = f"{task.id}-{part}.{extension}"
+        expires = FOR_GOOD if self.ttl is None else now + self.ttl
+        query = {"se": f"{expires:.3f}", "v": str(task.link_version)}
+        query["sig"] = self._signature(name, query["se"], query["v"])
+        return f"{origin}/results/{name}?{urlencode(query)}"
+
+    def check(self, name: str, query: QueryParams, task: Task, now: float) -> Verdict:
+        """Say whether a URL is one of ours and still holds."""
+        expires, version = query.get("se", ""), query.get("v", "")
+        expected = self._signature(name, expires, version)
+        if not hmac.compare_digest(expected, query.get("sig", "")):
+            return Verdict.FORGED
+        stale = int(version) < task.stale_version
+        return Verdict.EXPIRED if stale or now > float(expires) else Verdict.GOOD
+
+    def _signature(self, name: str, expires: str, version: str) -> str:
+        text = f"{name}\n{expires}\n{version}".encode()
+        return hmac.new(self._secret, text, hashlib.sha256).hexdigest()[:40]
+
+
+def refresh_links(task: Task) -> None:
+    """Called on a look-up: links handed out from now on are newer than those declared stale."""
+    task.link_version = max(task.link_version, task.stale_version)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Split a result's name into task id and part."""
+    task_id, _, part = name.partition(".")[0].rpartition("-")
+    return task_id, part

@@ -1,0 +1,94 @@
+"""Clients that are not ours take the emulator for the real thing."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from airflow_provider_imagegen.emulator import DialectName, EmulatorSettings, RunningEmulator
+from tests.emulator.conftest import PROMPT
+
+SIZE = "1024x1024"
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[RunningEmulator]:
+    with RunningEmulator(EmulatorSettings(dialect=DialectName.OPENAI, preview_share=0)) as running:
+        yield running
+
+
+class TestOpenAIClient:
+    @pytest.fixture
+    def images(self, emulator: RunningEmulator) -> Iterator[Any]:
+        openai = pytest.importorskip("openai")
+        client = openai.OpenAI(api_key=emulator.token, base_url=emulator.url("/v1"), max_retries=0)
+        with closing(client):
+            yield client.images
+
+    def test_it_generates(self, images: Any) -> None:
+        answer = images.generate(prompt=PROMPT, model="gpt-image-1", size=SIZE)
+        assert base64.b64decode(answer.data[0].b64_json).startswith(b"\x89PNG")
+        assert answer.usage.total_tokens > 0
+
+    def test_it_streams(self, images: Any) -> None:
+        events = list(images.generate(prompt=PROMPT, model="gpt-image-1", size=SIZE, stream=True, partial_images=1))
+        assert [event.type for event in events] == [
+            "image_generation.partial_image",
+            "image_generation.completed",
+        ]
+
+    def test_it_edits(self, images: Any) -> None:
+        buffer = io.BytesIO()
+        Image.new("RGBA", (64, 64)).save(buffer, "PNG")
+        source = ("a.png", buffer.getvalue(), "image/png")
+        answer = images.edit(image=[source, source], prompt=PROMPT, model="gpt-image-1", size=SIZE)
+        assert answer.data[0].b64_json
+
+    def test_it_reads_the_refusals(self, images: Any) -> None:
+        openai = pytest.importorskip("openai")
+        with pytest.raises(openai.BadRequestError) as caught:
+            images.generate(prompt="[[moderation]]", model="gpt-image-1")
+        assert caught.value.code == "moderation_blocked"
+        assert caught.value.request_id.startswith("req_")
+
+
+class TestAceDataCloudClient:
+    @pytest.fixture
+    def client(self, emulator: RunningEmulator) -> Iterator[Any]:
+        acedatacloud = pytest.importorskip("acedatacloud")
+        client = acedatacloud.AceDataCloud(api_token=emulator.token, base_url=emulator.base_url)
+        yield client
+        client.close()
+
+    def test_it_submits_looks_up_and_fetches(self, client: Any) -> None:
+        submitted = client.openai.images.generate(prompt=PROMPT, model="gpt-image-1", size=SIZE, async_=True)
+        record = client.openai.tasks.retrieve(id=submitted["task_id"])
+        assert record["response"]["success"] is True
+        assert httpx.get(record["response"]["data"][0]["url"]).content.startswith(b"\x89PNG")
+        batch = client.openai.tasks.retrieve_batch(trace_ids=[submitted["trace_id"]])
+        assert [each["id"] for each in batch["items"]] == [submitted["task_id"]]
+
+    def test_it_reads_the_state_of_a_task(self, emulator: RunningEmulator, client: Any) -> None:
+        tasks = pytest.importorskip("acedatacloud._runtime.tasks")
+        emulator.change(latency=3600)
+        running = client.openai.images.generate(prompt=PROMPT, model="gpt-image-1", async_=True)["task_id"]
+        emulator.change(latency=0)
+        blocked = client.openai.images.generate(prompt="[[moderation]]", model="gpt-image-1", async_=True)["task_id"]
+        drawn = client.openai.images.generate(prompt=PROMPT, model="gpt-image-1", async_=True)["task_id"]
+        states = [tasks.task_status(client.openai.tasks.retrieve(id=task_id)) for task_id in (running, blocked, drawn)]
+        assert states == ["", "failed", "succeeded"]
+
+    def test_it_reads_a_synchronous_answer(self, client: Any) -> None:
+        answer = client.openai.images.generate(prompt=PROMPT, model="gpt-image-1", size=SIZE)
+        assert httpx.get(answer["data"][0]["url"]).status_code == 200
+
+    def test_it_edits(self, client: Any) -> None:
+        answer = client.openai.images.edit(image="https://example.com/a.png", prompt=PROMPT, async_=True)
+        assert answer["task_id"]
