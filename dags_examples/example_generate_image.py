@@ -18,7 +18,7 @@ def example_generate_image():
     # [START generate_image]
     generate = GenerateImageOperator(
         task_id="generate",
-        prompt="A quiet harbour at dawn, {{ logical_date.strftime('%A') if logical_date else 'any day' }}",
+        prompt="A quiet harbour at dawn, {{ dag_run.run_after.strftime('%A') }}",
         model="gpt-image-1",
         n=2,
         size="1536x1024",

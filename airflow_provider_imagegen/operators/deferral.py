@@ -15,11 +15,11 @@ SAFETY_NET = timedelta(minutes=10)
 
 
 def deferrable_by_default() -> bool:
-    """Return whether to defer where a DAG does not say: yes, unless the deployment chose otherwise.
+    """Return whether to defer where a DAG does not say: yes, unless the environment says no.
 
-    Airflow ships ``[operators] default_deferrable`` as false, so the option only counts where somebody
-    set it.
+    ``airflow db migrate`` writes ``[operators] default_deferrable = false`` into every new ``airflow.cfg``,
+    so a false there is nobody's choice; ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` is somebody's.
     """
     options = conf.as_dict(display_source=True, display_sensitive=True, include_cmds=False, include_secret=False)
     _, source = options["operators"]["default_deferrable"]
-    return source == "default" or bool(conf.getboolean("operators", "default_deferrable"))
+    return source != "env var" or bool(conf.getboolean("operators", "default_deferrable"))

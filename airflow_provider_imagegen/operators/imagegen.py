@@ -79,7 +79,7 @@ class GenerateImageOperator(BaseOperator):
     :param imagegen_conn_id: Connection to the gateway. (templated)
     :param aws_conn_id: Connection to S3. (templated)
     :param deferrable: Whether to wait in the triggerer rather than in the worker; by default it is, unless
-        the deployment sets ``[operators] default_deferrable`` to false.
+        ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` is false.
     :param poll_interval: Seconds between look-ups.
     :param timeout: Seconds, or a timedelta, from the submit to the deadline.
     :param on_partial: ``fail`` or ``accept`` fewer images than asked for.

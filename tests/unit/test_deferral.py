@@ -1,6 +1,11 @@
-"""Operators defer unless the deployment chose otherwise."""
+"""Operators defer unless the environment says otherwise."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +16,16 @@ class TestDeferrableByDefault:
     def test_is_yes_where_nobody_said_anything(self) -> None:
         assert deferrable_by_default() is True
 
+    def test_is_yes_where_only_a_generated_configuration_file_says_no(self, tmp_path: Path) -> None:
+        script = "from airflow_provider_imagegen.operators.deferral import deferrable_by_default as d; print(d())"
+        (tmp_path / "airflow.cfg").write_text("[operators]\ndefault_deferrable = false\n")
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(
+            command, env=os.environ | {"AIRFLOW_HOME": str(tmp_path)}, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.splitlines()[-1] == "True"
+
     @pytest.mark.parametrize("choice", [True, False])
-    def test_is_what_the_deployment_says(self, monkeypatch: pytest.MonkeyPatch, choice: bool) -> None:
+    def test_is_what_the_environment_says(self, monkeypatch: pytest.MonkeyPatch, choice: bool) -> None:
         monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", str(choice))
         assert deferrable_by_default() is choice

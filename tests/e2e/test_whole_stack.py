@@ -1,0 +1,128 @@
+"""The provider in a whole Airflow: scheduler, workers, triggerer, PostgreSQL; nothing runs in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.stack.rest import DagRun
+from tests.stack.stack import Stack
+
+
+def set_latency(stack: Stack, latency: float | str) -> None:
+    httpx.post(f"{stack.gateway.host}/_emulator/settings", json={"latency": latency}).raise_for_status()
+
+
+def billed(stack: Stack) -> int:
+    count: int = stack.ledger()["totals"]["billed_images"]
+    return count
+
+
+def run_to_the_end(stack: Stack, dag_id: str, timeout: float = 180.0) -> DagRun:
+    stack.client.wait_for_dag(dag_id)
+    return stack.client.wait_for_run(dag_id, stack.client.trigger(dag_id), timeout=timeout)
+
+
+def manifest_of(stack: Stack, run: DagRun, task_id: str = "generate") -> Mapping[str, Any]:
+    manifest: Mapping[str, Any] = stack.client.xcom(run.dag_id, run.run_id, task_id)
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def run(stack: Stack) -> DagRun:
+    """A finished run of the example whose pictures took long enough to defer."""
+    set_latency(stack, 14)
+    return run_to_the_end(stack, "example_generate_image")
+
+
+class TestOneTask:
+    def test_lands_what_was_billed(self, stack: Stack, run: DagRun) -> None:
+        assert run.state == "success"
+        images = manifest_of(stack, run)["images"]
+        s3 = stack.objectstore.client()
+        for image in images:
+            head = s3.head_object(Bucket=image["bucket"], Key=image["key"])
+            assert head["ContentLength"] == image["bytes"]
+        rows = {row["task_id"]: row for row in stack.ledger()["rows"]}
+        assert sum(rows[image["task_id"]]["billed"] for image in images) == len(images) == 2
+
+    def test_hands_the_manifest_to_the_next_task(self, stack: Stack, run: DagRun) -> None:
+        uris = stack.client.xcom(run.dag_id, run.run_id, "publish")
+        assert uris == [image["uri"] for image in manifest_of(stack, run)["images"]]
+
+    def test_log_tells_its_story_in_under_15_lines(self, stack: Stack, run: DagRun) -> None:
+        log = [str(event) for event in stack.client.log(run.dag_id, run.run_id, "generate")]
+        story = [line for line in log if "imagegen" in line and "::group" not in line]
+        text = "\n".join(log)
+        for word in ("Validated", "Submitted", "Deferred", "Finished after", "Landed"):
+            assert word in text, text
+        assert len(story) < 15, "\n".join(story)
+
+    def test_leaves_no_secret_anywhere(self, stack: Stack, run: DagRun) -> None:
+        token = stack.gateway.token
+        shown = json.dumps([stack.client.xcom(run.dag_id, run.run_id, "generate")])
+        rendered = stack.client.request("GET", f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/generate")
+        # The emulator tells its token when it starts, to whoever started it.
+        paths = [path for path in stack.logs.rglob("*.log") if path.name != "emulator.log"]
+        logs = "".join(path.read_text(errors="replace") for path in paths)
+        for place in (shown, json.dumps(rendered), logs):
+            assert token not in place
+            assert "sig=" not in place
+
+
+class TestTwelveMappedTasksOfOneToEightSeconds:
+    """Short deferrals used to be failed by the scheduler: https://github.com/apache/airflow/issues/71580."""
+
+    @pytest.mark.parametrize("attempt", [1, 2, 3])
+    def test_all_succeed_and_are_billed_once(self, stack: Stack, attempt: int) -> None:
+        set_latency(stack, "1-8")
+        before = billed(stack)
+        run = run_to_the_end(stack, "example_mapped_prompts")
+        tasks = [task for task in stack.client.task_instances(run.dag_id, run.run_id) if task.task_id == "generate"]
+        assert [task.state for task in tasks] == ["success"] * 12
+        assert [task.try_number for task in tasks] == [1] * 12
+        assert stack.client.xcom(run.dag_id, run.run_id, "count") == 12
+        assert billed(stack) - before == 12
+
+
+class TestTriggererKilledWhileWaiting:
+    def test_another_one_takes_over(self, stack: Stack) -> None:
+        set_latency(stack, 20)
+        before = billed(stack)
+        stack.client.wait_for_dag("waiting")
+        run_id = stack.client.trigger("waiting")
+        stack.client.wait_for_task("waiting", run_id, "generate", states=["deferred"])
+        stack.kill_triggerer()
+        stack.start_triggerer()
+        run = stack.client.wait_for_run("waiting", run_id, timeout=180)
+        assert run.state == "success"
+        assert manifest_of(stack, run)["delivered"] == 1
+        assert billed(stack) - before == 1
+
+
+class TestConnectionForm:
+    def test_fields_come_back_from_the_api(self, stack: Stack) -> None:
+        forms = stack.client.request("GET", "/ui/connections/hook_meta")
+        (form,) = [form for form in forms if form["connection_type"] == "imagegen"]
+        assert form["hook_name"] == "Image generation"
+        assert form["standard_fields"]["host"]["title"] == "Base URL"
+        assert form["standard_fields"]["password"]["title"] == "API token"
+        assert {"gateway", "submit_path", "tasks_path", "timeout", "max_in_flight"} <= set(form["extra_fields"])
+
+    def test_test_button_proves_the_token(self, stack: Stack) -> None:
+        body = {
+            "connection_id": "try",
+            "conn_type": "imagegen",
+            "host": stack.gateway.host,
+            "password": stack.gateway.token,
+            "extra": json.dumps({"gateway": "acedatacloud"}),
+        }
+        good = stack.client.request("POST", "connections/test", json=body)
+        bad = stack.client.request("POST", "connections/test", json=body | {"password": "wrong"})
+        assert good["status"] is True, good
+        assert bad["status"] is False
+        assert "API token" in bad["message"]

@@ -1,0 +1,132 @@
+"""A temporary Airflow installation as environment variables: no airflow.cfg, nothing shared with another one."""
+
+import base64
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.stack.environment import child_environment
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who may log in to the API server."""
+
+    username: str = "admin"
+    password: str = "admin"
+
+
+@dataclass(frozen=True)
+class AirflowHome:
+    """
+    Where one Airflow lives and what it is told.
+
+    :param directory: its AIRFLOW_HOME
+    :param task_logs: where the tasks' logs go
+    :param port: the API server's port
+    :param database_url: SQLAlchemy URL of its metadata
+    :param dag_folders: folders of DAG files, one bundle each
+    :param parallelism: how many tasks run at once
+    :param variables: Airflow Variables, given through the environment
+    :param settings: more configuration, as ``{"section.option": value}``; wins over what is set here
+    """
+
+    directory: Path
+    task_logs: Path
+    port: int
+    database_url: str
+    dag_folders: Sequence[Path]
+    parallelism: int = 8
+    variables: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    login: Login = Login()
+
+    @property
+    def base_url(self) -> str:
+        """The API server's address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def prepare(self) -> None:
+        """Make the directory and the file of logins."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.task_logs.mkdir(parents=True, exist_ok=True)
+        self._passwords.write_text(json.dumps({self.login.username: self.login.password}))
+
+    def environment(self) -> dict[str, str]:
+        """
+        Say all this in environment variables.
+
+        :return: the whole environment for every Airflow process; the secrets in it differ at every call
+        """
+        options = self._locations() | self._secrets() | self._tempo() | dict(self.settings)
+        variables = {f"AIRFLOW_VAR_{name.upper()}": value for name, value in self.variables.items()}
+        return (
+            child_environment()
+            | variables
+            | {_variable(name): value for name, value in options.items()}
+            | {"AIRFLOW_HOME": str(self.directory)}
+        )
+
+    @property
+    def _passwords(self) -> Path:
+        return self.directory / "passwords.json"
+
+    def _locations(self) -> dict[str, str]:
+        return {
+            "database.sql_alchemy_conn": self.database_url,
+            "core.executor": "LocalExecutor",
+            "core.load_examples": "False",
+            "core.dags_are_paused_at_creation": "True",
+            "core.plugins_folder": str(self.directory / "plugins"),
+            "core.execution_api_server_url": f"{self.base_url}/execution/",
+            "core.simple_auth_manager_users": f"{self.login.username}:admin",
+            "core.simple_auth_manager_passwords_file": str(self._passwords),
+            # The default asks the name service for the full name, which may take seconds without a network.
+            "core.hostname_callable": "socket.gethostname",
+            "core.test_connection": "Enabled",
+            "api.host": "127.0.0.1",
+            "api.port": str(self.port),
+            "api.base_url": self.base_url,
+            "logging.base_log_folder": str(self.task_logs),
+            "logging.dag_processor_child_process_log_directory": str(self.task_logs / "dag_processor"),
+            "logging.colored_console_log": "False",
+            "dag_processor.dag_bundle_config_list": json.dumps(self._bundles()),
+            "dag_processor.dag_bundle_storage_path": str(self.directory / "bundles"),
+        }
+
+    def _bundles(self) -> list[dict[str, object]]:
+        return [
+            {
+                "name": f"dags-{number}-{folder.name}",
+                "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+                "kwargs": {"path": str(folder)},
+            }
+            for number, folder in enumerate(self.dag_folders)
+        ]
+
+    def _secrets(self) -> dict[str, str]:
+        return {
+            "core.fernet_key": base64.urlsafe_b64encode(os.urandom(32)).decode(),
+            "api.secret_key": secrets.token_hex(32),
+            "api_auth.jwt_secret": secrets.token_urlsafe(64),
+        }
+
+    def _tempo(self) -> dict[str, str]:
+        """Shorten the waits between Airflow's components; the workers' heartbeat stays at its default on purpose."""
+        return {
+            "core.parallelism": str(self.parallelism),
+            # Unpausing a scheduled DAG would start its latest interval at once, beside the run that is triggered.
+            "scheduler.use_job_schedule": "False",
+            "scheduler.scheduler_idle_sleep_time": "0.3",
+            "dag_processor.bundle_refresh_check_interval": "1",
+            "dag_processor.refresh_interval": "2",
+            "dag_processor.parsing_processes": "1",
+        }
+
+
+def _variable(option: str) -> str:
+    section, _, name = option.partition(".")
+    return f"AIRFLOW__{section.upper()}__{name.upper()}"

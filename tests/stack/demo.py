@@ -1,0 +1,191 @@
+"""
+``python -m tests.stack.demo``: the example DAG in a real Airflow, from prompt to pictures in S3.
+
+``KEEP=1`` leaves everything running until Ctrl-C. ``IMAGEGEN_HOST``, ``IMAGEGEN_API_KEY`` and
+``IMAGEGEN_GATEWAY`` point it at a real API instead of the emulator.
+"""
+
+import hashlib
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich.console import Console
+from rich.json import JSON
+from rich.table import Table
+
+from tests.stack.contact_sheet import draw_contact_sheet
+from tests.stack.environment import ROOT
+from tests.stack.gateway import Gateway
+from tests.stack.process import ProcessFailedError
+from tests.stack.progress import RunProgress
+from tests.stack.rest import AirflowClient, DagNotFoundError
+from tests.stack.stack import Stack, StackOptions
+from tests.stack.waiting import WaitTimeoutError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+DAG_ID = "example_generate_image"
+TASK_ID = "generate"
+OUTPUT = ROOT / "demo-output"
+_LOG_TAIL = 40
+_LATENCY = 14.0
+"""Seconds for a picture: longer than the operator's grace in the worker, so that the deferral shows."""
+
+
+class DemoFailedError(RuntimeError):
+    """The demo did not show what it should; the message says what differs."""
+
+
+def main() -> int:
+    """
+    Run the demo.
+
+    :return: exit status: 0 if every billed picture has landed
+    """
+    signal.signal(signal.SIGTERM, _leave)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    try:
+        options = StackOptions(gateway=Gateway.from_environment(), latency=_LATENCY)
+    except ValueError as error:
+        console.print(str(error), style="bold red")
+        return 2
+    try:
+        _show(console, options)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        return 130
+    except (DemoFailedError, ProcessFailedError, DagNotFoundError, WaitTimeoutError) as error:
+        console.print("The demo failed.", style="bold red")
+        console.print(str(error), markup=False)
+        console.print(f"Logs: {OUTPUT / 'logs'}")
+        return 1
+    return 0
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """Turn a request to terminate into an orderly end."""
+    sys.exit(128 + number)
+
+
+def _show(console: Console, options: StackOptions) -> None:
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    OUTPUT.mkdir()
+    started = time.monotonic()
+    with ExitStack() as cleanup:
+        with console.status("Starting PostgreSQL, S3, the image gateway and Airflow …"):
+            stack = cleanup.enter_context(Stack(OUTPUT / "logs", options))
+        console.print(f"Airflow, S3 and the image gateway are up after {time.monotonic() - started:.1f} s.")
+        _follow(console, stack)
+        if os.environ.get("KEEP", "") not in {"", "0"}:
+            _keep_running(console, stack)
+    console.print(f"Done in {time.monotonic() - started:.0f} s.", style="bold green")
+
+
+def _follow(console: Console, stack: Stack) -> None:
+    manifest = _run_dag(console, stack.client)
+    _print_manifest(console, manifest)
+    pictures = _save_pictures(stack.objectstore.client(), manifest, OUTPUT)
+    sheet = OUTPUT / "contact-sheet.png"
+    draw_contact_sheet(pictures, sheet)
+    console.print("\nPictures:", style="bold")
+    for path in (*pictures, sheet):
+        console.print(f"  {path}")
+    if stack.emulator is not None:
+        _print_bill(console, stack.ledger(), landed=len(pictures))
+
+
+def _run_dag(console: Console, client: AirflowClient) -> Mapping[str, Any]:
+    """Trigger the example, follow it to its end and return the manifest from XCom."""
+    client.wait_for_dag(DAG_ID)
+    run_id = client.trigger(DAG_ID)
+    with RunProgress(console) as progress:
+        run = client.wait_for_run(DAG_ID, run_id, timeout=1800, on_poll=progress.show)
+    if run.state != "success":
+        raise DemoFailedError(_failure_story(client, run_id))
+    manifest: Mapping[str, Any] = client.xcom(DAG_ID, run_id, TASK_ID)
+    return manifest
+
+
+def _failure_story(client: AirflowClient, run_id: str) -> str:
+    story = [f"The run {run_id} of {DAG_ID} failed."]
+    for task in client.task_instances(DAG_ID, run_id):
+        if task.state == "failed":
+            log = client.log(DAG_ID, run_id, task.task_id, try_number=task.try_number, map_index=task.map_index)
+            story.append(f"The end of the log of {task.task_id}, try {task.try_number}:")
+            story += [str(event) for event in log[-_LOG_TAIL:]]
+    return "\n".join(story)
+
+
+def _print_manifest(console: Console, manifest: Mapping[str, Any]) -> None:
+    console.print("\nLanded in S3:", style="bold")
+    for image in manifest["images"]:
+        console.print(f"  {image['uri']}", soft_wrap=True)
+    table = Table(box=None, padding=(0, 2))
+    for column in ("#", "pixels", "bytes", "type", "SHA-256", "task"):
+        table.add_column(column, justify="right" if column == "bytes" else "left")
+    for image in manifest["images"]:
+        pixels = f"{image['width']} x {image['height']}"
+        words = (str(image["index"]), pixels, f"{image['bytes']:,}", image["content_type"])
+        table.add_row(*words, f"{image['sha256'][:12]}…", f"{image['task_id'][:8]}…")
+    console.print(table)
+    console.print("\nThe manifest, as the next task gets it from XCom:", style="bold")
+    console.print(JSON.from_data(dict(manifest), sort_keys=True), soft_wrap=True)
+
+
+def _save_pictures(s3: "S3Client", manifest: Mapping[str, Any], directory: Path) -> list[Path]:
+    """Fetch every picture from S3, compare it with the manifest, and write it to a file."""
+    if manifest["delivered"] != manifest["requested"] or len(manifest["images"]) != manifest["delivered"]:
+        raise DemoFailedError(
+            f"{manifest['requested']} pictures were requested, {manifest['delivered']} delivered, "
+            f"and the manifest lists {len(manifest['images'])}."
+        )
+    return [_save_picture(s3, image, directory) for image in manifest["images"]]
+
+
+def _save_picture(s3: "S3Client", image: Mapping[str, Any], directory: Path) -> Path:
+    content = s3.get_object(Bucket=image["bucket"], Key=image["key"])["Body"].read()
+    if hashlib.sha256(content).hexdigest() != image["sha256"]:
+        raise DemoFailedError(f"{image['uri']} is not what the manifest says: its SHA-256 differs.")
+    path = directory / f"picture-{image['index']}{Path(image['key']).suffix}"
+    path.write_bytes(content)
+    return path
+
+
+def _print_bill(console: Console, ledger: Mapping[str, Any], *, landed: int) -> None:
+    totals = ledger["totals"]
+    billed = totals["billed_images"]
+    console.print("\nThe gateway's ledger:", style="bold")
+    console.print(f"  {totals['submits']} paid requests, {totals['lookup_requests']} look-ups (free)")
+    console.print(f"  {billed} pictures billed, {landed} landed in S3")
+    if billed != landed:
+        raise DemoFailedError(f"{billed} pictures were billed and {landed} landed.")
+
+
+def _keep_running(console: Console, stack: Stack) -> None:
+    store, home = stack.objectstore, stack.airflow.home
+    facts: Sequence[tuple[str, str]] = (
+        ("Airflow", f"{home.base_url}  (user {home.login.username}, password {home.login.password})"),
+        ("S3", f"{store.endpoint}  (bucket {store.bucket}, key {store.access_key}, secret {store.secret_key})"),
+        ("Gateway", stack.gateway.host),
+        ("Logs", str(stack.logs)),
+    )
+    console.print("\nStill running; Ctrl-C ends it.", style="bold")
+    for name, fact in facts:
+        console.print(f"  {name:<8} {fact}")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        console.print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""One supervised server process: started with its log, asked whether it is ready, and never left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tests.stack import keeper
+from tests.stack.waiting import WaitTimeoutError, wait_until
+
+
+class ProcessFailedError(RuntimeError):
+    """A process of the stack died or did not become ready; the message carries the end of its log."""
+
+
+class Process:
+    """
+    A command under a keeper of its own, which ends it and its descendants when this process lets go or dies.
+
+    :param name: what it is called in messages
+    :param command: program and arguments
+    :param env: its whole environment
+    :param log: file that gets its output, appended
+    :param cwd: where it runs
+    :param user: numeric user (and group) id to run it as, for programs that refuse root
+    :param stop_signal: what asks it to stop
+    :param grace: seconds from asking to killing; 0 kills at once
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        cwd: Path | None = None,
+        user: int | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        grace: float = 0.0,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = list(command)
+        self._env = dict(env)
+        self._cwd = cwd
+        self._user = -1 if user is None else user
+        self._stop_signal = stop_signal
+        self._grace = grace
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._leash: int | None = None
+
+    def start(self) -> None:
+        """Start it; returns at once."""
+        if self.is_alive:
+            raise RuntimeError(f"{self.name} is running already.")
+        keeper_end, self._leash = os.pipe()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.log.open("ab") as output:
+                self._keeper = subprocess.Popen(
+                    [*self._keeper_command(keeper_end), *self._command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=self._env,
+                    cwd=self._cwd,
+                    pass_fds=[keeper_end],
+                    start_new_session=True,
+                )
+        finally:
+            os.close(keeper_end)
+
+    def _keeper_command(self, keeper_end: int) -> list[str]:
+        script = [sys.executable, "-I", "-S", str(Path(keeper.__file__))]
+        return [*script, str(keeper_end), str(int(self._stop_signal)), str(self._grace), str(self._user)]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._keeper is not None and self._keeper.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The keeper's process id; everything of this process lives below it."""
+        if self._keeper is None:
+            raise RuntimeError(f"{self.name} was never started.")
+        return self._keeper.pid
+
+    def wait_ready(self, probe: Callable[[], bool], *, timeout: float = 60.0, interval: float = 0.1) -> None:
+        """
+        Wait until a probe says it is ready.
+
+        :param probe: tells whether it is ready
+        :param timeout: seconds until giving up
+        :param interval: seconds between two questions
+        :raises ProcessFailedError: if it ended, or the time is over
+        """
+
+        def alive_and_ready() -> bool:
+            if not self.is_alive:
+                raise ProcessFailedError(self._autopsy("ended before it was ready"))
+            return probe()
+
+        try:
+            wait_until(alive_and_ready, what=self.name, timeout=timeout, interval=interval)
+        except WaitTimeoutError as error:
+            raise ProcessFailedError(self._autopsy(f"was not ready after {timeout:g} s")) from error
+
+    def wait_success(self, *, timeout: float = 120.0) -> None:
+        """
+        Wait until it has ended well, for commands that end.
+
+        :param timeout: seconds until giving up
+        :raises ProcessFailedError: if it ended with another status than 0, or the time is over
+        """
+        if self._keeper is None:
+            raise RuntimeError(f"{self.name} was never started.")
+        try:
+            status = self._keeper.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise ProcessFailedError(self._autopsy(f"did not end within {timeout:g} s")) from error
+        self.let_go()
+        if status != 0:
+            raise ProcessFailedError(self._autopsy("failed"))
+
+    def let_go(self, *, kill: bool = False) -> None:
+        """
+        Ask it to end and return at once.
+
+        :param kill: kill it and its descendants now (SIGKILL), without the grace
+        """
+        if self._leash is None:
+            return
+        if kill:
+            with suppress(BrokenPipeError):
+                os.write(self._leash, keeper.KILL_NOW)
+        os.close(self._leash)
+        self._leash = None
+
+    def stop(self) -> None:
+        """End it and its descendants, and return when all are gone."""
+        self.let_go()
+        if self._keeper is not None:
+            self._keeper.wait()
+
+    def kill(self) -> None:
+        """Kill it and its descendants at once (SIGKILL), and return when all are gone."""
+        self.let_go(kill=True)
+        self.stop()
+
+    def log_tail(self, lines: int = 30) -> str:
+        """
+        Read the end of its log.
+
+        :param lines: how many lines at most
+        :return: the lines, or a note that there are none
+        """
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:]) or "(empty)"
+
+    def _autopsy(self, what: str) -> str:
+        status = self._keeper.poll() if self._keeper is not None else None
+        ending = "" if status is None else f" (exit status {status})"
+        return f"{self.name} {what}{ending}. The end of {self.log}:\n{self.log_tail()}"

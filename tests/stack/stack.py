@@ -1,0 +1,201 @@
+"""Everything together: starts a stack in a temporary home, waits until it is ready, and ends all of it."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.stack.airflow import Airflow
+from tests.stack.airflow_home import AirflowHome
+from tests.stack.database import Database
+from tests.stack.environment import ROOT
+from tests.stack.gateway import Emulator, Gateway
+from tests.stack.objectstore import ObjectStore
+from tests.stack.ports import free_port
+from tests.stack.process import Process
+from tests.stack.rest import AirflowClient, Connection
+from tests.stack.temporary import make_temporary_directory
+
+EXAMPLES = ROOT / "dags_examples"
+DEFAULT_BUCKET = "imagegen-demo"
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """
+    What may differ from stack to stack.
+
+    :param dag_folders: folders of DAG files, one bundle each
+    :param gateway: a real API to use; None starts the emulator
+    :param latency: seconds the emulator takes for a picture, or a range such as ``1-8``
+    :param emulator_options: more command-line options of the emulator
+    :param bucket: the bucket, which DAGs find in the Airflow Variable ``imagegen_bucket``
+    :param parallelism: how many tasks run at once
+    :param triggerers: how many triggerers
+    :param settings: more Airflow configuration, as ``{"section.option": value}``; by default only what is triggered
+        runs, neither schedules nor assets (``scheduler.use_job_schedule``)
+    :param connection_extra: more extra fields of the connection ``imagegen_default``
+    """
+
+    dag_folders: Sequence[Path] = (EXAMPLES,)
+    gateway: Gateway | None = None
+    latency: float | str = 5.0
+    emulator_options: Sequence[str] = ()
+    bucket: str = DEFAULT_BUCKET
+    parallelism: int = 8
+    triggerers: int = 1
+    settings: Mapping[str, str] = field(default_factory=dict)
+    connection_extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Stack:
+    """
+    Emulator, SeaweedFS, PostgreSQL and Airflow on free loopback ports; a context manager.
+
+    Leaving the context, for whatever reason, ends every process and deletes everything but the logs.
+    If this process dies without leaving it, the processes end all the same.
+
+    :param logs: directory of all logs: one file per process, and the tasks' logs in ``tasks``
+    :param options: what may differ from stack to stack
+    """
+
+    def __init__(self, logs: Path, options: StackOptions | None = None) -> None:
+        self.logs = logs.resolve()
+        self.options = options or StackOptions()
+        self._home = make_temporary_directory("home")
+        self.objectstore = ObjectStore(self._home / "s3", self._log("seaweedfs"), self.options.bucket)
+        self.database = Database(self._log("postgresql"))
+        self.emulator: Emulator | None = None
+        if self.options.gateway is None:
+            self.emulator = Emulator(
+                self._log("emulator"), latency=self.options.latency, options=self.options.emulator_options
+            )
+        self.airflow = Airflow(self._airflow_home(), self.logs)
+
+    @property
+    def client(self) -> AirflowClient:
+        """The REST client of its API server, as admin."""
+        return self.airflow.client
+
+    @property
+    def gateway(self) -> Gateway:
+        """The image API it talks to."""
+        if self.emulator is not None:
+            return self.emulator.gateway
+        assert self.options.gateway is not None
+        return self.options.gateway
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """
+        Start everything and wait until all of it is ready.
+
+        :raises ProcessFailedError: if a process ended or did not become ready in time
+        """
+        self.database.start()
+        self.objectstore.start()
+        if self.emulator is not None:
+            self.emulator.start()
+        self.database.wait_ready()
+        self.airflow.migrate()
+        self.airflow.start(self.options.triggerers)
+        self.objectstore.wait_ready()
+        if self.emulator is not None:
+            self.emulator.wait_ready()
+        self.airflow.wait_ready()
+        for connection in self._connections():
+            self.client.create_connection(connection)
+
+    def stop(self) -> None:
+        """End every process, users before what they use, and delete everything but the logs."""
+        _end(self.airflow.processes)
+        _end([self.objectstore.process, *self.database.processes])
+        self.client.close()
+        if self.emulator is not None:
+            _end([self.emulator.process])
+            self.emulator.close()
+        self.database.remove()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def kill_triggerer(self, index: int = 0) -> None:
+        """
+        Kill a triggerer and its children with SIGKILL.
+
+        :param index: which of the running ones
+        """
+        self.airflow.triggerers.pop(index).kill()
+
+    def start_triggerer(self) -> None:
+        """Start one more triggerer and wait until it has registered itself."""
+        self.airflow.start_triggerer()
+
+    def kill_scheduler(self) -> None:
+        """Kill the scheduler and its children, running tasks too, with SIGKILL."""
+        self.airflow.scheduler.kill()
+
+    def start_scheduler(self) -> None:
+        """Start the scheduler again and wait until it has registered itself."""
+        self.airflow.start_scheduler()
+
+    def ledger(self) -> Mapping[str, Any]:
+        """
+        Ask the emulator what it has billed.
+
+        :return: its ledger
+        :raises RuntimeError: if the stack talks to a real API
+        """
+        if self.emulator is None:
+            raise RuntimeError("A real API has no ledger to look at.")
+        return self.emulator.ledger()
+
+    def _log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+    def _airflow_home(self) -> AirflowHome:
+        return AirflowHome(
+            directory=self._home / "airflow",
+            task_logs=self.logs / "tasks",
+            port=free_port(),
+            database_url=self.database.url,
+            dag_folders=self.options.dag_folders,
+            parallelism=self.options.parallelism,
+            variables={"imagegen_bucket": self.options.bucket},
+            settings=self.options.settings,
+        )
+
+    def _connections(self) -> list[Connection]:
+        gateway, store = self.gateway, self.objectstore
+        return [
+            Connection(
+                "imagegen_default",
+                "imagegen",
+                host=gateway.host,
+                password=gateway.token,
+                extra={"gateway": gateway.name, **self.options.connection_extra},
+            ),
+            Connection(
+                "aws_default", "aws", login=store.access_key, password=store.secret_key, extra=store.connection_extra
+            ),
+        ]
+
+
+def _end(processes: Sequence[Process]) -> None:
+    """End several at the same time."""
+    for process in processes:
+        process.let_go()
+    for process in processes:
+        process.stop()
