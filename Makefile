@@ -17,6 +17,8 @@ UV := $(BIN)/uv
 # Airflow starts twice as fast with bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
+# Certificates as the system has them, as pip takes them: networks that look inside TLS add their own.
+export UV_SYSTEM_CERTS := true
 # Tools find the environment by these, whatever else is active.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
