@@ -48,9 +48,10 @@ class FaultKind(StrEnum):
     WRONG_TYPES = "wrong_types"
     EMPTY = "empty"
     HOLLOW = "hollow"
+    CUT = "cut"
+    STALL = "stall"
 
     EXPIRE = "expire"
-    CUT = "cut"
     WRONG_CONTENT_TYPE = "wrong_content_type"
     ENDLESS = "endless"
     BOMB = "bomb"
@@ -73,7 +74,6 @@ OUTCOMES = frozenset(
 OF_RESULTS = frozenset(
     {
         FaultKind.EXPIRE,
-        FaultKind.CUT,
         FaultKind.WRONG_CONTENT_TYPE,
         FaultKind.ENDLESS,
         FaultKind.BOMB,

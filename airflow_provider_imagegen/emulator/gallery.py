@@ -29,6 +29,7 @@ class Gallery:
 
     async def show(self, picture: Picture) -> bytes:
         """Return a picture's bytes; those who ask while it is being drawn wait for the same drawing."""
+        picture = picture.essence
         if picture in self._drawn:
             self._drawn.move_to_end(picture)
             return self._drawn[picture]

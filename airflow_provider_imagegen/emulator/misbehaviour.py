@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from airflow_provider_imagegen.emulator.calls import Route, json_answer
 from airflow_provider_imagegen.emulator.faults import Fault, FaultKind
 from airflow_provider_imagegen.emulator.painter import png_chunk
-from airflow_provider_imagegen.emulator.transport import CutShort, Drop, Endless, Hang
+from airflow_provider_imagegen.emulator.transport import Drop, Endless, Hang, Interrupted
 
 PAGE = "<!DOCTYPE html><html><head><title>502</title></head><body><h1>Bad gateway</h1></body></html>"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -74,8 +74,8 @@ def _wrong(value: object) -> object:
             return ["1", 2]
 
 
-def _cut(_: Fault, answer: Response | None) -> Response:
-    return CutShort(_body(answer), media_type=_media_type(answer))
+def _interrupted(fault: Fault, answer: Response | None) -> Response:
+    return Interrupted(answer or json_answer({"success": True}), silent=fault.kind is FaultKind.STALL)
 
 
 def _wrong_content_type(fault: Fault, answer: Response | None) -> Response:
@@ -103,7 +103,8 @@ _SPOILERS: dict[FaultKind, Callable[[Fault, Response | None], Response]] = {
     FaultKind.HOLLOW: _hollow,
     FaultKind.TRUNCATED: _truncated,
     FaultKind.WRONG_TYPES: _wrong_types,
-    FaultKind.CUT: _cut,
+    FaultKind.CUT: _interrupted,
+    FaultKind.STALL: _interrupted,
     FaultKind.WRONG_CONTENT_TYPE: _wrong_content_type,
     FaultKind.ENDLESS: _endless,
     FaultKind.BOMB: _bomb,

@@ -62,8 +62,13 @@ class Picture:
 
     @property
     def content_type(self) -> str:
-        """The media type of its format."""
-        return CONTENT_TYPES[self.format]
+        """The media type of its bytes."""
+        return CONTENT_TYPES["png" if self.weight is not None else self.format]
+
+    @property
+    def essence(self) -> Picture:
+        """The picture without what makes no difference: all noise of one weight is the same."""
+        return self if self.weight is None else Picture("", weight=self.weight)
 
 
 def paint(picture: Picture) -> bytes:

@@ -10,7 +10,7 @@ import socket
 import struct
 from collections.abc import Mapping
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 TRANSPORT = "imagegen.transport"
@@ -76,16 +76,32 @@ class Hang(Response):
             await (self._answer or Drop())(scope, receive, send)
 
 
-class CutShort(Response):
-    """Announce the whole body, send half of it, close."""
+class Interrupted(Response):
+    """Begin an answer, announcing the whole of it; then close the connection, or fall silent.
+
+    :param answer: half of it is sent, or of a stream the first event
+    :param silent: say nothing more, until the client goes
+    """
+
+    def __init__(self, answer: Response, *, silent: bool) -> None:
+        super().__init__()
+        self._answer = answer
+        self._silent = silent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send half."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        half = bytes(self.body[: len(self.body) // 2])
-        await send({"type": "http.response.body", "body": half, "more_body": True})
-        transport_of(scope).close()
+        """Send the beginning."""
+        answer = self._answer
+        await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+        await send({"type": "http.response.body", "body": await self._beginning(), "more_body": True})
+        if not self._silent:
+            transport_of(scope).close()
         await _until_gone(receive)
+
+    async def _beginning(self) -> bytes:
+        if isinstance(self._answer, StreamingResponse):
+            first = await anext(aiter(self._answer.body_iterator))
+            return first.encode() if isinstance(first, str) else bytes(first)
+        return bytes(self._answer.body[: len(self._answer.body) // 2])
 
 
 class Endless(Response):

@@ -303,6 +303,12 @@ class TestDownloads:
             httpx.get(url)
         assert Image.open(io.BytesIO(httpx.get(url).content)).size == (256, 256)
 
+    def test_a_body_can_stall_half_way(self, client: Client, url: str) -> None:
+        client.emulator.arm("result", "stall")
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.get(url, timeout=0.2)
+        assert httpx.get(url).status_code == 200
+
     def test_the_content_type_can_lie(self, client: Client, url: str) -> None:
         client.emulator.arm("result", "wrong_content_type", content_type="text/html")
         answer = httpx.get(url)

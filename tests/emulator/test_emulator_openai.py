@@ -167,6 +167,23 @@ class TestStream:
         assert [name for name, _ in self.events(prompt_client)] == ["image_generation.completed"]
         assert prompt_client.totals()["billed_images"] == 1
 
+    @pytest.mark.parametrize(("kind", "error"), [("stall", httpx.ReadTimeout), ("cut", httpx.RemoteProtocolError)])
+    def test_a_stream_can_end_after_the_first_event(
+        self, prompt_client: Client, kind: str, error: type[Exception]
+    ) -> None:
+        prompt_client.emulator.arm("submit", kind)
+        body = {"prompt": PROMPT, "model": "gpt-image-1", "size": SIZE, "stream": True, "partial_images": 2}
+        received: list[str] = []
+
+        def listen() -> None:
+            with prompt_client.http.stream("POST", GENERATE, json=body, timeout=2) as answer:
+                received.extend(answer.iter_text())
+
+        with pytest.raises(error):
+            listen()
+        assert "".join(received).count("event: image_generation.partial_image") == 1
+        assert prompt_client.totals()["billed_images"] == 1
+
 
 class TestEdits:
     @pytest.mark.parametrize("name", ["image", "image[]"])

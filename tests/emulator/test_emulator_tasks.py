@@ -278,6 +278,7 @@ class TestResults:
         content = httpx.get(client.finished_url()).content
         assert len(content) == weight
         Image.open(io.BytesIO(content)).load()
+        assert httpx.get(client.finished_url(prompt="other words", output_format="jpeg")).content == content
 
 
 class TestEdits:
