@@ -1,0 +1,100 @@
+"""How much memory eight answers of 20 MB in base64 take at once: ours, and ``response.json()`` as usually written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from rich.table import Table
+
+from airflow_provider_imagegen.emulator.server import RunningEmulator
+from airflow_provider_imagegen.emulator.settings import DialectName, EmulatorSettings
+
+MEGABYTE = 1_000_000
+SIZE = 20 * MEGABYTE
+ANSWERS = 8
+RUNS = 3
+
+# Each candidate runs in a process of its own; a small answer is read before the baseline is taken.
+PROLOGUE = """
+import asyncio, base64, json, sys, tempfile, time
+from pathlib import Path
+import httpx
+from airflow_provider_imagegen.answer_body import read_answer
+setup = json.loads(sys.argv[1])
+def peak():
+    # Not ru_maxrss: that is inherited from the process that started this one. Linux only.
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
+async def longest_pause():
+    longest = 0.0
+    try:
+        while True:
+            started = time.monotonic()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.monotonic() - started)
+    except asyncio.CancelledError:
+        return longest
+"""
+EPILOGUE = """
+async def main():
+    async with httpx.AsyncClient(timeout=120) as client:
+        request = lambda: client.build_request(
+            "POST", setup["url"], json={"model": "gpt-image-1", "prompt": "memory"}, headers=setup["headers"]
+        )
+        await client.get(setup["health"])
+        before = peak()
+        pausing = asyncio.create_task(longest_pause())
+        with tempfile.TemporaryDirectory() as home:
+            await asyncio.gather(*(receive(client, request(), Path(home), n) for n in range(setup["answers"])))
+            sizes = [path.stat().st_size for path in Path(home).iterdir()]
+        pausing.cancel()
+        assert sizes == [setup["size"]] * setup["answers"], sizes
+        print(json.dumps([peak() - before, await pausing * 1000]))
+asyncio.run(main())
+"""
+CANDIDATES = {
+    "ours: decode into files while streaming": """
+async def receive(client, request, home, n):
+    answer = await read_answer(await client.send(request, stream=True), home)
+    assert answer.response.json()["data"][0]["b64_json"] in answer.files
+""",
+    "response.json(), b64decode, write": """
+async def receive(client, request, home, n):
+    response = await client.send(request)
+    (home / str(n)).write_bytes(base64.b64decode(response.json()["data"][0]["b64_json"]))
+""",
+}
+
+
+def measure() -> Table:
+    table = Table(
+        title=f"{ANSWERS} answers of {SIZE // MEGABYTE} MB in base64 at once, {RUNS} runs each: "
+        "peak memory growth, MiB, and longest pause of the event loop, ms"
+    )
+    for heading in ("way", "min", "median", "max", "pause min", "pause median", "pause max"):
+        table.add_column(heading, justify="left" if heading == "way" else "right")
+    with RunningEmulator(EmulatorSettings(image_bytes=SIZE, dialect=DialectName.OPENAI)) as emulator:
+        for way, code in CANDIDATES.items():
+            growths, pauses = zip(*(_run(code, emulator) for _ in range(RUNS)), strict=True)
+            table.add_row(way, *_spread(growths), *_spread(pauses))
+    return table
+
+
+def _spread(values: tuple[float, ...]) -> list[str]:
+    ordered = sorted(values)
+    return [f"{value:.1f}" for value in (ordered[0], ordered[len(ordered) // 2], ordered[-1])]
+
+
+def _run(code: str, emulator: RunningEmulator) -> tuple[float, float]:
+    setup = {
+        "url": emulator.url("/v1/images/generations"),
+        "health": emulator.url("/_emulator/health"),
+        "headers": {"authorization": f"Bearer {emulator.token}"},
+        "answers": ANSWERS,
+        "size": SIZE,
+    }
+    command = [sys.executable, "-W", "ignore", "-c", PROLOGUE + code + EPILOGUE, json.dumps(setup)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    growth, pause = json.loads(done.stdout.splitlines()[-1])
+    return growth, pause
