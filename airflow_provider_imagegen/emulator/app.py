@@ -46,7 +46,18 @@ def create_app(settings: EmulatorSettings, clock: Clock = time.time) -> FastAPI:
     app.add_route("/results/{name}", Results(studio).serve, methods=["GET"])
     for path, gate in _gates(studio, messenger):
         app.add_route(path, gate.answer, methods=["POST"])
+    for path, gate in _probes(studio):
+        app.add_route(path, gate.answer, methods=["GET"])
     return app
+
+
+def _probes(studio: Studio) -> Iterator[tuple[str, Gate]]:
+    """Yield each path that is only read, with its gate."""
+    dialects = {DialectName.OPENAI: OpenAI(studio), DialectName.APIGO: apigo(studio)}
+    for name, dialect in dialects.items():
+        yield from _under(PREFIXES[name], dialect.probe_routes())
+    if studio.settings.dialect in dialects:
+        yield from dialects[studio.settings.dialect].probe_routes()
 
 
 def _gates(studio: Studio, messenger: Messenger) -> Iterator[tuple[str, Gate]]:

@@ -111,6 +111,8 @@ async def read_call(route: Route, request: Request) -> Call:
     :raises Refusal: ``bad_request`` when it is neither a JSON object nor a form
     """
     call = Call(route, request)
+    if request.method == "GET":
+        return call
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         async with request.form(max_part_size=8 * 1024 * 1024) as form:
             call.body, call.uploads = await _read_form(form)

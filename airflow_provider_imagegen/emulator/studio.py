@@ -7,7 +7,8 @@ import hashlib
 import random
 import time
 import uuid
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_imagegen.emulator.books import Books, Clock, Failure, Task
@@ -70,6 +71,7 @@ class Studio:
         self.tickets = Tickets(self.settings.result_ttl)
         self.faults = FaultSchedule()
         self._dice = random.Random(self.settings.seed)
+        self._asked: Counter[tuple[str, tuple[Picture, ...]]] = Counter()
 
     def place(self, order: Order) -> Task:
         """Turn an order into a task; it will be billed when it is finished.
@@ -96,13 +98,22 @@ class Studio:
             model=order.model,
             prompt=order.prompt,
             request=order.request,
-            pictures=order.pictures,
+            pictures=self._fresh(order),
             failure=self._moderation(order.prompt),
             created_at=now,
             ready_at=now + self.latency.draw(self._dice),
             preview=bool(order.pictures) and self._share(order.prompt) < self.settings.preview_share,
             headers=order.call.header_names,
         )
+
+    def _fresh(self, order: Order) -> tuple[Picture, ...]:
+        """Return what to draw when a vendor is asked the same again: another picture, the same on every run."""
+        again = self._asked[order.dialect, order.pictures]
+        self._asked[order.dialect, order.pictures] += 1
+        # Pictures of a given weight are noise, drawn once because they are large.
+        if not again or self.image_bytes is not None:
+            return order.pictures
+        return tuple(replace(picture, salt=f"{picture.salt}\n{again}") for picture in order.pictures)
 
     @staticmethod
     def _moderation(prompt: str) -> Failure | None:

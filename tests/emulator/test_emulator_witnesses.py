@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+import acedatacloud
 import httpx
+import openai
 import pytest
+from acedatacloud._runtime import tasks
 from PIL import Image
 
 from airflow_provider_imagegen.emulator import DialectName, EmulatorSettings, RunningEmulator
@@ -27,7 +30,6 @@ def emulator() -> Iterator[RunningEmulator]:
 class TestOpenAIClient:
     @pytest.fixture
     def images(self, emulator: RunningEmulator) -> Iterator[Any]:
-        openai = pytest.importorskip("openai")
         client = openai.OpenAI(api_key=emulator.token, base_url=emulator.url("/v1"), max_retries=0)
         with closing(client):
             yield client.images
@@ -52,7 +54,6 @@ class TestOpenAIClient:
         assert answer.data[0].b64_json
 
     def test_it_reads_the_refusals(self, images: Any) -> None:
-        openai = pytest.importorskip("openai")
         with pytest.raises(openai.BadRequestError) as caught:
             images.generate(prompt="[[moderation]]", model="gpt-image-1")
         assert caught.value.code == "moderation_blocked"
@@ -62,7 +63,6 @@ class TestOpenAIClient:
 class TestAceDataCloudClient:
     @pytest.fixture
     def client(self, emulator: RunningEmulator) -> Iterator[Any]:
-        acedatacloud = pytest.importorskip("acedatacloud")
         client = acedatacloud.AceDataCloud(api_token=emulator.token, base_url=emulator.base_url)
         yield client
         client.close()
@@ -75,8 +75,14 @@ class TestAceDataCloudClient:
         batch = client.openai.tasks.retrieve_batch(trace_ids=[submitted["trace_id"]])
         assert [each["id"] for each in batch["items"]] == [submitted["task_id"]]
 
+    def test_it_generates_and_waits(self, emulator: RunningEmulator, client: Any) -> None:
+        emulator.change(latency=0.5)
+        submitted = client.openai.images.generate(prompt=PROMPT, model="gpt-image-1", size=SIZE, async_=True)
+        handle = tasks.TaskHandle(submitted["task_id"], "/openai/tasks", client._transport, submitted=submitted)
+        assert tasks.artifact_urls(handle.wait(poll_interval=0.1))
+        emulator.change(latency=0)
+
     def test_it_reads_the_state_of_a_task(self, emulator: RunningEmulator, client: Any) -> None:
-        tasks = pytest.importorskip("acedatacloud._runtime.tasks")
         emulator.change(latency=3600)
         running = client.openai.images.generate(prompt=PROMPT, model="gpt-image-1", async_=True)["task_id"]
         emulator.change(latency=0)

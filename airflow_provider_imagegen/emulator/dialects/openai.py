@@ -34,6 +34,9 @@ WORDS_BY_CODE: dict[str, tuple[int, str, str]] = {
 }
 """Status, type and code for what is refused in the words of the Ace table."""
 
+MODELS = ("dall-e-2", "dall-e-3", "gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2")
+"""What the list of models names."""
+
 WHOLE_NUMBERS = ("n", "output_compression", "partial_images")
 
 
@@ -49,6 +52,10 @@ class OpenAI:
         self._name = name
         self._delivery = delivery
 
+    def probe_routes(self) -> Iterator[tuple[str, Gate]]:
+        """Yield the paths that are only read."""
+        yield "/v1/models", Gate(self._studio, Route.LOOKUP, self, self.list_models)
+
     def shared_routes(self) -> Iterator[tuple[str, Gate]]:
         """Yield the paths that other vendors serve too."""
         yield "/v1/images/generations", Gate(self._studio, Route.SUBMIT, self, self.generate)
@@ -60,6 +67,11 @@ class OpenAI:
         status, kind, code = WORDS_BY_CODE.get(refusal.code, usual)
         error = {"message": refusal.message, "type": kind, "param": refusal.param, "code": code}
         return json_answer({"error": error}, refusal.status or status, {**headers(trace_id, 0), **refusal.headers})
+
+    async def list_models(self, call: Call) -> Response:
+        """Answer which models there are; any other name is drawn too."""
+        models = [{"id": name, "object": "model", "owned_by": self._name} for name in MODELS]
+        return json_answer({"object": "list", "data": models})
 
     async def generate(self, call: Call) -> Response:
         """Take a generation or an edit; answer when it is finished."""
