@@ -8,14 +8,19 @@ from __future__ import annotations
 import contextvars
 import logging
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
+from httpx_sse import EventSource
 
+from airflow_provider_imagegen.answer_body import Answer, AnswerTooLarge, read_answer
 from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import (
     AuthenticationError,
@@ -24,11 +29,13 @@ from airflow_provider_imagegen.exceptions import (
     LookUpFailed,
     NotSent,
     OutcomeUnknown,
+    UnreadableAnswer,
 )
 from airflow_provider_imagegen.gateways import gateway_for
-from airflow_provider_imagegen.gateways.answers import error_of
+from airflow_provider_imagegen.gateways.answers import error_of, read_document
+from airflow_provider_imagegen.gateways.base import Handle
 from airflow_provider_imagegen.redaction import redacted
-from airflow_provider_imagegen.schemas import ImageRequest, ImageTask
+from airflow_provider_imagegen.schemas import EditRequest, ImageOutput, ImageRequest, ImageTask
 
 CONNECT_TIMEOUT = 10.0
 """Seconds to establish a connection."""
@@ -61,64 +68,86 @@ class ImageClient:
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
         self.gateway = gateway_for(settings)
-        self._http: httpx.AsyncClient | None = None
+        self._open: _OpenClient | None = None
 
     async def __aenter__(self) -> Self:
-        self._http = httpx.AsyncClient(
+        http = httpx.AsyncClient(
             verify=tls_context(self.settings.verify),
             proxy=self.settings.proxy,
             timeout=httpx.Timeout(self.settings.timeout or self.gateway.timeout, connect=CONNECT_TIMEOUT),
             limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE),
         )
+        self._open = _OpenClient(http, tempfile.TemporaryDirectory(prefix="imagegen-answers-"))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        if self._open is not None:
+            await self._open.http.aclose()
+            self._open.pictures.cleanup()
+            self._open = None
 
     async def submit(self, request: ImageRequest, trace_id: str) -> ImageTask:
         """Send the paid call, once; it is never repeated here.
 
-        :param request: What to draw.
+        :param request: What to draw, or to edit.
         :param trace_id: Our id of the call.
-        :return: A running task, or a finished one where the gateway answers at once.
+        :return: A running task, or a finished one where the gateway answers at once. Files of its outputs
+            live as long as this client is open.
         :raises NotSent: No byte left; safe to repeat.
         :raises OutcomeUnknown: The call left and no usable answer came back.
         :raises GatewayError: The gateway refused.
         """
+        gateway = self.gateway
+        if isinstance(request, EditRequest):
+            call = gateway.edit(request, trace_id)
+        else:
+            call = gateway.submit(request, trace_id)
         try:
-            response = await self._send(self.gateway.submit(request, trace_id))
-            task = self.gateway.read_submitted(response)
+            async with self._sent(call) as response:
+                if response.headers.get("content-type", "").startswith("text/event-stream"):
+                    task = await self._read_events(response)
+                else:
+                    answer = await read_answer(response, self._pictures)
+                    task = _with_files(gateway.read_submitted(answer.response), answer)
         except httpx.HTTPError as error:
             raise self._submit_fault(error, trace_id) from None
+        except AnswerTooLarge as error:
+            raise OutcomeUnknown(str(error), gateway=gateway.name, trace_id=trace_id) from None
         except GatewayError as error:
             error.trace_id = error.trace_id or trace_id
             raise
         return task if task.trace_id else task.model_copy(update={"trace_id": trace_id})
 
-    async def look_up(self, task_ids: Sequence[str]) -> dict[str, ImageTask]:
+    async def look_up(self, keys: Sequence[str], by: Handle = "id") -> dict[str, ImageTask]:
         """Ask for tasks, in as few calls as the gateway allows; look-ups are free.
 
-        :param task_ids: The gateway's ids.
-        :return: One task for every id; ``unseen`` where the gateway shows none.
+        :param keys: The gateway's ids, or trace ids of ours where the gateway can look up by them.
+        :param by: Which of the two they are.
+        :return: One task for every key; ``unseen`` where the gateway shows none.
         :raises LookUpFailed: If no usable answer came back.
         :raises AuthenticationError: If the token is not accepted.
         """
         tasks: dict[str, ImageTask] = {}
         step = self.gateway.abilities.ids_per_look_up
-        for ids in (task_ids[start : start + step] for start in range(0, len(task_ids), step)):
-            try:
-                response = await self._send(self.gateway.look_up(ids))
-                tasks |= self.gateway.read_looked_up(response, ids)
-            except httpx.HTTPError as error:
-                raise self._look_up_fault(error) from None
-            except AuthenticationError as error:
-                error.billed = "unknown"
-                raise
+        for start in range(0, len(keys), step):
+            tasks |= await self._look_up(keys[start : start + step], by)
         return tasks
+
+    async def _look_up(self, keys: Sequence[str], by: Handle) -> dict[str, ImageTask]:
+        try:
+            async with self._sent(self.gateway.look_up(keys, by)) as response:
+                answer = await read_answer(response, self._pictures)
+            found = self.gateway.read_looked_up(answer.response, keys, by)
+        except httpx.HTTPError as error:
+            raise self._look_up_fault(error) from None
+        except AnswerTooLarge as error:
+            raise UnreadableAnswer(str(error), gateway=self.gateway.name) from None
+        except AuthenticationError as error:
+            error.billed = "unknown"
+            raise
+        return {key: _with_files(task, answer) for key, task in found.items()}
 
     async def probe(self) -> None:
         """Prove base URL and token with a free call.
@@ -126,19 +155,53 @@ class ImageClient:
         :raises GatewayError: If either is wrong.
         """
         try:
-            response = await self._send(self.gateway.probe())
+            async with self._sent(self.gateway.probe()) as response:
+                await response.aread()
         except httpx.HTTPError as error:
             raise self._look_up_fault(error) from None
         if not response.is_success:
             raise error_of(response, self.gateway.name, "look_up", self.settings.token)
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
-        if self._http is None:
+    async def _read_events(self, response: httpx.Response) -> ImageTask:
+        """Read a streamed answer until the image is there.
+
+        A stream that stays silent too long raises ``httpx.ReadTimeout``; one that ends early has no image.
+        """
+        events: list[dict[str, Any]] = []
+        answers: list[Answer] = []
+        async for event in EventSource(response).aiter_sse():
+            body = httpx.Response(200, text=event.data, request=response.request)
+            answer = await read_answer(body, self._pictures)
+            document = read_document(answer.response)
+            if document is None:
+                continue
+            events.append(document)
+            answers.append(answer)
+            if task := self.gateway.read_events(events):
+                return _with_files(task, *answers)
+        raise OutcomeUnknown("the stream ended before the image was complete", gateway=self.gateway.name)
+
+    @property
+    def _pictures(self) -> Path:
+        return Path(self._opened.pictures.name)
+
+    @property
+    def _opened(self) -> _OpenClient:
+        if self._open is None:
             raise RuntimeError("ImageClient is used outside its 'async with' block")
+        return self._open
+
+    @asynccontextmanager
+    async def _sent(self, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+        http = self._opened.http
         # A request built outside the client carries no time-out of its own.
-        request.extensions.setdefault("timeout", self._http.timeout.as_dict())
+        request.extensions.setdefault("timeout", http.timeout.as_dict())
         with quiet_httpx():
-            return await self._http.send(request)
+            response = await http.send(request, stream=True)
+        try:
+            yield response
+        finally:
+            await response.aclose()
 
     def _submit_fault(self, error: httpx.HTTPError, trace_id: str) -> GatewayError:
         words = self._words(error)
@@ -159,6 +222,36 @@ class ImageClient:
 
     def _words(self, error: httpx.HTTPError) -> str:
         return redacted(f"{type(error).__name__} {error}", [self.settings.token])
+
+
+@dataclass(frozen=True)
+class _OpenClient:
+    """What an opened client holds.
+
+    :param http: The connections.
+    :param pictures: Where pictures go that come inside answers.
+    """
+
+    http: httpx.AsyncClient
+    pictures: tempfile.TemporaryDirectory[str]
+
+
+def _with_files(task: ImageTask, *answers: Answer) -> ImageTask:
+    """Return the task with the decoded files in place of the markers that stand for them."""
+    files = {marker: path for answer in answers for marker, path in answer.files.items()}
+    damaged = {marker: words for answer in answers for marker, words in answer.damaged.items()}
+
+    def resolved(output: ImageOutput) -> ImageOutput:
+        marker = output.b64_json or output.url or ""
+        if marker in files:
+            return output.model_copy(update={"url": None, "b64_json": None, "file": files[marker]})
+        if marker in damaged:
+            return output.model_copy(update={"url": None, "b64_json": None, "damage": damaged[marker]})
+        return output
+
+    outputs = tuple(resolved(output) for output in task.outputs)
+    previews = tuple(resolved(preview) for preview in task.previews)
+    return task.model_copy(update={"outputs": outputs, "previews": previews})
 
 
 @cache

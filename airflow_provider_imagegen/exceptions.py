@@ -91,7 +91,6 @@ class ImageGenError(Exception):
             "trace": self.trace_id,
             "request": self.request_id,
             "code": self.code,
-            "status": self.status,
         }
         origin = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
         text = f"{self.message} ({origin})" if origin else self.message

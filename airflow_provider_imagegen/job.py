@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from airflow_provider_imagegen import catalog
 from airflow_provider_imagegen.client import ImageClient
 from airflow_provider_imagegen.exceptions import (
     GenerationFailed,
@@ -29,6 +30,8 @@ from airflow_provider_imagegen.exceptions import (
 from airflow_provider_imagegen.gateways.base import Gateway
 from airflow_provider_imagegen.landing import Landing
 from airflow_provider_imagegen.schemas import (
+    EditRequest,
+    ImageOutput,
     ImageRequest,
     ImageTask,
     LandedImage,
@@ -37,6 +40,7 @@ from airflow_provider_imagegen.schemas import (
     OpenTask,
     Submission,
 )
+from airflow_provider_imagegen.sources import check_sources
 from airflow_provider_imagegen.watcher import PollSchedule, TaskWatcher
 
 log = logging.getLogger(__name__)
@@ -60,22 +64,56 @@ class Call:
 
 def plan(request: ImageRequest, gateway: Gateway) -> tuple[Call, ...]:
     """Split a request into calls that the gateway honours in full."""
-    step = gateway.images_per_call(request.model)
+    step = gateway.images_per_call(request)
     return tuple(Call(index, _with_count(request, min(step, request.n - index))) for index in range(0, request.n, step))
 
 
 def fingerprint(request: ImageRequest, gateway: Gateway) -> str:
-    """Return the SHA-256 of everything that decides what the picture is.
-
-    Where the result is also pushed to, and in whose name, changes no picture.
-    """
-    parameters = {
-        name: value
-        for name, value in {**request.parameters(), **request.extra}.items()
-        if name not in {"callback_url", "user", "response_format"}
-    }
-    identity = {"gateway": gateway.name, "url": gateway.submit_url, "parameters": parameters}
+    """Return the SHA-256 of everything that decides what the picture is."""
+    url = gateway.edit_url if isinstance(request, EditRequest) else gateway.submit_url
+    identity = {"gateway": gateway.name, "url": url, "parameters": request.asked()}
     return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def check(request: ImageRequest, gateway: Gateway) -> None:
+    """Refuse what model or gateway are known not to do, before anything is paid.
+
+    :raises InvalidRequest: Naming field, value, and what is allowed.
+    """
+    catalog.check(request)
+    if isinstance(request, EditRequest):
+        check_sources(request)
+    gateway.check(request)
+
+
+async def generate(
+    client: ImageClient, request: ImageRequest, *, timeout: float, poll_interval: float
+) -> list[ImageTask]:
+    """Send every call a request needs, side by side, and wait until each is done; nothing is landed.
+
+    :param client: An opened client.
+    :param request: What to draw, and how many.
+    :param timeout: Seconds to wait at most.
+    :param poll_interval: Seconds between look-ups.
+    :return: The finished tasks, in order.
+    :raises ImageGenError: The first thing that went wrong.
+    """
+    started = time.time()
+    places = asyncio.Semaphore(client.settings.max_in_flight)
+
+    async def send(call: Call) -> ImageTask:
+        async with places:
+            return await client.submit(call.request, str(uuid.uuid4()))
+
+    tasks = await asyncio.gather(*(send(call) for call in plan(request, client.gateway)))
+    open_ids = [task.task_id for task in tasks if task.task_id and not task.is_terminal]
+    watcher = TaskWatcher(client, PollSchedule(interval=poll_interval))
+    seen = await watcher.wait(open_ids, until=started + timeout, submitted_at=started)
+    finished = [seen.get(task.task_id or "", task) for task in tasks]
+    for task in finished:
+        if error := _verdict(task, client.gateway.name):
+            raise error
+    return finished
 
 
 class ImageJob:
@@ -85,6 +123,7 @@ class ImageJob:
     :param client: An opened client.
     :param landing: An opened landing.
     :param schedule: When to look.
+    :param land_previews: Whether to land streamed previews beside the images.
     :param clock: Wall clock, in unix seconds.
     """
 
@@ -93,14 +132,21 @@ class ImageJob:
         request: ImageRequest,
         client: ImageClient,
         landing: Landing,
+        *,
         schedule: PollSchedule,
+        land_previews: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._request = request
         self._client = client
         self._landing = landing
+        self._land_previews = land_previews
         self._watcher = TaskWatcher(client, schedule, clock)
         self._clock = clock
+
+    def check(self) -> None:
+        """Refuse what is known to be wrong, as :func:`check` does."""
+        check(self._request, self._client.gateway)
 
     async def submit(self, timeout: float) -> Submission:
         """Send every call, side by side, each once; land what comes back at once without a task.
@@ -112,15 +158,18 @@ class ImageJob:
         places = asyncio.Semaphore(self._client.settings.max_in_flight)
         calls = plan(self._request, self._client.gateway)
         results = await asyncio.gather(*(self._submit_call(call, places) for call in calls))
-        errors = [result for result in results if isinstance(result, _Refused)]
-        if len(errors) == len(results):
+        finished = [result for result in results if isinstance(result, _Landed)]
+        errors = [error for result in finished for error in result.errors]
+        if errors and not any(isinstance(result, OpenTask) or result.images for result in results):
             raise errors[0].error
         return Submission(
             submitted_at=started,
             deadline=started + timeout,
             open=tuple(result for result in results if isinstance(result, OpenTask)),
-            landed=tuple(image for result in results if isinstance(result, list) for image in result),
+            landed=tuple(image for result in finished for image in result.images),
             failures=tuple(missing for error in errors for missing in error.missing),
+            billed=sum(len(result.task.outputs) for result in finished if result.task),
+            usage=_total_usage(result.task for result in finished),
         )
 
     async def wait(self, submission: Submission, until: float) -> dict[str, ImageTask]:
@@ -152,44 +201,57 @@ class ImageJob:
             raise _partial(manifest)
         return manifest
 
-    async def _submit_call(self, call: Call, places: asyncio.Semaphore) -> OpenTask | list[LandedImage] | _Refused:
-        count = call.request.n
+    async def _submit_call(self, call: Call, places: asyncio.Semaphore) -> OpenTask | _Landed:
         try:
             async with places:
                 task = await self._client.submit(call.request, str(uuid.uuid4()))
-            if task.task_id is not None:
-                log.info("Submitted image %d: task %s (trace %s)", call.index, task.task_id, task.trace_id)
-                return OpenTask(index=call.index, count=count, task_id=task.task_id, trace_id=task.trace_id)
-            return await self._land_outputs(task, call.index)
         except ImageGenError as error:
             log.warning("Image %d: %s", call.index, error)
-            return _Refused(call.index, count, error)
+            return _Landed(None, (), (_Refused(call.index, call.request.n, error),))
+        if task.task_id is None:
+            return await self._land_outputs(task, call.index, call.request.n)
+        log.info("Submitted image %d: task %s (trace %s)", call.index, task.task_id, task.trace_id)
+        return OpenTask(index=call.index, count=call.request.n, task_id=task.task_id, trace_id=task.trace_id)
 
     async def _land_task(self, open_task: OpenTask, task: ImageTask) -> _Landed:
         error = _verdict(task, self._client.gateway.name)
         if error is not None:
             return _Landed(task, (), (_Refused(open_task.index, open_task.count, error),))
-        try:
-            images = await self._land_outputs(task, open_task.index)
-        except ImageGenError as fault:
-            return _Landed(task, (), (_Refused(open_task.index, open_task.count, fault),))
-        return _Landed(task, tuple(images), ())
+        return await self._land_outputs(task, open_task.index, open_task.count)
 
-    async def _land_outputs(self, task: ImageTask, first_index: int) -> list[LandedImage]:
-        images = await asyncio.gather(
-            *(self._landing.land(output, index, task) for index, output in enumerate(task.outputs, first_index))
+    async def _land_outputs(self, task: ImageTask, first_index: int, count: int) -> _Landed:
+        """Land every output on its own, so that one fault does not cost the others."""
+        indices = [
+            # What came beyond what was asked for is landed behind everything that was.
+            first_index + position if position < count else self._request.n * (position - count + 1) + first_index
+            for position in range(len(task.outputs))
+        ]
+        pairs = zip(indices, task.outputs, strict=True)
+        results = await asyncio.gather(*(self._land_output(output, index, task) for index, output in pairs))
+        if self._land_previews:
+            await self._landing.land_previews(task, first_index)
+        refused = [result for result in results if isinstance(result, _Refused)]
+        if (shortfall := count - len(task.outputs)) > 0:
+            fewer = GenerationFailed("the gateway made fewer images than asked", code="fewer_images")
+            refused.append(_Refused(first_index + len(task.outputs), shortfall, fewer))
+        return _Landed(task, tuple(image for image in results if isinstance(image, LandedImage)), tuple(refused))
+
+    async def _land_output(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage | _Refused:
+        try:
+            image = await self._landing.land(output, index, task)
+        except ImageGenError as error:
+            log.warning("Image %d: %s", index, error)
+            return _Refused(index, 1, error)
+        log.info(
+            "Landed image %d: %s, %d bytes, %dx%d %s",
+            image.index,
+            image.uri,
+            image.bytes,
+            image.width,
+            image.height,
+            image.content_type,
         )
-        for image in images:
-            log.info(
-                "Landed image %d: %s, %d bytes, %dx%d %s",
-                image.index,
-                image.uri,
-                image.bytes,
-                image.width,
-                image.height,
-                image.content_type,
-            )
-        return images
+        return image
 
     async def _write_manifest(self, submission: Submission, results: Sequence[_Landed]) -> Manifest:
         images = [*submission.landed, *(image for result in results for image in result.images)]
@@ -200,11 +262,11 @@ class ImageJob:
             model=self._request.model,
             requested=self._request.n,
             delivered=len(images),
-            billed=sum(len(result.task.outputs) for result in results) + len(submission.landed),
+            billed=submission.billed + sum(len(result.task.outputs) for result in results if result.task),
             reused=0,
             images=tuple(sorted(images, key=lambda image: image.index)),
             failures=(*submission.failures, *(missing for error in refused for missing in error.missing)),
-            usage=_total_usage(result.task for result in results),
+            usage=dict(Counter(submission.usage) + Counter(_total_usage(result.task for result in results))),
             fingerprint=fingerprint(self._request, self._client.gateway),
             created_at=datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds"),
             elapsed=round(self._clock() - submission.submitted_at, 3),
@@ -230,9 +292,12 @@ class _Refused:
 
 @dataclass(frozen=True)
 class _Landed:
-    """What became of one task: its images, or why there are none."""
+    """What became of one call: its images, and why some or all are missing.
 
-    task: ImageTask
+    :param task: What the gateway answered; ``None`` if it refused the call.
+    """
+
+    task: ImageTask | None
     images: tuple[LandedImage, ...]
     errors: tuple[_Refused, ...]
 
@@ -264,10 +329,11 @@ def _end_of(task: ImageTask) -> ImageGenError | None:
     return TaskTimeout("the deadline passed and the gateway was still drawing")
 
 
-def _total_usage(tasks: Iterable[ImageTask]) -> dict[str, int]:
+def _total_usage(tasks: Iterable[ImageTask | None]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for task in tasks:
-        total.update({name: count for name, count in (task.usage or {}).items() if type(count) is int})
+        usage = task.usage if task and task.usage else {}
+        total.update({name: count for name, count in usage.items() if type(count) is int})
     return dict(total)
 
 

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 from PIL import Image, UnidentifiedImageError
 
+from airflow_provider_imagegen.answer_body import MAX_IMAGE_BYTES
 from airflow_provider_imagegen.client import CONNECT_TIMEOUT, quiet_httpx, tls_context
 from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import (
@@ -37,7 +39,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import PutObjectRequestTypeDef
 
-MAX_BYTES = 64 * 1024 * 1024
+log = logging.getLogger(__name__)
+
+MAX_BYTES = MAX_IMAGE_BYTES
 """Largest image that is fetched."""
 MAX_PIXELS = 80_000_000
 """Largest image that is accepted; the largest known model makes 8 294 400 pixels."""
@@ -132,24 +136,34 @@ class Landing:
             await self._http.aclose()
             self._http = None
 
-    async def land(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage:
+    async def land(self, output: ImageOutput, index: int, task: ImageTask, name: str | None = None) -> LandedImage:
         """Bring one image to S3.
 
         :param output: Where the image is, or what it is.
-        :param index: Position among the images asked for; names the object.
+        :param index: Position among the images asked for.
+        :param name: File name of the object, without extension; by default the index.
         :param task: The task it came from.
         :raises DownloadFailed: If it could not be fetched whole.
         :raises NotAnImage: If the bytes are no acceptable picture.
         :raises UploadFailed: If S3 did not take it.
         """
-        with tempfile.TemporaryFile(prefix="imagegen-") as file:
+        with _place_for(output) as file:
             try:
                 await self._fetch(output, file)
                 verified = await asyncio.to_thread(verify, file)
-                return await asyncio.to_thread(self._put, verified, output, index, task)
+                return await asyncio.to_thread(self._put, verified, output, index, task, name or str(index))
             except (DownloadFailed, NotAnImage, UploadFailed) as error:
                 error.task_id, error.trace_id = task.task_id, task.trace_id
                 raise
+
+    async def land_previews(self, task: ImageTask, index: int) -> None:
+        """Land streamed previews as ``<index>.preview-<number>.<ext>``, in order of their making.
+
+        :raises LandingError: As :meth:`land` does.
+        """
+        for number, preview in enumerate(task.previews):
+            image = await self.land(preview, index, task, name=f"{index}.preview-{number}")
+            log.info("Landed preview %d of image %d: %s", number, index, image.uri)
 
     def check(self) -> None:
         """Prove that the bucket is there, before anything is paid.
@@ -173,6 +187,8 @@ class Landing:
         return self.destination.uri(key)
 
     async def _fetch(self, output: ImageOutput, file: IO[bytes]) -> None:
+        if output.damage is not None:
+            raise NotAnImage(output.damage)
         if output.url is not None:
             await self._download(output.url, file)
         elif output.b64_json is not None:
@@ -202,8 +218,8 @@ class Landing:
             # A local temporary file takes 64 KB faster than a hop to a thread costs.
             file.write(piece)
 
-    def _put(self, verified: VerifiedFile, output: ImageOutput, index: int, task: ImageTask) -> LandedImage:
-        key = self.destination.key(f"{index}.{verified.extension}")
+    def _put(self, verified: VerifiedFile, output: ImageOutput, index: int, task: ImageTask, name: str) -> LandedImage:
+        key = self.destination.key(f"{name}.{verified.extension}")
         metadata = {**self._metadata, "task-id": task.task_id or "", "sha256": verified.sha256}
         stored = self._put_object(key, verified.file, verified.content_type, metadata)
         return LandedImage(
@@ -245,6 +261,11 @@ class Landing:
             raise UploadFailed(f"{self.destination.uri(key)} was not taken: {_s3_words(error)}") from None
 
 
+def _place_for(output: ImageOutput) -> IO[bytes]:
+    """Return the file an output already is, or an empty one to fetch it into."""
+    return tempfile.TemporaryFile(prefix="imagegen-") if output.file is None else output.file.open("rb")
+
+
 def decode_base64(text: str, file: IO[bytes]) -> None:
     """Decode base64 into a file, piece by piece.
 
@@ -282,6 +303,20 @@ def verify(file: IO[bytes]) -> VerifiedFile:
     file.seek(0)
     content_type, extension = _MEDIA_TYPES[kind]
     return VerifiedFile(file, size, digest, content_type, extension, width, height)
+
+
+def read_object(s3: S3Client, bucket: str, key: str) -> bytes:
+    """Read an S3 object that a request needs, at most :data:`MAX_BYTES` of it.
+
+    :raises DestinationError: If it is not there, not ours to read, or too large.
+    """
+    try:
+        found = s3.get_object(Bucket=bucket, Key=key)
+        if found["ContentLength"] > MAX_BYTES:
+            raise DestinationError(f"s3://{bucket}/{key} has {found['ContentLength']} bytes, more than {MAX_BYTES}")
+        return found["Body"].read()
+    except (BotoCoreError, ClientError) as error:
+        raise DestinationError(f"s3://{bucket}/{key} cannot be read: {_s3_words(error)}") from None
 
 
 def _digest(file: IO[bytes]) -> tuple[str, int]:

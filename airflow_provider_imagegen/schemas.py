@@ -6,8 +6,10 @@ tomorrow is ignored, and only what is known to be wrong is refused.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
@@ -16,7 +18,7 @@ from airflow_provider_imagegen.exceptions import Billed, ImageGenError, InvalidR
 MAX_PROMPT_IN_LOGS = 80
 """Characters of a prompt that may appear in a log."""
 
-_HIDDEN_FIELDS = frozenset({"callback_url", "extra"})
+_HIDDEN_FIELDS = frozenset({"callback_url", "extra", "images", "mask"})
 
 TaskState = Literal["running", "succeeded", "failed", "unseen"]
 
@@ -41,9 +43,13 @@ class ImageRequest(_Frozen):
     :param moderation: ``low`` or ``auto``.
     :param output_format: ``png``, ``jpeg`` or ``webp``.
     :param output_compression: 0–100, for jpeg and webp.
+    :param partial_images: Previews to send while streaming, 0–3.
     :param response_format: ``url`` or ``b64_json`` (dall-e).
+    :param stream: Whether the gateway shall answer with server-sent events.
     :param user: Your id of the end user, for the vendor's abuse monitoring.
     :param callback_url: Where the gateway also pushes the result; polling goes on regardless.
+    :param async_: Whether the gateway shall answer with a task id at once; gateways with tasks are asked
+        to unless it is ``False``.
     :param extra: Further body fields, sent as they are.
     """
 
@@ -57,9 +63,12 @@ class ImageRequest(_Frozen):
     moderation: str | None = None
     output_format: str | None = None
     output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
+    partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
     response_format: str | None = None
+    stream: bool | None = None
     user: str | None = None
     callback_url: str | None = Field(default=None, repr=False)
+    async_: bool | None = None
     extra: dict[str, JsonValue] = Field(default_factory=dict)
 
     @field_validator("prompt")
@@ -69,7 +78,7 @@ class ImageRequest(_Frozen):
             raise ValueError("a text that is not empty")
         return value
 
-    @field_validator("n", "output_compression", mode="before")
+    @field_validator("n", "output_compression", "partial_images", mode="before", check_fields=False)
     @classmethod
     def _number_is_not_a_flag(cls, value: object) -> object:
         if isinstance(value, bool):
@@ -77,7 +86,7 @@ class ImageRequest(_Frozen):
         return value
 
     @classmethod
-    def checked(cls, fields: Mapping[str, Any]) -> ImageRequest:
+    def checked(cls, fields: Mapping[str, Any]) -> Self:
         """Build a request from what a user wrote.
 
         :param fields: Parameter names and values; ``None`` counts as not set.
@@ -86,11 +95,16 @@ class ImageRequest(_Frozen):
         try:
             return cls.model_validate({name: value for name, value in fields.items() if value is not None})
         except ValidationError as error:
-            raise _refusal(error) from None
+            raise _refusal(error, cls) from None
 
     def parameters(self) -> dict[str, JsonValue]:
-        """Return what the user set, without ``extra``, in the common spelling."""
-        return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"extra"})
+        """Return what the user set, without ``extra`` and ``async_``, in the common spelling."""
+        return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"extra", "async_"})
+
+    def asked(self) -> dict[str, JsonValue]:
+        """Return everything that decides what the picture is: nothing of who asks, or how it is delivered."""
+        delivery = {"callback_url", "user", "response_format", "stream", "partial_images"}
+        return {name: value for name, value in {**self.parameters(), **self.extra}.items() if name not in delivery}
 
     def shown_prompt(self) -> str:
         """Return the prompt as a log may show it: one line, at most 80 characters."""
@@ -98,16 +112,69 @@ class ImageRequest(_Frozen):
         return line if len(line) <= MAX_PROMPT_IN_LOGS else f"{line[: MAX_PROMPT_IN_LOGS - 1]}…"
 
 
+class ImageSource(_Frozen):
+    """An image to edit, or a mask: an address or the bytes themselves.
+
+    :param url: Address that the gateway can fetch.
+    :param content: The bytes.
+    :param name: File name to send with the bytes.
+    :param content_type: Media type of the bytes.
+    """
+
+    url: str | None = Field(default=None, repr=False)
+    content: bytes | None = Field(default=None, repr=False)
+    name: str = "image.png"
+    content_type: str = "image/png"
+
+    @property
+    def identity(self) -> str:
+        """What tells it from any other image: its address, or the SHA-256 of its bytes."""
+        return self.url if self.content is None else hashlib.sha256(self.content).hexdigest()  # type: ignore[return-value]
+
+
+class EditRequest(ImageRequest):
+    """One call that edits images rather than drawing from nothing.
+
+    :param images: 1–16 images to edit.
+    :param mask: A PNG with transparent areas where the first image is to be changed.
+    :param input_fidelity: How closely to keep to the input: ``high`` or ``low``.
+    """
+
+    images: Annotated[tuple[ImageSource, ...], Field(min_length=1, max_length=16)]
+    mask: ImageSource | None = None
+    input_fidelity: str | None = None
+
+    @property
+    def sources(self) -> tuple[ImageSource, ...]:
+        """All images that go with the request, the mask last."""
+        return self.images if self.mask is None else (*self.images, self.mask)
+
+    def parameters(self) -> dict[str, JsonValue]:
+        """Return what the user set, without ``extra``, ``async_`` and the images, in the common spelling."""
+        return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"extra", "async_", "images", "mask"})
+
+    def asked(self) -> dict[str, JsonValue]:
+        """Return everything that decides what the picture is, the images by address or hash."""
+        mask = None if self.mask is None else self.mask.identity
+        return {**super().asked(), "images": [image.identity for image in self.images], "mask": mask}
+
+
 class ImageOutput(_Frozen):
     """One image as a gateway hands it out: where it is, or what it is.
 
     :param url: Address to fetch it from; may expire, may be signed: never logged whole.
-    :param b64_json: The image itself, base64.
+    :param b64_json: The image itself as base64, short enough to have stayed in the answer.
+    :param file: The image itself, decoded while the answer streamed in; lives as long as the client.
+    :param content: The image itself, in memory; what the hook hands out instead of ``file``.
+    :param damage: Why the base64 in the answer could not be decoded.
     :param revised_prompt: The prompt the model really drew, if the gateway tells.
     """
 
     url: str | None = Field(default=None, repr=False)
     b64_json: str | None = Field(default=None, repr=False)
+    file: Path | None = Field(default=None, repr=False)
+    content: bytes | None = Field(default=None, repr=False)
+    damage: str | None = None
     revised_prompt: str | None = None
 
 
@@ -129,16 +196,22 @@ class ImageTask(_Frozen):
     :param task_id: The gateway's id; ``None`` where it answered at once without one.
     :param trace_id: The id the request can be traced by at the gateway.
     :param outputs: The images, once ``succeeded``.
+    :param previews: Partial images that were streamed before.
     :param failure: Why, once ``failed``.
     :param usage: Token counts as the gateway reports them.
+    :param created: Unix seconds at which the gateway says the image was made.
+    :param reported: What the gateway says it drew: ``size``, ``quality``, ``background``, ``output_format``.
     """
 
     state: TaskState
     task_id: str | None = None
     trace_id: str | None = None
     outputs: tuple[ImageOutput, ...] = ()
+    previews: tuple[ImageOutput, ...] = ()
     failure: TaskFailure | None = None
     usage: dict[str, JsonValue] | None = None
+    created: float | None = None
+    reported: dict[str, str] = Field(default_factory=dict)
 
     @property
     def is_terminal(self) -> bool:
@@ -224,6 +297,8 @@ class Submission(_Frozen):
     :param open: Tasks to wait for.
     :param landed: Images that came with the answer to the submit and are in S3 already.
     :param failures: Images that were refused.
+    :param billed: Number of images that came with the answer to the submit.
+    :param usage: Token counts that came with the answer to the submit.
     """
 
     submitted_at: float
@@ -231,6 +306,8 @@ class Submission(_Frozen):
     open: tuple[OpenTask, ...] = ()
     landed: tuple[LandedImage, ...] = ()
     failures: tuple[MissingImage, ...] = ()
+    billed: int = 0
+    usage: dict[str, int] = Field(default_factory=dict)
 
     @property
     def task_ids(self) -> list[str]:
@@ -269,13 +346,13 @@ class Manifest(_Frozen):
     manifest_uri: str
 
 
-def _refusal(error: ValidationError) -> InvalidRequest:
+def _refusal(error: ValidationError, model: type[ImageRequest]) -> InvalidRequest:
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     value = "(hidden)" if first["loc"][0] in _HIDDEN_FIELDS else first["input"]
     if first["type"] == "missing":
         return InvalidRequest(field, None, "a value is required")
     if first["type"] == "extra_forbidden":
-        known = ", ".join(name for name in ImageRequest.model_fields if name != "extra")
+        known = ", ".join(name for name in model.model_fields if name != "extra")
         return InvalidRequest(field, value, f"known parameters are {known}; put others into extra")
     return InvalidRequest(field, value, first["msg"].removeprefix("Value error, "))

@@ -6,21 +6,14 @@ Source: https://docs.acedata.cloud, pages *OpenAI Images Generations* and *OpenA
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
-from airflow_provider_imagegen.gateways.answers import (
-    error_of,
-    read_document,
-    read_error,
-    read_outputs,
-    text_or_none,
-    unreadable,
-)
-from airflow_provider_imagegen.gateways.base import Abilities, Gateway
+from airflow_provider_imagegen.gateways.answers import read_document, read_error, read_success, text_or_none
+from airflow_provider_imagegen.gateways.base import Abilities, Gateway, Handle
 from airflow_provider_imagegen.redaction import redacted
-from airflow_provider_imagegen.schemas import ImageRequest, ImageTask, TaskFailure
+from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageTask, TaskFailure, TaskState
 
 _NO_SUCH_TASK = "00000000-0000-0000-0000-000000000000"
 
@@ -29,76 +22,78 @@ class AceDataCloudGateway(Gateway):
     """The asynchronous task protocol of Ace Data Cloud, and of resellers that serve it elsewhere."""
 
     name = "acedatacloud"
-    hosts = ("api.acedata.cloud",)
-    abilities = Abilities(tasks=True, ids_per_look_up=100, look_up_by_trace_id=True)
+    hosts: ClassVar[tuple[str, ...]] = ("api.acedata.cloud",)
+    abilities = Abilities(
+        tasks=True, ids_per_look_up=100, look_up_by_trace_id=True, callbacks=True, edit_urls=True, edit_files=True
+    )
     default_submit_path = "/openai/images/generations"
+    default_edit_path = "/openai/images/edits"
     default_tasks_path = "/openai/tasks"
 
-    def images_per_call(self, model: str | None) -> int:
+    def images_per_call(self, request: ImageRequest) -> int:
         """Only dall-e-2 is known to honour ``n``; other families silently make one image."""
-        return 10 if model == "dall-e-2" else 1
+        return 10 if request.model == "dall-e-2" else 1
 
     def submit(self, request: ImageRequest, trace_id: str) -> httpx.Request:
-        """Build the paid call, asking for a task id instead of a held connection."""
-        body = {**request.parameters(), **request.extra, "async": True, "trace_id": trace_id}
-        return self.request(self.submit_url, body)
+        """Build the paid call, asking for a task id instead of a held connection unless told otherwise."""
+        return self.request(self.submit_url, self._body(request, trace_id))
+
+    def edit(self, request: EditRequest, trace_id: str) -> httpx.Request:
+        """Build the paid call to edit images: JSON for addresses, multipart for bytes."""
+        body = self._body(request, trace_id)
+        if all(source.url for source in request.sources):
+            addresses = [image.url for image in request.images]
+            body["image"] = addresses[0] if len(addresses) == 1 else addresses
+            if request.mask is not None:
+                body["mask"] = request.mask.url
+            return self.request(self.edit_url, body)
+        return self.multipart(self.edit_url, body, request, images_field="image")
+
+    def _body(self, request: ImageRequest, trace_id: str) -> dict[str, Any]:
+        asynchronous = request.async_ is not False
+        return {**request.parameters(), **request.extra, "async": asynchronous, "trace_id": trace_id}
 
     def read_submitted(self, response: httpx.Response) -> ImageTask:
         """Read the task id; a synchronous answer, which may carry one too, counts as finished."""
-        document = read_document(response) if response.is_success else None
-        if document is None:
-            if response.is_success:
-                raise unreadable(response, self.name, "submit", self.settings.token)
-            raise error_of(response, self.name, "submit", self.settings.token)
-        task_id = text_or_none(document.get("task_id"))
-        trace_id = text_or_none(document.get("trace_id"))
-        outputs = read_outputs(document.get("data"))
-        if outputs:
-            usage = document.get("usage")
-            return ImageTask(
-                state="succeeded",
-                task_id=task_id,
-                trace_id=trace_id,
-                outputs=outputs,
-                usage=usage if isinstance(usage, dict) else None,
-            )
-        if task_id:
-            return ImageTask(state="running", task_id=task_id, trace_id=trace_id)
-        if read_error(document):
-            raise error_of(response, self.name, "submit", self.settings.token)
-        raise unreadable(response, self.name, "submit", self.settings.token)
+        document = read_document(response)
+        if not response.is_success or document is None:
+            raise self.fault(response, "submit")
+        if finished := read_success(document):
+            return finished
+        if task_id := text_or_none(document.get("task_id")):
+            return ImageTask(state="running", task_id=task_id, trace_id=text_or_none(document.get("trace_id")))
+        raise self.fault(response, "submit")
 
-    def look_up(self, task_ids: Sequence[str]) -> httpx.Request:
+    def look_up(self, keys: Sequence[str], by: Handle = "id") -> httpx.Request:
         """Build one look-up for one or many tasks."""
-        if len(task_ids) == 1:
-            return self._look_up({"action": "retrieve", "id": task_ids[0]})
+        if len(keys) == 1:
+            return self._look_up({"action": "retrieve", by: keys[0]})
         # The answer pages at 12 unless told otherwise.
-        return self._look_up({"action": "retrieve_batch", "ids": list(task_ids), "limit": len(task_ids)})
+        return self._look_up({"action": "retrieve_batch", f"{by}s": list(keys), "limit": len(keys)})
 
     def _look_up(self, body: dict[str, Any]) -> httpx.Request:
-        path = self.settings.tasks_path or self.default_tasks_path
-        return self.request(f"{self.settings.base_url}{path}", body)
+        return self.request(self.url(self.settings.tasks_path or self.default_tasks_path), body)
 
-    def read_looked_up(self, response: httpx.Response, task_ids: Sequence[str]) -> dict[str, ImageTask]:
-        """Read records by id, whatever their order; an id that is absent is not visible (yet)."""
-        if not response.is_success:
-            raise error_of(response, self.name, "look_up", self.settings.token)
+    def read_looked_up(self, response: httpx.Response, keys: Sequence[str], by: Handle = "id") -> dict[str, ImageTask]:
+        """Read records by key, whatever their order; a key that is absent is not visible (yet)."""
         document = read_document(response)
-        if document is None:
-            raise unreadable(response, self.name, "look_up", self.settings.token)
+        if not response.is_success or document is None:
+            raise self.fault(response, "look_up")
         records = document.get("items", [document] if document else [])
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-            raise unreadable(response, self.name, "look_up", self.settings.token)
-        only_id = task_ids[0] if len(task_ids) == 1 else None
-        found = {text_or_none(record.get("id")) or only_id: record for record in records}
-        return {
-            task_id: self._read_record(task_id, found[task_id])
-            if task_id in found
-            else ImageTask(state="unseen", task_id=task_id)
-            for task_id in task_ids
-        }
+            raise self.fault(response, "look_up")
+        only_key = keys[0] if len(keys) == 1 else None
+        found = {text_or_none(record.get(by)) or only_key: record for record in records}
+        return {key: self._read_key(key, by, found.get(key)) for key in keys}
 
-    def _read_record(self, task_id: str, record: dict[str, Any]) -> ImageTask:
+    def _read_key(self, key: str, by: Handle, record: dict[str, Any] | None) -> ImageTask:
+        handle = {"task_id": key} if by == "id" else {"trace_id": key}
+        if record is None:
+            return ImageTask(state="unseen", **handle)
+        told = {"task_id": text_or_none(record.get("id")), "trace_id": text_or_none(record.get("trace_id"))}
+        return self._read_record(record, {**told, **handle})
+
+    def _read_record(self, record: dict[str, Any], handle: dict[str, str | None]) -> ImageTask:
         """Derive the state of a task; its record has no status field.
 
         An image counts only once ``finished_at`` is set (a pending record may carry a preview), or in
@@ -106,21 +101,13 @@ class AceDataCloudGateway(Gateway):
         """
         answer = record.get("response")
         answer = answer if isinstance(answer, dict) else {}
-        trace_id = text_or_none(record.get("trace_id")) or text_or_none(answer.get("trace_id"))
         finished = record.get("finished_at") is not None
-        outputs = read_outputs(answer.get("data"))
-        if outputs and (finished or "finished_at" not in record):
-            usage = answer.get("usage")
-            return ImageTask(
-                state="succeeded",
-                task_id=task_id,
-                trace_id=trace_id,
-                outputs=outputs,
-                usage=usage if isinstance(usage, dict) else None,
-            )
+        task = read_success(answer)
+        if task is not None and (finished or "finished_at" not in record):
+            return task.model_copy(update=handle)
         failure = self._read_failure(answer, finished)
-        state = "failed" if failure else "running"
-        return ImageTask(state=state, task_id=task_id, trace_id=trace_id, failure=failure)
+        state: TaskState = "failed" if failure else "running"
+        return ImageTask(state=state, failure=failure, **handle)
 
     def _read_failure(self, answer: dict[str, Any], finished: bool) -> TaskFailure | None:
         words = read_error(answer)

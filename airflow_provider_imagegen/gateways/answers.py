@@ -26,9 +26,11 @@ from airflow_provider_imagegen.exceptions import (
     UnreadableAnswer,
 )
 from airflow_provider_imagegen.redaction import redacted
-from airflow_provider_imagegen.schemas import ImageOutput
+from airflow_provider_imagegen.schemas import ImageOutput, ImageTask
 
 Phase = Literal["submit", "look_up"]
+
+_REPORTED = ("size", "quality", "background", "output_format")
 
 # Source: the error tables of Ace Data Cloud and OpenAI. The HTTP status of a code differs between pages,
 # so the code decides first.
@@ -93,6 +95,31 @@ def read_document(response: httpx.Response) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
+def read_success(
+    document: Mapping[str, Any], task_id: str | None = None, trace_id: str | None = None
+) -> ImageTask | None:
+    """Return the finished task that an answer with images stands for, or ``None`` if it holds none.
+
+    :param document: An answer's body, or the ``response`` of a task record.
+    :param task_id: The task's id where the document itself names none.
+    :param trace_id: The trace id where the document itself names none.
+    """
+    outputs = read_outputs(document.get("data"))
+    if not outputs:
+        return None
+    usage, created = document.get("usage"), document.get("created")
+    return ImageTask(
+        state="succeeded",
+        task_id=text_or_none(document.get("task_id")) or task_id,
+        trace_id=text_or_none(document.get("trace_id")) or trace_id,
+        outputs=outputs,
+        usage=usage if isinstance(usage, dict) else None,
+        # nano-banana answers 0 where it does not know.
+        created=float(created) if isinstance(created, int | float) and created else None,
+        reported={name: value for name in _REPORTED if (value := text_or_none(document.get(name)))},
+    )
+
+
 def read_outputs(data: object) -> tuple[ImageOutput, ...]:
     """Return the images of a ``data`` list; entries without one are left out."""
     entries = data if isinstance(data, list) else []
@@ -139,6 +166,7 @@ def error_of(response: httpx.Response, gateway: str, phase: Phase, token: str) -
         f"the gateway answered {status}: {message}",
         gateway=gateway,
         code=words.code,
+        status=status,
         trace_id=words.trace_id,
         request_id=response.headers.get("x-request-id"),
     )
@@ -151,11 +179,17 @@ def unreadable(response: httpx.Response, gateway: str, phase: Phase, token: str)
     """Return the error for a success status whose body says nothing that is understood."""
     excerpt = redacted(response.text, [token], limit=120) or "an empty body"
     kind = OutcomeUnknown if phase == "submit" else UnreadableAnswer
-    return kind(
+    error = kind(
         f"the gateway answered {response.status_code} with neither a task nor an image: {excerpt}",
         gateway=gateway,
         request_id=response.headers.get("x-request-id"),
     )
+    if any(name.startswith("x-litellm") for name in response.headers):
+        error.advice = (
+            "A LiteLLM proxy stands in between; it drops task ids. Point the connection at the gateway itself, "
+            "and look there for what this request has become."
+        )
+    return error
 
 
 def retry_after(headers: httpx.Headers) -> float | None:

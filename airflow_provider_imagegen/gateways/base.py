@@ -6,14 +6,19 @@ The client sends what a gateway builds; sync code, async code and tests share th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import httpx
 
 from airflow_provider_imagegen.connection import GatewaySettings
-from airflow_provider_imagegen.schemas import ImageRequest, ImageTask
+from airflow_provider_imagegen.exceptions import GatewayError, InvalidRequest
+from airflow_provider_imagegen.gateways.answers import Phase, error_of, read_document, read_error, unreadable
+from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageTask
+
+Handle = Literal["id", "trace_id"]
+"""What a task is looked up by: the gateway's id, or a trace id that we chose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +28,19 @@ class Abilities:
     :param tasks: It answers a submit with a task id that can be looked up.
     :param ids_per_look_up: How many tasks one look-up may name.
     :param look_up_by_trace_id: A task can be found by a trace id that we chose.
+    :param callbacks: It pushes the result to a ``callback_url``.
+    :param streaming: It can answer with server-sent events.
+    :param edit_urls: It edits images that it fetches itself.
+    :param edit_files: It edits images that are sent along.
     """
 
     tasks: bool = False
     ids_per_look_up: int = 1
     look_up_by_trace_id: bool = False
+    callbacks: bool = False
+    streaming: bool = False
+    edit_urls: bool = False
+    edit_files: bool = False
 
 
 class Gateway(ABC):
@@ -40,19 +53,16 @@ class Gateway(ABC):
     """The registered name."""
     hosts: ClassVar[tuple[str, ...]] = ()
     """Host names by which a connection's base URL is recognised."""
-    abilities: ClassVar[Abilities]
+    abilities: ClassVar[Abilities] = Abilities()
     timeout: ClassVar[float] = 60.0
     """Seconds an answer may take, unless the connection says otherwise."""
+    default_submit_path: ClassVar[str]
+    """Path of the call that generates, where the connection names none."""
+    default_edit_path: ClassVar[str] = ""
+    """Path of the call that edits."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
-
-    def images_per_call(self, model: str | None) -> int:
-        """Return how many images one call makes at most; more are asked for in further calls.
-
-        :param model: Name of the model; the gateway may treat an unknown one with caution.
-        """
-        return 1
 
     @abstractmethod
     def submit(self, request: ImageRequest, trace_id: str) -> httpx.Request:
@@ -64,42 +74,113 @@ class Gateway(ABC):
 
     @abstractmethod
     def read_submitted(self, response: httpx.Response) -> ImageTask:
-        """Read the answer to :meth:`submit`.
+        """Read the answer to :meth:`submit` or :meth:`edit`.
 
         :raises GatewayError: As the answer says; an answer with neither task nor image is
             :class:`~airflow_provider_imagegen.exceptions.OutcomeUnknown`.
         """
 
     @abstractmethod
-    def look_up(self, task_ids: Sequence[str]) -> httpx.Request:
-        """Build the free call that asks for tasks, at most ``abilities.ids_per_look_up`` of them."""
-
-    @abstractmethod
-    def read_looked_up(self, response: httpx.Response, task_ids: Sequence[str]) -> dict[str, ImageTask]:
-        """Read the answer to :meth:`look_up`: one task for every id asked for.
-
-        :raises GatewayError: As the answer says.
-        """
-
-    @abstractmethod
     def probe(self) -> httpx.Request:
         """Build a free call that proves base URL and token."""
 
+    def images_per_call(self, request: ImageRequest) -> int:
+        """Return how many images one call makes at most; more are asked for in further calls."""
+        return 1
+
+    def edit(self, request: EditRequest, trace_id: str) -> httpx.Request:
+        """Build the paid call that edits images; only where ``abilities`` has edits."""
+        raise NotImplementedError(f"{self.name} edits no images")
+
+    def look_up(self, keys: Sequence[str], by: Handle = "id") -> httpx.Request:
+        """Build the free call that asks for tasks; only where ``abilities.tasks``.
+
+        :param keys: At most ``abilities.ids_per_look_up`` ids or trace ids.
+        :param by: Which of the two they are.
+        """
+        raise NotImplementedError(f"{self.name} has no tasks to look up")
+
+    def read_looked_up(self, response: httpx.Response, keys: Sequence[str], by: Handle = "id") -> dict[str, ImageTask]:
+        """Read the answer to :meth:`look_up`: one task for every key asked for.
+
+        :raises GatewayError: As the answer says.
+        """
+        raise NotImplementedError(f"{self.name} has no tasks to look up")
+
+    def read_events(self, events: Sequence[Mapping[str, Any]]) -> ImageTask | None:
+        """Read the server-sent events of a streamed answer; only where ``abilities.streaming``.
+
+        :param events: The parsed ``data`` of every event so far.
+        :return: The finished task, or ``None`` if the events do not hold the image.
+        :raises GatewayError: If an event tells of an error.
+        """
+        raise NotImplementedError(f"{self.name} does not stream")
+
+    def check(self, request: ImageRequest) -> None:
+        """Refuse what this gateway is known not to do, before anything is paid.
+
+        :raises InvalidRequest: Naming the parameter.
+        """
+        able = self.abilities
+        if request.stream and not able.streaming:
+            raise InvalidRequest("stream", True, f"nothing, {self.name} does not stream")
+        if request.partial_images and not request.stream:
+            raise InvalidRequest("partial_images", request.partial_images, "0, or stream=True with it")
+        if request.callback_url and not able.callbacks:
+            raise InvalidRequest("callback_url", "(hidden)", f"nothing, {self.name} calls nobody back")
+        if request.async_ and not able.tasks:
+            raise InvalidRequest("async_", True, f"nothing, {self.name} has no tasks")
+        if isinstance(request, EditRequest):
+            self._check_sources(request)
+
+    def _check_sources(self, request: EditRequest) -> None:
+        able = self.abilities
+        if not able.edit_urls and not able.edit_files:
+            raise InvalidRequest("images", "(hidden)", f"nothing, {self.name} edits no images")
+        if not able.edit_files and any(source.content is not None for source in request.sources):
+            raise InvalidRequest("images", "(hidden)", f"addresses, {self.name} takes no files")
+
+    def url(self, path: str) -> str:
+        """Return the address of a path; a base URL that ends in ``/v1`` may repeat it."""
+        base = self.settings.base_url
+        return f"{base.removesuffix('/v1') if path.startswith('/v1/') else base}{path}"
+
     @property
     def submit_url(self) -> str:
-        """Address of the paid call."""
-        return f"{self.settings.base_url}{self.settings.submit_path or self.default_submit_path}"
+        """Address of the call that generates."""
+        return self.url(self.settings.submit_path or self.default_submit_path)
 
     @property
-    @abstractmethod
-    def default_submit_path(self) -> str:
-        """Path of the paid call where the connection names none."""
+    def edit_url(self) -> str:
+        """Address of the call that edits."""
+        return self.url(self.default_edit_path)
 
-    def request(self, url: str, body: object) -> httpx.Request:
-        """Build a JSON ``POST`` with the bearer token and the connection's own headers."""
-        headers = {
+    def headers(self) -> dict[str, str]:
+        """Return the headers of every call: the connection's own, and the bearer token."""
+        return {
             "accept": "application/json",
             **self.settings.headers,
             "authorization": f"Bearer {self.settings.token}",
         }
-        return httpx.Request("POST", url, json=body, headers=headers)
+
+    def request(self, url: str, body: object) -> httpx.Request:
+        """Build a JSON ``POST``."""
+        return httpx.Request("POST", url, json=body, headers=self.headers())
+
+    def multipart(self, url: str, body: Mapping[str, Any], request: EditRequest, images_field: str) -> httpx.Request:
+        """Build a multipart ``POST`` with the request's images; true and false are spelled as JSON has them.
+
+        :param images_field: Name of the field that repeats for every image.
+        """
+        named = [(images_field, image) for image in request.images]
+        if request.mask is not None:
+            named.append(("mask", request.mask))
+        files = [(field, (source.name, source.content or b"", source.content_type)) for field, source in named]
+        fields = {name: str(value).lower() if isinstance(value, bool) else value for name, value in body.items()}
+        return httpx.Request("POST", url, data=fields, files=files, headers=self.headers())
+
+    def fault(self, response: httpx.Response, phase: Phase) -> GatewayError:
+        """Return the error that an answer without the expected content stands for."""
+        if response.is_success and not read_error(read_document(response) or {}):
+            return unreadable(response, self.name, phase, self.settings.token)
+        return error_of(response, self.name, phase, self.settings.token)

@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_imagegen.client import ImageClient
     from airflow_provider_imagegen.connection import GatewaySettings
-    from airflow_provider_imagegen.schemas import ImageTask
+    from airflow_provider_imagegen.schemas import EditRequest, ImageOutput, ImageRequest, ImageTask
 
 
 class ImageGenHook(BaseHook):
@@ -71,19 +71,84 @@ class ImageGenHook(BaseHook):
 
         return ImageClient(await self.asettings())
 
+    def generate(self, *, timeout: float = 1800.0, poll_interval: float = 5.0, **parameters: Any) -> list[ImageOutput]:
+        """Generate images and wait for them; each needed call is paid once.
+
+        .. code-block:: python
+
+            @task
+            def draw() -> list[str]:
+                outputs = ImageGenHook().generate(prompt="an otter", model="gpt-image-1", n=2)
+                return [output.url for output in outputs]
+
+        :param timeout: Seconds to wait at most, where the gateway answers with a task.
+        :param poll_interval: Seconds between look-ups.
+        :param parameters: Those of :class:`~airflow_provider_imagegen.schemas.ImageRequest`.
+        :return: The images, as addresses (``url``) or in memory (``content``), as the gateway hands them out.
+        :raises InvalidRequest: Before anything is sent, if a parameter is wrong.
+        :raises GatewayError: As the gateway answers; images of calls that went well are then lost to you.
+        """
+        patience = Patience(timeout, poll_interval)
+        return asyncio.run(_generate(self.get_conn(), _request(parameters), patience))
+
+    async def agenerate(
+        self, *, timeout: float = 1800.0, poll_interval: float = 5.0, **parameters: Any
+    ) -> list[ImageOutput]:
+        """Generate images and wait for them; for event loops. See :meth:`generate`."""
+        patience = Patience(timeout, poll_interval)
+        return await _generate(await self.aget_conn(), _request(parameters), patience)
+
+    def edit(
+        self,
+        *,
+        images: Sequence[str | bytes],
+        mask: str | bytes | None = None,
+        aws_conn_id: str | None = "aws_default",
+        timeout: float = 1800.0,
+        poll_interval: float = 5.0,
+        **parameters: Any,
+    ) -> list[ImageOutput]:
+        """Edit images and wait for the results; each needed call is paid once.
+
+        :param images: 1–16 images: ``https://`` addresses, or ``s3://bucket/key`` and bytes; not both kinds.
+        :param mask: A png whose transparent areas are to be changed, given as ``images`` are.
+        :param aws_conn_id: Connection to read ``s3://`` images through.
+        :param timeout: Seconds to wait at most, where the gateway answers with a task.
+        :param poll_interval: Seconds between look-ups.
+        :param parameters: Those of :class:`~airflow_provider_imagegen.schemas.EditRequest`.
+        :return: The images, as :meth:`generate` returns them.
+        :raises InvalidRequest: Before anything is sent, if an image or a parameter is wrong.
+        """
+        request = _edit_request(images, mask, aws_conn_id, parameters)
+        return asyncio.run(_generate(self.get_conn(), request, Patience(timeout, poll_interval)))
+
+    async def aedit(
+        self,
+        *,
+        images: Sequence[str | bytes],
+        mask: str | bytes | None = None,
+        aws_conn_id: str | None = "aws_default",
+        timeout: float = 1800.0,
+        poll_interval: float = 5.0,
+        **parameters: Any,
+    ) -> list[ImageOutput]:
+        """Edit images and wait for the results; for event loops. See :meth:`edit`."""
+        request = await asyncio.to_thread(_edit_request, images, mask, aws_conn_id, parameters)
+        return await _generate(await self.aget_conn(), request, Patience(timeout, poll_interval))
+
     def submit(self, **parameters: Any) -> ImageTask:
-        """Send one paid request, once.
+        """Send one paid call, once.
 
         :param parameters: Those of :class:`~airflow_provider_imagegen.schemas.ImageRequest`.
         :return: The task to look up later, or the finished one where the gateway answers at once.
         :raises InvalidRequest: Before anything is sent, if a parameter is wrong.
         :raises GatewayError: As the gateway answers.
         """
-        return asyncio.run(_submit(self.get_conn(), parameters))
+        return asyncio.run(_submit(self.get_conn(), _request(parameters)))
 
     async def asubmit(self, **parameters: Any) -> ImageTask:
-        """Send one paid request, once; for event loops. See :meth:`submit`."""
-        return await _submit(await self.aget_conn(), parameters)
+        """Send one paid call, once; for event loops. See :meth:`submit`."""
+        return await _submit(await self.aget_conn(), _request(parameters))
 
     def get_task(self, task_id: str) -> ImageTask:
         """Look up one task; free.
@@ -118,11 +183,11 @@ class ImageGenHook(BaseHook):
         :return: The task, ``succeeded`` or ``failed``.
         :raises TaskTimeout: If it is still running after ``timeout``.
         """
-        return asyncio.run(_wait(self.get_conn(), task_id, timeout, poll_interval))
+        return asyncio.run(_wait(self.get_conn(), task_id, Patience(timeout, poll_interval)))
 
     async def await_task(self, task_id: str, *, timeout: float = 1800.0, poll_interval: float = 5.0) -> ImageTask:
         """Look a task up until it is done; for event loops. See :meth:`wait`."""
-        return await _wait(await self.aget_conn(), task_id, timeout, poll_interval)
+        return await _wait(await self.aget_conn(), task_id, Patience(timeout, poll_interval))
 
     def test_connection(self) -> tuple[bool, str]:
         """Prove base URL and token with a free look-up; behind the form's *Test* button."""
@@ -151,28 +216,84 @@ class ImageGenHook(BaseHook):
         )
 
 
-async def _submit(client: ImageClient, parameters: dict[str, Any]) -> ImageTask:
+class Patience(NamedTuple):
+    """How long to wait for tasks.
+
+    :param timeout: Seconds at most.
+    :param poll_interval: Seconds between look-ups.
+    """
+
+    timeout: float
+    poll_interval: float
+
+
+def _request(parameters: dict[str, Any]) -> ImageRequest:
     from airflow_provider_imagegen.schemas import ImageRequest
 
-    request = ImageRequest.checked(parameters)
+    return ImageRequest.checked(parameters)
+
+
+def _edit_request(
+    images: Sequence[str | bytes], mask: str | bytes | None, aws_conn_id: str | None, parameters: dict[str, Any]
+) -> EditRequest:
+    from airflow_provider_imagegen.schemas import EditRequest
+    from airflow_provider_imagegen.sources import read_sources
+
+    def read_object(bucket: str, key: str) -> bytes:
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+        from airflow_provider_imagegen import landing
+
+        return landing.read_object(S3Hook(aws_conn_id=aws_conn_id).get_conn(), bucket, key)
+
+    sources = read_sources(images, "images", None, read_object)
+    masks = read_sources([mask], "mask", None, read_object) if mask else (None,)
+    return EditRequest.checked({**parameters, "images": sources, "mask": masks[0]})
+
+
+async def _submit(client: ImageClient, request: ImageRequest) -> ImageTask:
+    from airflow_provider_imagegen.job import check
+
+    check(request, client.gateway)
     async with client:
-        return await client.submit(request, str(uuid.uuid4()))
+        return _in_memory(await client.submit(request, str(uuid.uuid4())))
+
+
+async def _generate(client: ImageClient, request: ImageRequest, patience: Patience) -> list[ImageOutput]:
+    from airflow_provider_imagegen.job import check, generate
+
+    check(request, client.gateway)
+    async with client:
+        tasks = await generate(client, request, timeout=patience.timeout, poll_interval=patience.poll_interval)
+        return [output for task in tasks for output in _in_memory(task).outputs]
+
+
+def _in_memory(task: ImageTask) -> ImageTask:
+    """Return the task with its files read, for they go with the client."""
+    outputs = tuple(
+        output.model_copy(update={"file": None, "content": output.file.read_bytes()}) if output.file else output
+        for output in task.outputs
+    )
+    return task.model_copy(update={"outputs": outputs, "previews": ()})
 
 
 async def _look_up(client: ImageClient, task_ids: Sequence[str]) -> dict[str, ImageTask]:
     async with client:
-        return await client.look_up(task_ids)
+        return {task_id: _in_memory(task) for task_id, task in (await client.look_up(task_ids)).items()}
 
 
-async def _wait(client: ImageClient, task_id: str, timeout: float, poll_interval: float) -> ImageTask:
+async def _wait(client: ImageClient, task_id: str, patience: Patience) -> ImageTask:
     from airflow_provider_imagegen.watcher import PollSchedule, TaskWatcher
 
     now = time.time()
     async with client:
-        watcher = TaskWatcher(client, PollSchedule(interval=poll_interval))
-        task = (await watcher.wait([task_id], until=now + timeout, submitted_at=now))[task_id]
+        watcher = TaskWatcher(client, PollSchedule(interval=patience.poll_interval))
+        seen = await watcher.wait([task_id], until=now + patience.timeout, submitted_at=now)
+        task = _in_memory(seen[task_id])
     if not task.is_terminal:
-        raise TaskTimeout(f"the task is not done after {timeout:g} s", gateway=client.gateway.name, task_id=task_id)
+        raise TaskTimeout(
+            f"the task is not done after {patience.timeout:g} s", gateway=client.gateway.name, task_id=task_id
+        )
     return task
 
 

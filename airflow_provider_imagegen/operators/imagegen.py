@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -19,10 +20,12 @@ from airflow_provider_imagegen.operators.deferral import SAFETY_NET, SETTLING_TI
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from mypy_boto3_s3.client import S3Client
 
     from airflow_provider_imagegen.job import OnPartial
+    from airflow_provider_imagegen.landing import Destination
     from airflow_provider_imagegen.operators.work import Work
-    from airflow_provider_imagegen.schemas import Manifest, Submission
+    from airflow_provider_imagegen.schemas import ImageRequest, ImageSource, Manifest, Submission
 
 DEFAULT_S3_KEY = (
     "imagegen/{{ dag.dag_id }}/{{ run_id }}/{{ task.task_id }}{% if ti.map_index >= 0 %}/{{ ti.map_index }}{% endif %}"
@@ -42,8 +45,11 @@ _REQUEST_FIELDS = (
     "moderation",
     "output_format",
     "output_compression",
+    "partial_images",
     "response_format",
+    "stream",
     "user",
+    "async_",
     "extra",
 )
 
@@ -67,9 +73,12 @@ class GenerateImageOperator(BaseOperator):
     :param moderation: ``low`` or ``auto``. (templated)
     :param output_format: ``png``, ``jpeg`` or ``webp``. (templated)
     :param output_compression: 0–100, for jpeg and webp. (templated)
+    :param partial_images: Previews to send while streaming, 0–3. (templated)
     :param response_format: ``url`` or ``b64_json`` (dall-e). (templated)
+    :param stream: Whether the gateway shall answer with server-sent events, where it can. (templated)
     :param user: Your id of the end user. (templated)
-    :param callback_url: Where the gateway also pushes the result. (templated, but never shown)
+    :param callback_url: Where the gateway also pushes the result, where it does. (templated, but never shown)
+    :param async_: ``False`` asks a gateway with tasks to answer with the image itself. (templated)
     :param extra: Further body fields, sent as they are. (templated)
     :param s3_bucket: Bucket for the images; may be left out if ``s3_key`` is an ``s3://`` URL. (templated)
     :param s3_key: Key prefix, or ``s3://bucket/prefix``; by default made of DAG, run, task and map index.
@@ -78,6 +87,7 @@ class GenerateImageOperator(BaseOperator):
     :param acl_policy: Canned ACL of the objects.
     :param imagegen_conn_id: Connection to the gateway. (templated)
     :param aws_conn_id: Connection to S3. (templated)
+    :param land_previews: Whether to land streamed previews too, as ``<index>.preview-<number>.<ext>``.
     :param deferrable: Whether to wait in the triggerer rather than in the worker; by default it is, unless
         ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` is false.
     :param poll_interval: Seconds between look-ups.
@@ -108,9 +118,12 @@ class GenerateImageOperator(BaseOperator):
         moderation: str | None = None,
         output_format: str | None = None,
         output_compression: int | str | None = None,
+        partial_images: int | str | None = None,
         response_format: str | None = None,
+        stream: bool | str | None = None,
         user: str | None = None,
         callback_url: str | None = None,
+        async_: bool | str | None = None,
         extra: dict[str, Any] | None = None,
         s3_bucket: str | None = None,
         s3_key: str = DEFAULT_S3_KEY,
@@ -118,6 +131,7 @@ class GenerateImageOperator(BaseOperator):
         acl_policy: str | None = None,
         imagegen_conn_id: str = "imagegen_default",
         aws_conn_id: str | None = "aws_default",
+        land_previews: bool = False,
         deferrable: bool = deferrable_by_default(),
         poll_interval: float = 5.0,
         timeout: float | timedelta = 1800.0,
@@ -135,10 +149,13 @@ class GenerateImageOperator(BaseOperator):
         self.moderation = moderation
         self.output_format = output_format
         self.output_compression = output_compression
+        self.partial_images = partial_images
         self.response_format = response_format
+        self.stream = stream
         self.user = user
         # Not a template field: rendered fields are stored and shown, and the address may hold a secret.
         self.callback_url = callback_url
+        self.async_ = async_
         self.extra = extra
         self.s3_bucket = s3_bucket
         self.s3_key = s3_key
@@ -146,6 +163,7 @@ class GenerateImageOperator(BaseOperator):
         self.acl_policy = acl_policy
         self.imagegen_conn_id = imagegen_conn_id
         self.aws_conn_id = aws_conn_id
+        self.land_previews = land_previews
         self.deferrable = deferrable
         self.poll_interval = _positive("poll_interval", poll_interval)
         self.timeout = _positive("timeout", timeout.total_seconds() if isinstance(timeout, timedelta) else timeout)
@@ -178,23 +196,28 @@ class GenerateImageOperator(BaseOperator):
 
         from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
         from airflow_provider_imagegen.operators.work import Work, parse_destination
-        from airflow_provider_imagegen.schemas import ImageRequest
 
+        destination = parse_destination(self.s3_bucket, self.s3_key, encrypt=self.encrypt, acl_policy=self.acl_policy)
         asked = {name: getattr(self, name) for name in _REQUEST_FIELDS}
         asked["callback_url"] = self.render_template(self.callback_url, context)
+        s3 = S3Hook(aws_conn_id=self.aws_conn_id).get_conn()
         return Work(
-            request=ImageRequest.checked(asked),
-            destination=parse_destination(
-                self.s3_bucket, self.s3_key, encrypt=self.encrypt, acl_policy=self.acl_policy
-            ),
+            request=self._request(asked, s3, destination),
             settings=ImageGenHook(self.imagegen_conn_id).settings(),
-            s3=S3Hook(aws_conn_id=self.aws_conn_id).get_conn(),
+            s3=s3,
+            destination=destination,
             metadata=self._metadata(context),
             poll_interval=self.poll_interval,
             timeout=self.timeout,
             deferrable=self.deferrable,
             on_partial=self.on_partial,
+            land_previews=self.land_previews,
         )
+
+    def _request(self, asked: dict[str, Any], s3: S3Client, destination: Destination) -> ImageRequest:
+        from airflow_provider_imagegen.schemas import ImageRequest
+
+        return ImageRequest.checked(asked)
 
     def _metadata(self, context: Context) -> dict[str, str]:
         ti = context["ti"]
@@ -229,6 +252,50 @@ class GenerateImageOperator(BaseOperator):
             method_name="execute_complete",
             timeout=timedelta(seconds=left) + SAFETY_NET,
         )
+
+
+class EditImageOperator(GenerateImageOperator):
+    """Edit images by a prompt and land the results in S3, as :class:`GenerateImageOperator` does.
+
+    :param images: 1–16 images to edit: ``s3://bucket/key``, a key in ``s3_bucket``, or an ``https://``
+        address that the gateway can fetch; not both kinds at once. (templated)
+    :param mask: A png whose transparent areas are to be changed, of the first image's size; named as
+        ``images`` are. (templated)
+    :param input_fidelity: How closely to keep to the input: ``high`` or ``low``. (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        *GenerateImageOperator.template_fields,
+        "images",
+        "mask",
+        "input_fidelity",
+    )
+
+    def __init__(
+        self,
+        *,
+        images: list[str],
+        mask: str | None = None,
+        input_fidelity: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.images = images
+        self.mask = mask
+        self.input_fidelity = input_fidelity
+
+    def _request(self, asked: dict[str, Any], s3: S3Client, destination: Destination) -> ImageRequest:
+        from airflow_provider_imagegen.landing import read_object
+        from airflow_provider_imagegen.schemas import EditRequest
+        from airflow_provider_imagegen.sources import read_sources
+
+        def read(names: list[str], field: str) -> tuple[ImageSource, ...]:
+            return read_sources(names, field, destination.bucket, partial(read_object, s3))
+
+        images = read(self.images, "images")
+        mask = read([self.mask], "mask")[0] if self.mask else None
+        edit = {"images": images, "mask": mask, "input_fidelity": self.input_fidelity}
+        return EditRequest.checked(asked | edit)
 
 
 def _positive(field: str, value: float) -> float:

@@ -40,6 +40,7 @@ class Work:
     :param timeout: Seconds from the submit to the deadline.
     :param deferrable: Whether waiting may be handed to a trigger.
     :param on_partial: Whether fewer images than asked for are an error.
+    :param land_previews: Whether to land streamed previews too.
     """
 
     request: ImageRequest
@@ -51,6 +52,7 @@ class Work:
     timeout: float
     deferrable: bool
     on_partial: OnPartial
+    land_previews: bool = False
 
     async def begin(self) -> Manifest | Submission:
         """Submit and wait: for a moment if waiting may be handed on, else to the end.
@@ -59,6 +61,7 @@ class Work:
         :raises ImageGenError: As the error tree says.
         """
         async with self._job() as (job, landing):
+            job.check()
             landing.check()
             self._tell_what_is_asked()
             submission = await job.submit(self.timeout)
@@ -91,7 +94,7 @@ class Work:
             ImageClient(self.settings) as client,
             Landing(self.s3, self.destination, self.settings, self.metadata) as landing,
         ):
-            yield ImageJob(self.request, client, landing, schedule), landing
+            yield ImageJob(self.request, client, landing, schedule=schedule, land_previews=self.land_previews), landing
 
     def _tell_what_is_asked(self) -> None:
         log.info(
