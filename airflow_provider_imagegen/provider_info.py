@@ -58,7 +58,10 @@ def _connection_fields() -> dict[str, dict[str, Any]]:
         "gateway": {
             "label": "Gateway",
             "description": "Which API the base URL speaks; empty lets the host decide.",
-            "schema": {"type": ["string", "null"], "examples": ["acedatacloud"]},
+            "schema": {
+                "type": ["string", "null"],
+                "examples": ["acedatacloud", "apigo", "nano_banana", "openai"],
+            },
         },
         "submit_path": {
             "label": "Submit path",

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.stack.rest import DagRun
+from tests.stack.rest import Connection, DagRun
 from tests.stack.stack import Stack
 
 
@@ -87,6 +87,35 @@ class TestTwelveMappedTasksOfOneToEightSeconds:
         assert [task.try_number for task in tasks] == [1] * 12
         assert stack.client.xcom(run.dag_id, run.run_id, "count") == 12
         assert billed(stack) - before == 12
+
+
+class TestEveryGateway:
+    PREFIXES = {"openai": "/openai-api", "apigo": "/apigo", "nano_banana": ""}  # noqa: RUF012
+
+    def test_lands_its_pictures(self, stack: Stack) -> None:
+        for gateway, prefix in self.PREFIXES.items():
+            host = f"{stack.gateway.host}{prefix}"
+            stack.client.create_connection(
+                Connection(
+                    f"imagegen_{gateway}",
+                    "imagegen",
+                    host=host,
+                    password=stack.gateway.token,
+                    extra={"gateway": gateway},
+                )
+            )
+        set_latency(stack, 3)
+        before = billed(stack)
+        run = run_to_the_end(stack, "gateways")
+        assert run.state == "success"
+        for task_id, count in {"openai": 4, "apigo": 4, "openai_edit": 1, "apigo_edit": 1, "nano_banana": 1}.items():
+            manifest = manifest_of(stack, run, task_id)
+            assert [image["index"] for image in manifest["images"]] == list(range(count))
+            assert manifest["gateway"] == task_id.removesuffix("_edit")
+        for gateway in ("openai", "apigo"):
+            rows = [row for row in stack.ledger()["rows"] if row["dialect"] == gateway and row["model"] == "dall-e-3"]
+            assert max(row["created_at"] for row in rows) < min(row["ready_at"] for row in rows)
+        assert billed(stack) - before == 11
 
 
 class TestTriggererKilledWhileWaiting:
