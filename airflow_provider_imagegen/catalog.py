@@ -226,14 +226,11 @@ def shut_down(model: str | None) -> str | None:
 def check(request: ImageRequest) -> None:
     """Refuse what is known to be wrong for the request's model; unknown models and values pass.
 
-    What stands in ``extra`` is the user's own word and is not judged.
-
     :param request: What would be sent.
     :raises InvalidRequest: Naming the first field that is wrong, its value and what is allowed.
     """
     model = known_model(request.model) or _ANY_MODEL
-    exempt = {*model.ignored, *request.extra}
-    refusal = next((refusal for refusal in _refusals(request, model) if refusal.field not in exempt), None)
+    refusal = next((refusal for refusal in _refusals(request, model) if refusal.field not in model.ignored), None)
     if refusal is not None:
         raise refusal
 
@@ -284,7 +281,7 @@ def _words_against(model: KnownModel, field: str, value: str) -> str | None:
 
 
 def _wrong_transparency(request: ImageRequest, model: KnownModel) -> Iterator[InvalidRequest]:
-    output_format = request.extra.get("output_format", request.output_format)
+    output_format = request.output_format
     if request.background == "transparent" and output_format in _FORMATS_WITHOUT_ALPHA:
         yield InvalidRequest("background", "transparent", f"it needs output_format png or webp, not {output_format}")
 
@@ -296,7 +293,7 @@ def _wrong_compression(request: ImageRequest, model: KnownModel) -> Iterator[Inv
     if not formats:
         takers = (other for other in MODELS if other.choices.get("output_format"))
         yield InvalidRequest("output_compression", compression, _only_for(takers, model))
-    elif request.extra.get("output_format", request.output_format) in (None, "png"):
+    elif request.output_format in (None, "png"):
         words = "it needs output_format jpeg or webp; png, which is the default, takes only 100"
         yield InvalidRequest("output_compression", compression, words)
 
@@ -309,7 +306,7 @@ def _wrong_streaming(request: ImageRequest, model: KnownModel) -> Iterator[Inval
         return
     if model.streams is False:
         yield InvalidRequest("partial_images", request.partial_images, _only_for(takers, model))
-    elif not request.extra.get("stream", request.stream):
+    elif not request.stream:
         yield InvalidRequest("partial_images", request.partial_images, "above 0 it needs stream=True")
 
 

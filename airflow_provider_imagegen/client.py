@@ -32,7 +32,7 @@ from airflow_provider_imagegen.exceptions import (
     UnreadableAnswer,
 )
 from airflow_provider_imagegen.gateways import gateway_for
-from airflow_provider_imagegen.gateways.answers import error_of, read_document
+from airflow_provider_imagegen.gateways.answers import read_document
 from airflow_provider_imagegen.gateways.base import Handle
 from airflow_provider_imagegen.redaction import redacted
 from airflow_provider_imagegen.schemas import EditRequest, ImageOutput, ImageRequest, ImageTask
@@ -49,6 +49,8 @@ _BEFORE_SENDING = (
     httpx.PoolTimeout,
     httpx.UnsupportedProtocol,
     httpx.ProxyError,
+    # httpx refuses to send what no request may hold, e.g. an illegal header.
+    httpx.LocalProtocolError,
 )
 
 
@@ -156,11 +158,12 @@ class ImageClient:
         """
         try:
             async with self._sent(self.gateway.probe()) as response:
-                await response.aread()
+                answer = await read_answer(response, self._pictures)
+            self.gateway.read_probe(answer.response)
         except httpx.HTTPError as error:
             raise self._look_up_fault(error) from None
-        if not response.is_success:
-            raise error_of(response, self.gateway.name, "look_up", self.settings.token)
+        except AnswerTooLarge as error:
+            raise UnreadableAnswer(str(error), gateway=self.gateway.name) from None
 
     async def _read_events(self, response: httpx.Response) -> ImageTask:
         """Read a streamed answer until the image is there.

@@ -5,6 +5,7 @@ The hook fills it from a connection; a plain script fills it by hand.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,9 @@ from urllib.parse import urlsplit
 from airflow_provider_imagegen.exceptions import ConfigurationError
 
 DEFAULT_MAX_IN_FLIGHT = 10
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_PATH = re.compile(r"/(?![/\\])[\w./~%:+-]*", re.ASCII)
+DEFAULT_VISIBILITY_GRACE = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,7 @@ class GatewaySettings:
     :param timeout: Seconds to wait for bytes of an answer; ``None`` leaves it to the gateway.
     :param headers: Headers to add to every call.
     :param max_in_flight: Requests to have running at once, at most.
+    :param visibility_grace: Seconds a request that the gateway accepted may stay invisible to look-ups.
     :param private_result_hosts: Hosts on private addresses from which results may be fetched.
     :param verify: Whether to verify TLS certificates, or the path of a CA bundle.
     :param proxy: Proxy for calls to the gateway.
@@ -41,6 +46,7 @@ class GatewaySettings:
     timeout: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
+    visibility_grace: float = DEFAULT_VISIBILITY_GRACE
     private_result_hosts: tuple[str, ...] = ()
     verify: bool | str = True
     proxy: str | None = field(default=None, repr=False)
@@ -77,14 +83,15 @@ class GatewaySettings:
             base_url=_base_url(name, host, scheme, port),
             token=_token(name, token),
             gateway=read.text("gateway"),
-            submit_path=read.text("submit_path"),
-            tasks_path=read.text("tasks_path"),
+            submit_path=read.path("submit_path"),
+            tasks_path=read.path("tasks_path"),
             timeout=read.number("timeout", above=0),
-            headers=read.texts("headers"),
+            headers=read.headers("headers"),
             max_in_flight=read.count("max_in_flight", DEFAULT_MAX_IN_FLIGHT),
+            visibility_grace=read.number("visibility_grace", above=0) or DEFAULT_VISIBILITY_GRACE,
             private_result_hosts=read.names("private_result_hosts"),
             verify=read.flag_or_text("verify", default=True),
-            proxy=read.text("proxy"),
+            proxy=read.proxy("proxy"),
             name=name,
         )
 
@@ -93,7 +100,11 @@ def _base_url(name: str, host: str | None, scheme: str | None, port: int | None)
     if not host:
         raise ConfigurationError(f"{name} has no host: it must hold the gateway's base URL")
     address = host if "://" in host or scheme not in {"http", "https"} else f"{scheme}://{host}"
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+        has_port = parts.port is not None
+    except ValueError as error:
+        raise ConfigurationError(f"{name} has host={host!r}, which is not a base URL: {error}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ConfigurationError(
             f"{name} has host={host!r}, which is not a base URL: write the scheme too, e.g. https://{host}"
@@ -102,7 +113,7 @@ def _base_url(name: str, host: str | None, scheme: str | None, port: int | None)
         raise ConfigurationError(
             f"{name} has a host with a user name, query or fragment: only scheme, host and path are allowed"
         )
-    netloc = f"{parts.netloc}:{port}" if port and parts.port is None else parts.netloc
+    netloc = f"{parts.netloc}:{port}" if port and not has_port else parts.netloc
     return f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
 
 
@@ -113,6 +124,16 @@ def _token(name: str, token: str | None) -> str:
     if not stripped.isascii() or not stripped.isprintable():
         raise ConfigurationError(f"{name} has a password with characters that no HTTP header may carry")
     return stripped
+
+
+def _is_header(name: object, value: object) -> bool:
+    return (
+        isinstance(name, str)
+        and isinstance(value, str)
+        and _HEADER_NAME.fullmatch(name) is not None
+        and value.isascii()
+        and value.isprintable()
+    )
 
 
 @dataclass(frozen=True)
@@ -148,11 +169,31 @@ class _Extra:
             raise self._refusal(key, "a whole number above 0")
         return default if number is None else int(number)
 
-    def texts(self, key: str) -> dict[str, str]:
+    def path(self, key: str) -> str | None:
+        value = self.text(key)
+        if value is not None and not _PATH.fullmatch(value):
+            raise self._refusal(key, "a path that starts with one '/', without query, spaces or '@'")
+        return value
+
+    def proxy(self, key: str) -> str | None:
+        value = self.text(key)
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value)
+            is_proxy = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_proxy = False
+        if not is_proxy:
+            # The value may hold a password.
+            raise self._refusal(key, "an address like http://proxy.example:3128", shown=False)
+        return value
+
+    def headers(self, key: str) -> dict[str, str]:
         value = self.values.get(key) or {}
-        if not isinstance(value, Mapping) or not all(isinstance(entry, str) for entry in value.values()):
-            raise self._refusal(key, "an object of texts", shown=False)
-        return {str(header): entry for header, entry in value.items()}
+        if not isinstance(value, Mapping) or not all(_is_header(name, text) for name, text in value.items()):
+            raise self._refusal(key, "an object of header names and one-line texts", shown=False)
+        return {str(header): str(text) for header, text in value.items()}
 
     def names(self, key: str) -> tuple[str, ...]:
         value = self.values.get(key) or ()

@@ -6,6 +6,9 @@
     ├── InvalidRequest *          a parameter the model or gateway is known to refuse
     ├── ConfigurationError *      connection missing or unusable: base URL, token, gateway, S3 credentials
     ├── DestinationError *        the bucket is missing or not ours to write
+    ├── LedgerError               the ledger in S3 could not be read or written
+    │   ├── LedgerConflict        another attempt changed a record first
+    │   └── LedgerCorrupt *       a record cannot be understood
     ├── GatewayError
     │   ├── NotSent               no byte left: DNS, refused connection, TLS
     │   ├── AuthenticationError * the gateway does not accept the token
@@ -20,6 +23,7 @@
     │   ├── GenerationFailed      the gateway tried and failed
     │   └── TaskTimeout           the deadline passed while the gateway was still drawing
     └── LandingError
+        ├── PaidImageLost *       a synchronous gateway's image was paid for and is gone
         ├── DownloadFailed        the image could not be fetched whole
         │   └── ResultExpired     the result's address no longer leads to it
         ├── NotAnImage            what came back is not an acceptable picture
@@ -134,6 +138,26 @@ class DestinationError(PermanentError):
     advice = "Correct s3_bucket, s3_key or the AWS connection's permissions."
 
 
+class LedgerError(ImageGenError):
+    """The ledger in S3 could not be read or written."""
+
+    advice = "Check the bucket and the AWS connection; a retry goes on where this try stopped."
+
+
+class LedgerConflict(LedgerError):
+    """Another attempt changed a record first."""
+
+    billed = "unknown"
+    advice = "Another attempt of this task is at work; a retry attaches to what it submitted."
+
+
+class LedgerCorrupt(LedgerError, PermanentError):
+    """A record cannot be understood; unreadable is not absent, so nothing is sent."""
+
+    billed = "unknown"
+    advice = "Look at the object; delete it only if the gateway shows no request with its trace id."
+
+
 class GatewayError(ImageGenError):
     """The gateway could not be reached, refused, or failed."""
 
@@ -225,6 +249,12 @@ class LandingError(ImageGenError):
 
     billed = "yes"
     advice = "A retry lands it again."
+
+
+class PaidImageLost(LandingError, PermanentError):
+    """An image came with the answer to the submit, was paid for, and did not reach S3."""
+
+    advice = "Pass on_unknown='resubmit' and clear the task to pay for a new one."
 
 
 class DownloadFailed(LandingError):

@@ -1,4 +1,4 @@
-"""The engine: plan, submit, watch, land, manifest. Knows gateways and S3, but nothing of Airflow.
+"""The engine: settle, watch, land, manifest. Knows gateways, S3 and the ledger, but nothing of Airflow.
 
 Operators drive it step by step, because a deferral may come between watching and landing.
 """
@@ -6,31 +6,28 @@ Operators drive it step by step, because a deferral may come between watching an
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from airflow_provider_imagegen import catalog
 from airflow_provider_imagegen.client import ImageClient
 from airflow_provider_imagegen.exceptions import (
     GenerationFailed,
     ImageGenError,
-    ModerationBlocked,
+    LedgerError,
+    OutcomeUnknown,
     PartialDelivery,
-    TaskTimeout,
-    UnknownTask,
+    PermanentError,
 )
-from airflow_provider_imagegen.gateways.base import Gateway
 from airflow_provider_imagegen.landing import Landing
+from airflow_provider_imagegen.ledger import Attempt, Entry, Ledger, LedgerKey
+from airflow_provider_imagegen.planning import Call, check, fingerprint, plan
+from airflow_provider_imagegen.resume import Policy
 from airflow_provider_imagegen.schemas import (
-    EditRequest,
     ImageOutput,
     ImageRequest,
     ImageTask,
@@ -40,80 +37,33 @@ from airflow_provider_imagegen.schemas import (
     OpenTask,
     Submission,
 )
-from airflow_provider_imagegen.sources import check_sources
+from airflow_provider_imagegen.submitter import Settled, Submitter
+from airflow_provider_imagegen.verdict import verdict
 from airflow_provider_imagegen.watcher import PollSchedule, TaskWatcher
 
 log = logging.getLogger(__name__)
 
 OnPartial = Literal["fail", "accept"]
 
-_MODERATION_CODES = frozenset({"moderation_blocked", "content_policy_violation"})
 
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """On what terms a job works.
 
-@dataclass(frozen=True)
-class Call:
-    """One call to the gateway.
-
-    :param index: Position of its first image among the images asked for.
-    :param request: What the call says; its ``n`` is what one call can make.
+    :param attempt: Who asks.
+    :param policy: What to do with what earlier attempts left.
+    :param schedule: When to look.
+    :param timeout: Seconds from the submit to the deadline.
+    :param on_partial: Whether fewer images than asked for are an error.
+    :param land_previews: Whether to land streamed previews beside the images.
     """
 
-    index: int
-    request: ImageRequest
-
-
-def plan(request: ImageRequest, gateway: Gateway) -> tuple[Call, ...]:
-    """Split a request into calls that the gateway honours in full."""
-    step = gateway.images_per_call(request)
-    return tuple(Call(index, _with_count(request, min(step, request.n - index))) for index in range(0, request.n, step))
-
-
-def fingerprint(request: ImageRequest, gateway: Gateway) -> str:
-    """Return the SHA-256 of everything that decides what the picture is."""
-    url = gateway.edit_url if isinstance(request, EditRequest) else gateway.submit_url
-    identity = {"gateway": gateway.name, "url": url, "parameters": request.asked()}
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def check(request: ImageRequest, gateway: Gateway) -> None:
-    """Refuse what model or gateway are known not to do, before anything is paid.
-
-    :raises InvalidRequest: Naming field, value, and what is allowed.
-    """
-    catalog.check(request)
-    if isinstance(request, EditRequest):
-        check_sources(request)
-    gateway.check(request)
-
-
-async def generate(
-    client: ImageClient, request: ImageRequest, *, timeout: float, poll_interval: float
-) -> list[ImageTask]:
-    """Send every call a request needs, side by side, and wait until each is done; nothing is landed.
-
-    :param client: An opened client.
-    :param request: What to draw, and how many.
-    :param timeout: Seconds to wait at most.
-    :param poll_interval: Seconds between look-ups.
-    :return: The finished tasks, in order.
-    :raises ImageGenError: The first thing that went wrong.
-    """
-    started = time.time()
-    places = asyncio.Semaphore(client.settings.max_in_flight)
-
-    async def send(call: Call) -> ImageTask:
-        async with places:
-            return await client.submit(call.request, str(uuid.uuid4()))
-
-    tasks = await asyncio.gather(*(send(call) for call in plan(request, client.gateway)))
-    open_ids = [task.task_id for task in tasks if task.task_id and not task.is_terminal]
-    watcher = TaskWatcher(client, PollSchedule(interval=poll_interval))
-    seen = await watcher.wait(open_ids, until=started + timeout, submitted_at=started)
-    finished = [seen.get(task.task_id or "", task) for task in tasks]
-    for task in finished:
-        if error := _verdict(task, client.gateway.name):
-            raise error
-    return finished
+    attempt: Attempt
+    policy: Policy = field(default_factory=Policy)
+    schedule: PollSchedule = field(default_factory=PollSchedule)
+    timeout: float = 1800.0
+    on_partial: OnPartial = "fail"
+    land_previews: bool = False
 
 
 class ImageJob:
@@ -122,54 +72,55 @@ class ImageJob:
     :param request: What to draw, and how many.
     :param client: An opened client.
     :param landing: An opened landing.
-    :param schedule: When to look.
-    :param land_previews: Whether to land streamed previews beside the images.
-    :param clock: Wall clock, in unix seconds.
+    :param ledger: The ledger of the destination's bucket.
+    :param terms: On what terms.
     """
 
     def __init__(
-        self,
-        request: ImageRequest,
-        client: ImageClient,
-        landing: Landing,
-        *,
-        schedule: PollSchedule,
-        land_previews: bool = False,
-        clock: Callable[[], float] = time.time,
+        self, request: ImageRequest, client: ImageClient, landing: Landing, ledger: Ledger, terms: Terms
     ) -> None:
         self._request = request
         self._client = client
         self._landing = landing
-        self._land_previews = land_previews
-        self._watcher = TaskWatcher(client, schedule, clock)
-        self._clock = clock
+        self._ledger = ledger
+        self._terms = terms
+        self._submitter = Submitter(client, ledger, terms.attempt, terms.policy)
+        self._watcher = TaskWatcher(client, terms.schedule)
+        self._entries: dict[int, Entry] = {}
 
     def check(self) -> None:
-        """Refuse what is known to be wrong, as :func:`check` does."""
+        """Refuse what is known to be wrong, before anything is paid.
+
+        :raises InvalidRequest: Naming field, value, and what is allowed.
+        """
         check(self._request, self._client.gateway)
 
-    async def submit(self, timeout: float) -> Submission:
-        """Send every call, side by side, each once; land what comes back at once without a task.
+    async def submit(self) -> Submission:
+        """Settle every call, at most ``max_in_flight`` at once; land what comes back at once without a task.
 
-        :param timeout: Seconds from now to the deadline of the whole job.
-        :raises ImageGenError: The first refusal, if every call was refused.
+        :raises ImageGenError: What went wrong, if every call was refused.
         """
-        started = self._clock()
-        places = asyncio.Semaphore(self._client.settings.max_in_flight)
+        started = time.time()
+        deadline = started + self._terms.timeout
         calls = plan(self._request, self._client.gateway)
-        results = await asyncio.gather(*(self._submit_call(call, places) for call in calls))
-        finished = [result for result in results if isinstance(result, _Landed)]
-        errors = [error for result in finished for error in result.errors]
-        if errors and not any(isinstance(result, OpenTask) or result.images for result in results):
-            raise errors[0].error
+        width = self._client.settings.max_in_flight
+        outcomes: list[OpenTask | _Outcome] = []
+        for start in range(0, len(calls), width):
+            await self._wait_for_places(outcomes, deadline, started)
+            wave = calls[start : start + width]
+            outcomes += await asyncio.gather(*(self._settle(call, deadline) for call in wave))
+        closed = [outcome for outcome in outcomes if isinstance(outcome, _Outcome)]
+        errors = [error for outcome in closed for error in outcome.errors]
+        if errors and len(closed) == len(outcomes) and not any(outcome.images for outcome in closed):
+            raise _gravest(error.error for error in errors)
         return Submission(
             submitted_at=started,
-            deadline=started + timeout,
-            open=tuple(result for result in results if isinstance(result, OpenTask)),
-            landed=tuple(image for result in finished for image in result.images),
+            deadline=deadline,
+            open=tuple(outcome for outcome in outcomes if isinstance(outcome, OpenTask)),
+            landed=tuple(image for outcome in closed for image in outcome.images),
             failures=tuple(missing for error in errors for missing in error.missing),
-            billed=sum(len(result.task.outputs) for result in finished if result.task),
-            usage=_total_usage(result.task for result in finished),
+            billed=sum(outcome.billed for outcome in closed),
+            usage=_total_usage(closed),
         )
 
     async def wait(self, submission: Submission, until: float) -> dict[str, ImageTask]:
@@ -181,45 +132,92 @@ class ImageJob:
         """
         return await self._watcher.wait(submission.task_ids, until=until, submitted_at=submission.submitted_at)
 
-    async def land(self, submission: Submission, tasks: dict[str, ImageTask], on_partial: OnPartial) -> Manifest:
+    @property
+    def last_fault(self) -> ImageGenError | None:
+        """Why the last look-up failed; ``None`` if it did not."""
+        return self._watcher.last_fault
+
+    async def land(self, submission: Submission, tasks: dict[str, ImageTask]) -> Manifest:
         """Bring everything that was generated to S3, and write the manifest beside it.
 
         :param submission: What was submitted.
         :param tasks: What was last seen of the open tasks.
-        :param on_partial: Whether fewer images than asked for are an error.
-        :raises ImageGenError: If nothing landed: the first thing that went wrong.
-        :raises PartialDelivery: If something is missing and ``on_partial`` is ``fail``.
+        :raises ImageGenError: If something is missing: the gravest reason, or
+            :class:`~airflow_provider_imagegen.exceptions.PartialDelivery`.
         """
         seen = [tasks[open_task.task_id] for open_task in submission.open]
-        log.info("Finished after %.0f s: %s", self._clock() - submission.submitted_at, _tally(seen))
-        results = await asyncio.gather(*(self._land_task(*pair) for pair in zip(submission.open, seen, strict=True)))
-        errors = [error for result in results for error in result.errors]
-        manifest = await self._write_manifest(submission, results)
-        if errors and not manifest.images:
-            raise errors[0].error
-        if manifest.delivered < manifest.requested and on_partial == "fail":
-            raise _partial(manifest)
+        log.info("Finished after %.0f s: %s", time.time() - submission.submitted_at, _tally(submission, seen))
+        pairs = zip(submission.open, seen, strict=True)
+        outcomes = await asyncio.gather(*(self._land_task(open_task, task) for open_task, task in pairs))
+        errors = [error for outcome in outcomes for error in outcome.errors]
+        manifest = self._manifest(submission, outcomes)
+        if manifest.images:
+            await self._landing.put_manifest(manifest)
+        self._raise_if_short(manifest, [error.error for error in errors])
         return manifest
 
-    async def _submit_call(self, call: Call, places: asyncio.Semaphore) -> OpenTask | _Landed:
+    async def _wait_for_places(self, outcomes: Sequence[OpenTask | _Outcome], deadline: float, started: float) -> None:
+        open_ids = [outcome.task_id for outcome in outcomes if isinstance(outcome, OpenTask)]
+        if open_ids:
+            await self._watcher.wait(open_ids, until=deadline, submitted_at=started)
+
+    async def _settle(self, call: Call, deadline: float) -> OpenTask | _Outcome:
         try:
-            async with places:
-                task = await self._client.submit(call.request, str(uuid.uuid4()))
+            settled = await self._submitter.settle(call, deadline)
+            if settled.entry.record.state == "landed":
+                return await self._hand_out(settled, deadline)
+            return await self._open_or_land(settled)
         except ImageGenError as error:
             log.warning("Image %d: %s", call.index, error)
-            return _Landed(None, (), (_Refused(call.index, call.request.n, error),))
-        if task.task_id is None:
-            return await self._land_outputs(task, call.index, call.request.n)
-        log.info("Submitted image %d: task %s (trace %s)", call.index, task.task_id, task.trace_id)
-        return OpenTask(index=call.index, count=call.request.n, task_id=task.task_id, trace_id=task.trace_id)
+            return _Outcome(errors=(_Refused(call.index, call.count, error),))
 
-    async def _land_task(self, open_task: OpenTask, task: ImageTask) -> _Landed:
-        error = _verdict(task, self._client.gateway.name)
-        if error is not None:
-            return _Landed(task, (), (_Refused(open_task.index, open_task.count, error),))
-        return await self._land_outputs(task, open_task.index, open_task.count)
+    async def _open_or_land(self, settled: Settled) -> OpenTask | _Outcome:
+        call, record = settled.call, settled.entry.record
+        self._entries[call.index] = settled.entry
+        if settled.task is not None:
+            outcome = await self._land_outputs(settled.task, call.index, call.count)
+            return await self._note_landing(settled.key, settled.entry, outcome)
+        if record.task_id is None:
+            raise RuntimeError(f"the record {record.key} is neither answered nor submitted")
+        return OpenTask(
+            index=call.index,
+            count=call.count,
+            task_id=record.task_id,
+            trace_id=record.trace_id,
+            scope=settled.key.scope,
+            fingerprint=settled.key.fingerprint,
+            generation=record.generation,
+        )
 
-    async def _land_outputs(self, task: ImageTask, first_index: int, count: int) -> _Landed:
+    async def _hand_out(self, settled: Settled, deadline: float) -> OpenTask | _Outcome:
+        """Hand out images that are paid for: where they are, or copied to where they are wanted now."""
+        record = settled.entry.record
+        copies = await asyncio.gather(*(self._landing.reuse(image) for image in record.images))
+        images = tuple(image for image in copies if image is not None)
+        if len(images) < len(record.images):
+            return await self._open_or_land(await self._submitter.replace(settled, deadline))
+        is_ours = record.attempt.instance == self._terms.attempt.instance
+        return _Outcome(
+            images=images,
+            billed=record.billed + record.billed_before if is_ours else 0,
+            usage=record.usage if is_ours else {},
+            errors=_shortfall(settled.call.index, settled.call.count, len(images)),
+        )
+
+    async def _land_task(self, open_task: OpenTask, task: ImageTask) -> _Outcome:
+        key = LedgerKey(open_task.scope, open_task.index, open_task.fingerprint)
+        entry = await self._entry_of(open_task, key)
+        before = entry.record.billed_before if entry else 0
+        error = verdict(task, self._client.gateway.name, self._watcher.last_fault)
+        if error is None:
+            outcome = await self._land_outputs(task, open_task.index, open_task.count)
+            return await self._note_landing(key, entry, outcome)
+        log.warning("Image %d: %s", open_task.index, error)
+        if task.state == "failed" and entry is not None:
+            await self._note(key, entry, state="failed", failure=task.failure)
+        return _Outcome(billed=before, errors=(_Refused(open_task.index, open_task.count, error),))
+
+    async def _land_outputs(self, task: ImageTask, first_index: int, count: int) -> _Outcome:
         """Land every output on its own, so that one fault does not cost the others."""
         indices = [
             # What came beyond what was asked for is landed behind everything that was.
@@ -228,13 +226,15 @@ class ImageJob:
         ]
         pairs = zip(indices, task.outputs, strict=True)
         results = await asyncio.gather(*(self._land_output(output, index, task) for index, output in pairs))
-        if self._land_previews:
+        if self._terms.land_previews:
             await self._landing.land_previews(task, first_index)
-        refused = [result for result in results if isinstance(result, _Refused)]
-        if (shortfall := count - len(task.outputs)) > 0:
-            fewer = GenerationFailed("the gateway made fewer images than asked", code="fewer_images")
-            refused.append(_Refused(first_index + len(task.outputs), shortfall, fewer))
-        return _Landed(task, tuple(image for image in results if isinstance(image, LandedImage)), tuple(refused))
+        refused = tuple(result for result in results if isinstance(result, _Refused))
+        return _Outcome(
+            images=tuple(image for image in results if isinstance(image, LandedImage)),
+            billed=len(task.outputs),
+            usage=task.usage or {},
+            errors=(*refused, *_shortfall(first_index, count, len(task.outputs))),
+        )
 
     async def _land_output(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage | _Refused:
         try:
@@ -242,43 +242,74 @@ class ImageJob:
         except ImageGenError as error:
             log.warning("Image %d: %s", index, error)
             return _Refused(index, 1, error)
-        log.info(
-            "Landed image %d: %s, %d bytes, %dx%d %s",
-            image.index,
-            image.uri,
-            image.bytes,
-            image.width,
-            image.height,
-            image.content_type,
-        )
+        size = f"{image.bytes} bytes, {image.width}x{image.height} {image.content_type}"
+        log.info("Landed image %d: %s, %s", image.index, image.uri, size)
         return image
 
-    async def _write_manifest(self, submission: Submission, results: Sequence[_Landed]) -> Manifest:
-        images = [*submission.landed, *(image for result in results for image in result.images)]
-        refused = [error for result in results for error in result.errors]
+    async def _entry_of(self, open_task: OpenTask, key: LedgerKey) -> Entry | None:
+        """Return the task's record; ``None`` if S3 cannot show it, which must not keep the image from landing."""
+        if open_task.index in self._entries:
+            return self._entries[open_task.index]
+        try:
+            return await asyncio.to_thread(self._ledger.read, key, open_task.generation)
+        except LedgerError as error:
+            log.warning("Image %d: %s", open_task.index, error)
+            return None
+
+    async def _note_landing(self, key: LedgerKey, entry: Entry | None, outcome: _Outcome) -> _Outcome:
+        """Note in the ledger what landed, unless some of it did not: then a retry lands it again."""
+        if entry is None:
+            return outcome
+        if outcome.images and not any(error.is_about_landing for error in outcome.errors):
+            await self._note(
+                key, entry, state="landed", images=outcome.images, billed=outcome.billed, usage=outcome.usage
+            )
+        return outcome.with_earlier_bills(entry.record.billed_before)
+
+    async def _note(self, key: LedgerKey, entry: Entry, **changes: object) -> None:
+        try:
+            await asyncio.to_thread(self._ledger.update, key, entry, updated_at=time.time(), **changes)
+        except LedgerError as error:
+            log.warning("The ledger could not be told: %s", error)
+
+    def _manifest(self, submission: Submission, outcomes: Sequence[_Outcome]) -> Manifest:
+        images = [*submission.landed, *(image for outcome in outcomes for image in outcome.images)]
+        missing = [missing for outcome in outcomes for error in outcome.errors for missing in error.missing]
         destination = self._landing.destination
-        manifest = Manifest(
+        return Manifest(
             gateway=self._client.gateway.name,
             model=self._request.model,
             requested=self._request.n,
             delivered=len(images),
-            billed=submission.billed + sum(len(result.task.outputs) for result in results if result.task),
-            reused=0,
+            billed=submission.billed + sum(outcome.billed for outcome in outcomes),
+            reused=sum(image.reused for image in images),
             images=tuple(sorted(images, key=lambda image: image.index)),
-            failures=(*submission.failures, *(missing for error in refused for missing in error.missing)),
-            usage=dict(Counter(submission.usage) + Counter(_total_usage(result.task for result in results))),
+            failures=tuple(sorted([*submission.failures, *missing], key=lambda entry: entry.index)),
+            usage=dict(Counter(submission.usage) + Counter(_total_usage(outcomes))),
             fingerprint=fingerprint(self._request, self._client.gateway),
-            created_at=datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds"),
-            elapsed=round(self._clock() - submission.submitted_at, 3),
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            elapsed=round(time.time() - submission.submitted_at, 3),
             manifest_uri=destination.uri(destination.key("manifest.json")),
         )
-        await self._landing.put_document("manifest.json", manifest.model_dump_json(indent=2).encode())
-        return manifest
+
+    def _raise_if_short(self, manifest: Manifest, errors: Sequence[ImageGenError]) -> None:
+        if manifest.images and (manifest.delivered >= manifest.requested or self._terms.on_partial == "accept"):
+            return
+        unknown = next((missing for missing in manifest.failures if missing.billed == "unknown"), None)
+        if unknown is not None and not any(isinstance(error, PermanentError) for error in errors):
+            raise OutcomeUnknown(unknown.message, gateway=manifest.gateway, code=unknown.code)
+        if errors and (not manifest.images or any(isinstance(error, PermanentError) for error in errors)):
+            raise _gravest(errors)
+        reasons = "; ".join(f"image {missing.index}: {missing.message}" for missing in manifest.failures)
+        if manifest.images:
+            summary = f"{manifest.delivered} of {manifest.requested} images landed ({reasons})"
+            raise PartialDelivery(summary, gateway=manifest.gateway)
+        raise GenerationFailed(f"no image landed ({reasons})", gateway=manifest.gateway)
 
 
 @dataclass(frozen=True)
 class _Refused:
-    """A call, or its result, that came to nothing."""
+    """Images that came to nothing, and why."""
 
     index: int
     count: int
@@ -289,62 +320,52 @@ class _Refused:
         indices = range(self.index, self.index + self.count)
         return tuple(MissingImage.because_of(self.error, index) for index in indices)
 
-
-@dataclass(frozen=True)
-class _Landed:
-    """What became of one call: its images, and why some or all are missing.
-
-    :param task: What the gateway answered; ``None`` if it refused the call.
-    """
-
-    task: ImageTask | None
-    images: tuple[LandedImage, ...]
-    errors: tuple[_Refused, ...]
+    @property
+    def is_about_landing(self) -> bool:
+        """Whether the image was paid for and did not arrive."""
+        return self.error.billed == "yes"
 
 
-def _with_count(request: ImageRequest, count: int) -> ImageRequest:
-    """Return the request for ``count`` images, naming ``n`` only where the user did or must."""
-    if count == request.n:
-        return request
-    fields = {name: getattr(request, name) for name in request.model_fields_set - {"n"}}
-    return ImageRequest(**fields, n=count) if count > 1 else ImageRequest(**fields)
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """What became of one call."""
+
+    images: tuple[LandedImage, ...] = ()
+    billed: int = 0
+    usage: Mapping[str, object] = field(default_factory=dict)
+    errors: tuple[_Refused, ...] = ()
+
+    def with_earlier_bills(self, billed: int) -> _Outcome:
+        """Return it with what earlier generations of the same call cost."""
+        return _Outcome(images=self.images, billed=self.billed + billed, usage=self.usage, errors=self.errors)
 
 
-def _verdict(task: ImageTask, gateway: str) -> ImageGenError | None:
-    """Return what is wrong with a task at the end of waiting, or ``None`` if it succeeded."""
-    error = _end_of(task)
-    if error is not None:
-        error.gateway, error.task_id, error.trace_id = gateway, task.task_id, task.trace_id
-    return error
+def _shortfall(first_index: int, count: int, made: int) -> tuple[_Refused, ...]:
+    if made >= count:
+        return ()
+    fewer = GenerationFailed("the gateway made fewer images than asked", code="fewer_images")
+    return (_Refused(first_index + made, count - made, fewer),)
 
 
-def _end_of(task: ImageTask) -> ImageGenError | None:
-    if task.state == "succeeded":
-        return None
-    if task.failure is not None:
-        kind = ModerationBlocked if task.failure.code in _MODERATION_CODES else GenerationFailed
-        return kind(f"the gateway gave up: {task.failure.message}", code=task.failure.code)
-    if task.state == "unseen":
-        return UnknownTask("the gateway shows no such task")
-    return TaskTimeout("the deadline passed and the gateway was still drawing")
+def _gravest(errors: Iterable[ImageGenError]) -> ImageGenError:
+    """Return the error to stop with: an unknown outcome first, then what no retry cures, then the first."""
+
+    def mildness(error: ImageGenError) -> int:
+        return 0 if isinstance(error, OutcomeUnknown) else 1 if isinstance(error, PermanentError) else 2
+
+    return min(errors, key=mildness)
 
 
-def _total_usage(tasks: Iterable[ImageTask | None]) -> dict[str, int]:
+def _total_usage(outcomes: Iterable[_Outcome]) -> dict[str, int]:
     total: Counter[str] = Counter()
-    for task in tasks:
-        usage = task.usage if task and task.usage else {}
-        total.update({name: count for name, count in usage.items() if type(count) is int})
+    for outcome in outcomes:
+        total.update({name: count for name, count in outcome.usage.items() if type(count) is int})
     return dict(total)
 
 
-def _tally(tasks: Sequence[ImageTask]) -> str:
+def _tally(submission: Submission, tasks: Sequence[ImageTask]) -> str:
     counts = Counter(task.state for task in tasks)
-    return ", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing open"
-
-
-def _partial(manifest: Manifest) -> PartialDelivery:
-    reasons = "; ".join(f"image {missing.index}: {missing.message}" for missing in manifest.failures)
-    return PartialDelivery(
-        f"{manifest.delivered} of {manifest.requested} images landed ({reasons or 'the gateway made fewer'})",
-        gateway=manifest.gateway,
-    )
+    words = [f"{count} {state}" for state, count in counts.items()]
+    if submission.landed:
+        words.append(f"{len(submission.landed)} landed already")
+    return ", ".join(words) or "nothing open"

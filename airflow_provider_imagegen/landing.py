@@ -25,19 +25,20 @@ from PIL import Image, UnidentifiedImageError
 from airflow_provider_imagegen.answer_body import MAX_IMAGE_BYTES
 from airflow_provider_imagegen.client import CONNECT_TIMEOUT, quiet_httpx, tls_context
 from airflow_provider_imagegen.connection import GatewaySettings
+from airflow_provider_imagegen.effects import Effect, effect
 from airflow_provider_imagegen.exceptions import (
     DestinationError,
     DownloadFailed,
+    InvalidRequest,
     NotAnImage,
     ResultExpired,
     UploadFailed,
 )
 from airflow_provider_imagegen.redaction import address_of, redacted
-from airflow_provider_imagegen.schemas import ImageOutput, ImageTask, LandedImage
+from airflow_provider_imagegen.schemas import ImageOutput, ImageTask, LandedImage, Manifest
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
-    from mypy_boto3_s3.type_defs import PutObjectRequestTypeDef
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,10 @@ MAX_BYTES = MAX_IMAGE_BYTES
 """Largest image that is fetched."""
 MAX_PIXELS = 80_000_000
 """Largest image that is accepted; the largest known model makes 8 294 400 pixels."""
+MAX_PREFIX_BYTES = 900
+"""Longest key prefix; S3 takes keys of 1024 bytes."""
+MAX_METADATA_VALUE = 200
+"""Characters of one metadata value; S3 takes 2 KB of them in all."""
 PIECE = 64 * 1024
 DOWNLOAD_TIMEOUT = 60.0
 """Seconds a result host may stay silent."""
@@ -71,6 +76,14 @@ class Destination:
     prefix: str
     encrypt: bool = False
     acl_policy: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse prefixes that stores treat differently, or not at all."""
+        segments = self.prefix.split("/") if self.prefix else []
+        if any(segment in {"", ".", ".."} for segment in segments) or not self.prefix.isprintable():
+            raise InvalidRequest("s3_key", self.prefix, "a prefix without empty, '.' and '..' parts")
+        if len(self.prefix.encode()) > MAX_PREFIX_BYTES:
+            raise InvalidRequest("s3_key", self.prefix, f"at most {MAX_PREFIX_BYTES} bytes")
 
     def key(self, name: str) -> str:
         """Return the object key for a file name under the prefix."""
@@ -165,26 +178,49 @@ class Landing:
             image = await self.land(preview, index, task, name=f"{index}.preview-{number}")
             log.info("Landed preview %d of image %d: %s", number, index, image.uri)
 
-    def check(self) -> None:
-        """Prove that the bucket is there, before anything is paid.
+    async def reuse(self, image: LandedImage) -> LandedImage | None:
+        """Hand out an image that landed before: where it is, or copied to where it is wanted now.
 
-        :raises DestinationError: Naming the bucket and what S3 said.
+        :param image: As it landed.
+        :return: The image under this destination, marked as reused; ``None`` if it is no longer in S3.
+        :raises UploadFailed: If S3 does not answer.
         """
-        try:
-            self._s3.head_bucket(Bucket=self.destination.bucket)
-        except (BotoCoreError, ClientError) as error:
-            raise DestinationError(
-                f"s3_bucket={self.destination.bucket!r} cannot be used: {_s3_words(error)}"
-            ) from None
+        return await asyncio.to_thread(self._reuse, image)
 
-    async def put_document(self, name: str, body: bytes) -> str:
-        """Put a JSON document beside the images and return its URI.
+    async def put_manifest(self, manifest: Manifest) -> None:
+        """Put the manifest beside the images.
 
         :raises UploadFailed: If S3 did not take it.
         """
+        body = manifest.model_dump_json(indent=2).encode()
+        with effect(Effect.PUT_MANIFEST):
+            key = self.destination.key("manifest.json")
+            await asyncio.to_thread(self._put_object, key, body, "application/json", {})
+
+    def _reuse(self, image: LandedImage) -> LandedImage | None:
+        name = image.key.rpartition("/")[2]
         key = self.destination.key(name)
-        await asyncio.to_thread(self._put_object, key, body, "application/json", {})
-        return self.destination.uri(key)
+        try:
+            if (image.bucket, image.key) == (self.destination.bucket, key):
+                self._s3.head_object(Bucket=image.bucket, Key=image.key)
+                return image.model_copy(update={"reused": True})
+            copied = self._s3.copy_object(
+                Bucket=self.destination.bucket,
+                Key=key,
+                CopySource={"Bucket": image.bucket, "Key": image.key},
+                **self._protection(),
+            )
+        except (BotoCoreError, ClientError) as error:
+            if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") in {"404", "NoSuchKey"}:
+                return None
+            raise UploadFailed(f"{image.uri} could not be reused: {_s3_words(error)}", billed="no") from None
+        place = {"uri": self.destination.uri(key), "bucket": self.destination.bucket, "key": key}
+        version = {"etag": copied["CopyObjectResult"]["ETag"].strip('"'), "version_id": copied.get("VersionId")}
+        return image.model_copy(update={**place, **version, "reused": True})
+
+    def _protection(self) -> dict[str, Any]:
+        protection: dict[str, Any] = {"ServerSideEncryption": "AES256"} if self.destination.encrypt else {}
+        return protection | ({"ACL": self.destination.acl_policy} if self.destination.acl_policy else {})
 
     async def _fetch(self, output: ImageOutput, file: IO[bytes]) -> None:
         if output.damage is not None:
@@ -221,7 +257,8 @@ class Landing:
     def _put(self, verified: VerifiedFile, output: ImageOutput, index: int, task: ImageTask, name: str) -> LandedImage:
         key = self.destination.key(f"{name}.{verified.extension}")
         metadata = {**self._metadata, "task-id": task.task_id or "", "sha256": verified.sha256}
-        stored = self._put_object(key, verified.file, verified.content_type, metadata)
+        with effect(Effect.PUT_IMAGE):
+            stored = self._put_object(key, verified.file, verified.content_type, metadata)
         return LandedImage(
             index=index,
             uri=self.destination.uri(key),
@@ -243,20 +280,19 @@ class Landing:
         self, key: str, body: IO[bytes] | bytes, content_type: str, metadata: Mapping[str, str]
     ) -> dict[str, Any]:
         # S3 user metadata travels as HTTP headers: ASCII only.
-        ascii_metadata = {name: quote(value, safe=" /:+@=,;()[]") for name, value in metadata.items()}
-        arguments: PutObjectRequestTypeDef = {
-            "Bucket": self.destination.bucket,
-            "Key": key,
-            "Body": body,
-            "ContentType": content_type,
-            "Metadata": ascii_metadata,
+        ascii_metadata = {
+            name: quote(value, safe=" /:+@=,;()[]")[:MAX_METADATA_VALUE] for name, value in metadata.items()
         }
-        if self.destination.encrypt:
-            arguments["ServerSideEncryption"] = "AES256"
-        if self.destination.acl_policy:
-            arguments["ACL"] = self.destination.acl_policy  # type: ignore[typeddict-item]
         try:
-            return dict(self._s3.put_object(**arguments))
+            stored = self._s3.put_object(
+                Bucket=self.destination.bucket,
+                Key=key,
+                Body=body,
+                ContentType=content_type,
+                Metadata=ascii_metadata,
+                **self._protection(),
+            )
+            return dict(stored)
         except (BotoCoreError, ClientError) as error:
             raise UploadFailed(f"{self.destination.uri(key)} was not taken: {_s3_words(error)}") from None
 
@@ -289,20 +325,37 @@ def verify(file: IO[bytes]) -> VerifiedFile:
     :raises NotAnImage: If it is none, is cut off, or has too many pixels.
     """
     digest, size = _digest(file)
+    _check_end(file)
     file.seek(0)
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=list(_MEDIA_TYPES)) as image:
             kind, (width, height) = image.format or "", image.size
-            if kind not in _MEDIA_TYPES:
-                raise NotAnImage(f"the bytes are a {kind} file; accepted are png, jpeg, webp, gif")
             if width * height > MAX_PIXELS:
                 raise NotAnImage(f"the picture has {width}x{height} pixels, more than {MAX_PIXELS}")
             image.verify()
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise NotAnImage(f"{size} bytes are not a whole picture: {redacted(str(error))}") from None
+        words = redacted(f"{type(error).__name__} {error}")
+        raise NotAnImage(f"{size} bytes are not a whole png, jpeg, webp or gif picture: {words}") from None
     file.seek(0)
     content_type, extension = _MEDIA_TYPES[kind]
     return VerifiedFile(file, size, digest, content_type, extension, width, height)
+
+
+def _check_end(file: IO[bytes]) -> None:
+    """Refuse a JPEG or GIF that is cut off, which Pillow's own check does not notice.
+
+    Some encoders pad their files, so the end mark may have a little behind it. In a JPEG's data the mark
+    cannot occur by chance.
+    """
+    file.seek(0)
+    head = file.read(4)
+    file.seek(-min(1024, file.seek(0, 2)), 2)
+    tail = file.read()
+    is_cut = (head.startswith(b"\xff\xd8\xff") and b"\xff\xd9" not in tail) or (
+        head == b"GIF8" and not tail.rstrip(b"\0").endswith(b"\x3b")
+    )
+    if is_cut:
+        raise NotAnImage("the picture is cut off: its end mark is missing")
 
 
 def read_object(s3: S3Client, bucket: str, key: str) -> bytes:

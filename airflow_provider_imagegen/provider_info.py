@@ -88,10 +88,10 @@ def _connection_fields() -> dict[str, dict[str, Any]]:
             "description": "How many requests may run at once (default 10).",
             "schema": {"type": ["integer", "null"], "minimum": 1},
         },
-        "private_result_hosts": {
-            "label": "Private result hosts",
-            "description": "Hosts on private addresses from which results may be fetched.",
-            "schema": {"type": ["array", "null"], "items": {"type": "string"}},
+        "visibility_grace": {
+            "label": "Visibility grace (seconds)",
+            "description": "How long an accepted request may stay invisible to look-ups (default 60).",
+            "schema": {"type": ["number", "null"], "minimum": 1},
         },
         "verify": {
             "label": "Verify TLS",

@@ -36,6 +36,9 @@ def redacted(text: str, secrets: Iterable[str] = (), limit: int = 200) -> str:
 
 def address_of(url: str) -> str:
     """Return scheme, host and path of a URL: all of it that may be shown."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that is none"
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"

@@ -20,11 +20,21 @@ MAX_PROMPT_IN_LOGS = 80
 
 _HIDDEN_FIELDS = frozenset({"callback_url", "extra", "images", "mask"})
 
-TaskState = Literal["running", "succeeded", "failed", "unseen"]
+_ALLOWED = {
+    "prompt": "a text that is not empty",
+    "n": "a whole number from 1 to 10",
+    "output_compression": "a whole number from 0 to 100",
+    "partial_images": "a whole number from 0 to 3",
+    "stream": "true or false",
+    "async_": "true or false",
+    "images": "1 to 16 images",
+}
+
+TaskState = Literal["running", "succeeded", "failed", "unseen", "lost"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), coerce_numbers_to_str=True)
 
 
 class ImageRequest(_Frozen):
@@ -76,6 +86,14 @@ class ImageRequest(_Frozen):
     def _prompt_says_something(cls, value: str) -> str:
         if not value.strip():
             raise ValueError("a text that is not empty")
+        return value
+
+    @field_validator("extra")
+    @classmethod
+    def _extra_holds_no_known_parameter(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        known = sorted(value.keys() & cls.model_fields.keys())
+        if known:
+            raise ValueError(f"fields that are no parameters; pass {', '.join(known)} by name")
         return value
 
     @field_validator("n", "output_compression", "partial_images", mode="before", check_fields=False)
@@ -192,7 +210,8 @@ class TaskFailure(_Frozen):
 class ImageTask(_Frozen):
     """What a gateway says about one request, whether it answers at once or through a task.
 
-    :param state: ``running``, ``succeeded``, ``failed``, or ``unseen``: the gateway shows no such task (yet).
+    :param state: ``running``, ``succeeded``, ``failed``; ``unseen``: the gateway shows no such task (yet);
+        ``lost``: it has shown none for too long to be hoped for.
     :param task_id: The gateway's id; ``None`` where it answered at once without one.
     :param trace_id: The id the request can be traced by at the gateway.
     :param outputs: The images, once ``succeeded``.
@@ -215,8 +234,8 @@ class ImageTask(_Frozen):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the gateway is done with it."""
-        return self.state in {"succeeded", "failed"}
+        """Whether there is nothing more to wait for."""
+        return self.state in {"succeeded", "failed", "lost"}
 
 
 class LandedImage(_Frozen):
@@ -281,12 +300,18 @@ class OpenTask(_Frozen):
     :param count: Number of images it was asked for.
     :param task_id: The gateway's id.
     :param trace_id: The id the request can be traced by at the gateway.
+    :param scope: Scope of its ledger key.
+    :param fingerprint: Fingerprint of its ledger key.
+    :param generation: Generation of its ledger record.
     """
 
     index: int
     count: int
     task_id: str
     trace_id: str | None = None
+    scope: str
+    fingerprint: str
+    generation: int
 
 
 class Submission(_Frozen):
@@ -295,10 +320,10 @@ class Submission(_Frozen):
     :param submitted_at: Unix seconds of the first submit.
     :param deadline: Unix seconds at which to stop waiting.
     :param open: Tasks to wait for.
-    :param landed: Images that came with the answer to the submit and are in S3 already.
+    :param landed: Images that are in S3 already: reused, or come with the answer to the submit.
     :param failures: Images that were refused.
-    :param billed: Number of images that came with the answer to the submit.
-    :param usage: Token counts that came with the answer to the submit.
+    :param billed: Number of images that this task instance has paid for, without those of open tasks.
+    :param usage: Token counts, without those of open tasks.
     """
 
     submitted_at: float
@@ -355,4 +380,5 @@ def _refusal(error: ValidationError, model: type[ImageRequest]) -> InvalidReques
     if first["type"] == "extra_forbidden":
         known = ", ".join(name for name in model.model_fields if name != "extra")
         return InvalidRequest(field, value, f"known parameters are {known}; put others into extra")
-    return InvalidRequest(field, value, first["msg"].removeprefix("Value error, "))
+    allowed = _ALLOWED.get(str(first["loc"][0])) or first["msg"].removeprefix("Value error, ")
+    return InvalidRequest(field, value, allowed)

@@ -13,14 +13,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from airflow_provider_imagegen.client import ImageClient
-from airflow_provider_imagegen.exceptions import LookUpFailed, RateLimited, UnreadableAnswer
+from airflow_provider_imagegen.exceptions import ImageGenError, LookUpFailed, RateLimited, UnreadableAnswer
 from airflow_provider_imagegen.schemas import ImageTask
 
 log = logging.getLogger(__name__)
 
 DEFAULT_POLL_INTERVAL = 5.0
-VISIBILITY_GRACE = 60.0
-"""Seconds a submitted task may stay invisible to look-ups before it counts as unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +56,8 @@ class TaskWatcher:
         self._client = client
         self._schedule = schedule
         self._clock = clock
+        self.last_fault: ImageGenError | None = None
+        """Why the last look-up failed; ``None`` if it did not."""
 
     async def wait(self, task_ids: Iterable[str], *, until: float, submitted_at: float) -> dict[str, ImageTask]:
         """Look up until every task is done, or until the time is over.
@@ -78,21 +78,21 @@ class TaskWatcher:
             asked_to_wait = None
             try:
                 seen |= await self._client.look_up(open_ids)
-                faults = 0
+                faults, self.last_fault = 0, None
             except (LookUpFailed, RateLimited) as error:
-                faults += 1
+                faults, self.last_fault = faults + 1, error
                 if isinstance(error, UnreadableAnswer) and faults >= self._schedule.unreadable_limit:
                     raise
                 asked_to_wait = getattr(error, "retry_after", None)
                 log.warning("Look-up failed, the task goes on at the gateway: %s", error)
             now = self._clock()
-            if now >= until or self._is_over(seen, now - submitted_at):
+            if now - submitted_at > self._client.settings.visibility_grace:
+                seen = {task_id: _given_up_if_unseen(task) for task_id, task in seen.items()}
+            if now >= until or all(task.is_terminal for task in seen.values()):
                 break
             await asyncio.sleep(min(self._schedule.delay(faults, asked_to_wait), until - now))
         return seen
 
-    @staticmethod
-    def _is_over(seen: dict[str, ImageTask], age: float) -> bool:
-        """Whether nothing is left to wait for: all are done, or invisible for too long to be hoped for."""
-        left = {task.state for task in seen.values() if not task.is_terminal}
-        return not left or (left == {"unseen"} and age > VISIBILITY_GRACE)
+
+def _given_up_if_unseen(task: ImageTask) -> ImageTask:
+    return task.model_copy(update={"state": "lost"}) if task.state == "unseen" else task

@@ -66,12 +66,8 @@ class AceDataCloudGateway(Gateway):
 
     def look_up(self, keys: Sequence[str], by: Handle = "id") -> httpx.Request:
         """Build one look-up for one or many tasks."""
-        if len(keys) == 1:
-            return self._look_up({"action": "retrieve", by: keys[0]})
         # The answer pages at 12 unless told otherwise.
-        return self._look_up({"action": "retrieve_batch", f"{by}s": list(keys), "limit": len(keys)})
-
-    def _look_up(self, body: dict[str, Any]) -> httpx.Request:
+        body = {"action": "retrieve_batch", f"{by}s": list(keys), "limit": len(keys)}
         return self.request(self.url(self.settings.tasks_path or self.default_tasks_path), body)
 
     def read_looked_up(self, response: httpx.Response, keys: Sequence[str], by: Handle = "id") -> dict[str, ImageTask]:

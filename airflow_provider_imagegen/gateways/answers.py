@@ -143,7 +143,9 @@ def read_error(document: Mapping[str, Any]) -> ErrorWords | None:
     trace_id = text_or_none(document.get("trace_id"))
     error = document.get("error")
     if isinstance(error, dict):
-        code = text_or_none(error.get("code")) or text_or_none(error.get("type"))
+        code = text_or_none(error.get("code"))
+        if code is None or code.isdigit():
+            code = text_or_none(error.get("type")) or code
         message = text_or_none(error.get("message")) or code or "no message"
         return ErrorWords(code, message, trace_id)
     words = text_or_none(error) or text_or_none(document.get("detail"))
@@ -172,6 +174,7 @@ def error_of(response: httpx.Response, gateway: str, phase: Phase, token: str) -
     )
     if isinstance(error, RateLimited):
         error.retry_after = retry_after(response.headers)
+    _mention_proxy(error, response)
     return error
 
 
@@ -184,12 +187,17 @@ def unreadable(response: httpx.Response, gateway: str, phase: Phase, token: str)
         gateway=gateway,
         request_id=response.headers.get("x-request-id"),
     )
-    if any(name.startswith("x-litellm") for name in response.headers):
-        error.advice = (
-            "A LiteLLM proxy stands in between; it drops task ids. Point the connection at the gateway itself, "
-            "and look there for what this request has become."
-        )
+    _mention_proxy(error, response)
     return error
+
+
+def _mention_proxy(error: GatewayError, response: httpx.Response) -> None:
+    """Say what a LiteLLM proxy in between does to answers: it drops task ids, and repeats what fails."""
+    if isinstance(error, OutcomeUnknown) and any(name.startswith("x-litellm") for name in response.headers):
+        error.advice = (
+            "A LiteLLM proxy stands in between; it drops task ids and by itself repeats calls that fail, so the "
+            "gateway may have billed several. Look there, and point the connection at the gateway itself."
+        )
 
 
 def retry_after(headers: httpx.Headers) -> float | None:

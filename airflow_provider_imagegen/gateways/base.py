@@ -84,6 +84,14 @@ class Gateway(ABC):
     def probe(self) -> httpx.Request:
         """Build a free call that proves base URL and token."""
 
+    def read_probe(self, response: httpx.Response) -> None:
+        """Read the answer to :meth:`probe`.
+
+        :raises GatewayError: If it is not this API that answers, or the token is not accepted.
+        """
+        if not response.is_success or read_document(response) is None:
+            raise self.fault(response, "look_up")
+
     def images_per_call(self, request: ImageRequest) -> int:
         """Return how many images one call makes at most; more are asked for in further calls."""
         return 1
@@ -155,13 +163,12 @@ class Gateway(ABC):
         """Address of the call that edits."""
         return self.url(self.default_edit_path)
 
-    def headers(self) -> dict[str, str]:
+    def headers(self) -> httpx.Headers:
         """Return the headers of every call: the connection's own, and the bearer token."""
-        return {
-            "accept": "application/json",
-            **self.settings.headers,
-            "authorization": f"Bearer {self.settings.token}",
-        }
+        headers = httpx.Headers({"accept": "application/json"})
+        headers.update(self.settings.headers)
+        headers["authorization"] = f"Bearer {self.settings.token}"
+        return headers
 
     def request(self, url: str, body: object) -> httpx.Request:
         """Build a JSON ``POST``."""

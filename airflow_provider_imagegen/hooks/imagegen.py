@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 import uuid
 from collections.abc import Sequence
@@ -252,7 +253,7 @@ def _edit_request(
 
 
 async def _submit(client: ImageClient, request: ImageRequest) -> ImageTask:
-    from airflow_provider_imagegen.job import check
+    from airflow_provider_imagegen.planning import check
 
     check(request, client.gateway)
     async with client:
@@ -260,7 +261,8 @@ async def _submit(client: ImageClient, request: ImageRequest) -> ImageTask:
 
 
 async def _generate(client: ImageClient, request: ImageRequest, patience: Patience) -> list[ImageOutput]:
-    from airflow_provider_imagegen.job import check, generate
+    from airflow_provider_imagegen.direct import generate
+    from airflow_provider_imagegen.planning import check
 
     check(request, client.gateway)
     async with client:
@@ -269,12 +271,21 @@ async def _generate(client: ImageClient, request: ImageRequest, patience: Patien
 
 
 def _in_memory(task: ImageTask) -> ImageTask:
-    """Return the task with its files read, for they go with the client."""
-    outputs = tuple(
-        output.model_copy(update={"file": None, "content": output.file.read_bytes()}) if output.file else output
-        for output in task.outputs
-    )
+    """Return the task with its images read or decoded: files go with the client."""
+    outputs = tuple(_output_in_memory(output) for output in task.outputs)
     return task.model_copy(update={"outputs": outputs, "previews": ()})
+
+
+def _output_in_memory(output: ImageOutput) -> ImageOutput:
+    if output.file is not None:
+        return output.model_copy(update={"file": None, "content": output.file.read_bytes()})
+    if output.b64_json is not None:
+        from airflow_provider_imagegen.landing import decode_base64
+
+        decoded = io.BytesIO()
+        decode_base64(output.b64_json, decoded)
+        return output.model_copy(update={"b64_json": None, "content": decoded.getvalue()})
+    return output
 
 
 async def _look_up(client: ImageClient, task_ids: Sequence[str]) -> dict[str, ImageTask]:

@@ -21,5 +21,6 @@ def deferrable_by_default() -> bool:
     so a false there is nobody's choice; ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` is somebody's.
     """
     options = conf.as_dict(display_source=True, display_sensitive=True, include_cmds=False, include_secret=False)
-    _, source = options["operators"]["default_deferrable"]
-    return source != "env var" or bool(conf.getboolean("operators", "default_deferrable"))
+    value, source = options["operators"]["default_deferrable"]
+    is_chosen = source == "env var" and str(value).strip() != ""
+    return not is_chosen or bool(conf.getboolean("operators", "default_deferrable"))

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
-from airflow_provider_imagegen.exceptions import InvalidRequest
+from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRequest, ModerationBlocked
 from airflow_provider_imagegen.operators.deferral import SAFETY_NET, SETTLING_TIME, deferrable_by_default
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_imagegen.job import OnPartial
     from airflow_provider_imagegen.landing import Destination
+    from airflow_provider_imagegen.ledger import Reuse
     from airflow_provider_imagegen.operators.work import Work
+    from airflow_provider_imagegen.resume import OnClear, OnUnknown
     from airflow_provider_imagegen.schemas import ImageRequest, ImageSource, Manifest, Submission
 
 DEFAULT_S3_KEY = (
@@ -32,6 +34,9 @@ DEFAULT_S3_KEY = (
 )
 
 log = logging.getLogger(__name__)
+
+DEFAULT_LEDGER_KEY = "_imagegen/ledger"
+Choice = TypeVar("Choice", bound=str)
 
 # Arguments that say what to draw; callback_url is the one more, kept out of the rendered fields.
 _REQUEST_FIELDS = (
@@ -92,7 +97,16 @@ class GenerateImageOperator(BaseOperator):
         ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` is false.
     :param poll_interval: Seconds between look-ups.
     :param timeout: Seconds, or a timedelta, from the submit to the deadline.
+    :param reuse: Who may have an image that is already paid for: ``task`` (this task instance: its retries,
+        and a clear), ``always`` (anyone who asks the same of the same bucket: other runs, backfills, other
+        DAGs), or ``never`` (every try pays).
+    :param on_clear: What a cleared task that had succeeded does: ``reuse`` its images, or ``regenerate`` them
+        and pay again.
+    :param on_unknown: Where nobody can tell whether a request was accepted: ``fail``, or ``resubmit`` and
+        perhaps pay twice.
     :param on_partial: ``fail`` or ``accept`` fewer images than asked for.
+    :param on_moderation: ``fail`` or ``skip`` the task when the gateway's content policy refuses.
+    :param ledger_key: Key prefix, in the bucket of the images, of the records of what was paid for.
     """
 
     template_fields: Sequence[str] = (
@@ -135,7 +149,12 @@ class GenerateImageOperator(BaseOperator):
         deferrable: bool = deferrable_by_default(),
         poll_interval: float = 5.0,
         timeout: float | timedelta = 1800.0,
+        reuse: Reuse = "task",
+        on_clear: OnClear = "reuse",
+        on_unknown: OnUnknown = "fail",
         on_partial: OnPartial = "fail",
+        on_moderation: Literal["fail", "skip"] = "fail",
+        ledger_key: str = DEFAULT_LEDGER_KEY,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -167,9 +186,14 @@ class GenerateImageOperator(BaseOperator):
         self.deferrable = deferrable
         self.poll_interval = _positive("poll_interval", poll_interval)
         self.timeout = _positive("timeout", timeout.total_seconds() if isinstance(timeout, timedelta) else timeout)
-        if on_partial not in {"fail", "accept"}:
-            raise InvalidRequest("on_partial", on_partial, "'fail' or 'accept'")
-        self.on_partial = on_partial
+        self.reuse = _one_of("reuse", reuse, ("task", "always", "never"))
+        self.on_clear = _one_of("on_clear", on_clear, ("reuse", "regenerate"))
+        self.on_unknown = _one_of("on_unknown", on_unknown, ("fail", "resubmit"))
+        self.on_partial = _one_of("on_partial", on_partial, ("fail", "accept"))
+        self.on_moderation = _one_of("on_moderation", on_moderation, ("fail", "skip"))
+        self.ledger_key = ledger_key
+        if callback_url is not None and not isinstance(callback_url, str):
+            raise InvalidRequest("callback_url", "(hidden)", "a text or template, not another task's output")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit, wait a moment, and defer; or wait to the end where deferring is off.
@@ -177,7 +201,7 @@ class GenerateImageOperator(BaseOperator):
         :return: The manifest.
         :raises ImageGenError: As :mod:`airflow_provider_imagegen.exceptions` draws.
         """
-        return self._finish_or_defer(asyncio.run(self._work(context).begin()))
+        return self._finish_or_defer(lambda: self._work(context).begin())
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on after the trigger fired: look up afresh, then land; defer again if woken too early.
@@ -188,30 +212,53 @@ class GenerateImageOperator(BaseOperator):
         from airflow_provider_imagegen.schemas import Submission
 
         submission = Submission.model_validate(event["submission"])
-        return self._finish_or_defer(asyncio.run(self._work(context).resume(submission)))
+        try:
+            work = self._work(context)
+        except ImageGenError as error:
+            # Nothing more can be checked for free: the tasks were submitted before.
+            error.billed = "unknown"
+            error.advice = f"Submitted before: {', '.join(submission.task_ids)}. {error.advice} Then clear the task."
+            raise
+        return self._finish_or_defer(lambda: work.resume(submission, gave_up=event["status"] == "failed"))
+
+    def on_kill(self) -> None:
+        """Say what goes on at the gateway; no known gateway can be told to stop."""
+        log.warning(
+            "Killed. What was submitted goes on at the gateway and is billed; the ledger under %s knows it, "
+            "and the next try attaches to it.",
+            self.ledger_key,
+        )
 
     def _work(self, context: Context) -> Work:
         """Check the arguments and connections, all of it free, and bundle what the task needs."""
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
         from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
-        from airflow_provider_imagegen.operators.work import Work, parse_destination
+        from airflow_provider_imagegen.job import Terms
+        from airflow_provider_imagegen.ledger import Ledger
+        from airflow_provider_imagegen.operators.work import Work, attempt_of, parse_destination, s3_client
+        from airflow_provider_imagegen.resume import Policy
+        from airflow_provider_imagegen.watcher import PollSchedule
 
         destination = parse_destination(self.s3_bucket, self.s3_key, encrypt=self.encrypt, acl_policy=self.acl_policy)
         asked = {name: getattr(self, name) for name in _REQUEST_FIELDS}
         asked["callback_url"] = self.render_template(self.callback_url, context)
-        s3 = S3Hook(aws_conn_id=self.aws_conn_id).get_conn()
+        s3 = s3_client(self.aws_conn_id)
+        ti = context["ti"]
         return Work(
             request=self._request(asked, s3, destination),
             settings=ImageGenHook(self.imagegen_conn_id).settings(),
             s3=s3,
             destination=destination,
+            ledger=Ledger(s3, destination.bucket, self.ledger_key),
+            terms=Terms(
+                attempt=attempt_of(ti.dag_id, ti, self.retries or 0),
+                policy=Policy(reuse=self.reuse, on_unknown=self.on_unknown, on_clear=self.on_clear),
+                schedule=PollSchedule(interval=self.poll_interval),
+                timeout=self.timeout,
+                on_partial=self.on_partial,
+                land_previews=self.land_previews,
+            ),
             metadata=self._metadata(context),
-            poll_interval=self.poll_interval,
-            timeout=self.timeout,
             deferrable=self.deferrable,
-            on_partial=self.on_partial,
-            land_previews=self.land_previews,
         )
 
     def _request(self, asked: dict[str, Any], s3: S3Client, destination: Destination) -> ImageRequest:
@@ -229,9 +276,15 @@ class GenerateImageOperator(BaseOperator):
             "model": self.model or "",
         }
 
-    def _finish_or_defer(self, result: Manifest | Submission) -> dict[str, Any]:
+    def _finish_or_defer(self, work: Callable[[], Coroutine[Any, Any, Manifest | Submission]]) -> dict[str, Any]:
         from airflow_provider_imagegen.schemas import Manifest
 
+        try:
+            result = asyncio.run(work())
+        except ModerationBlocked as error:
+            if self.on_moderation == "skip":
+                raise AirflowSkipException(str(error)) from None
+            raise
         if not isinstance(result, Manifest):
             self._defer(result)
         return result.model_dump(mode="json")
@@ -296,6 +349,12 @@ class EditImageOperator(GenerateImageOperator):
         mask = read([self.mask], "mask")[0] if self.mask else None
         edit = {"images": images, "mask": mask, "input_fidelity": self.input_fidelity}
         return EditRequest.checked(asked | edit)
+
+
+def _one_of(field: str, value: Choice, allowed: tuple[Choice, ...]) -> Choice:
+    if value not in allowed:
+        raise InvalidRequest(field, value, f"one of {', '.join(map(repr, allowed))}")
+    return value
 
 
 def _positive(field: str, value: float) -> float:

@@ -6,20 +6,25 @@ Imported by the operators when a task runs, never at DAG parse; the heavy import
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError
 
 from airflow_provider_imagegen.client import ImageClient
 from airflow_provider_imagegen.connection import GatewaySettings
-from airflow_provider_imagegen.exceptions import InvalidRequest
-from airflow_provider_imagegen.job import ImageJob, OnPartial
+from airflow_provider_imagegen.exceptions import ConfigurationError, InvalidRequest
+from airflow_provider_imagegen.job import ImageJob, Terms
 from airflow_provider_imagegen.landing import Destination, Landing
+from airflow_provider_imagegen.ledger import Attempt, Ledger
 from airflow_provider_imagegen.operators.deferral import GRACE
+from airflow_provider_imagegen.redaction import redacted
 from airflow_provider_imagegen.schemas import ImageRequest, ImageTask, Manifest, Submission
-from airflow_provider_imagegen.watcher import PollSchedule
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -35,24 +40,20 @@ class Work:
     :param settings: The gateway's connection.
     :param s3: A boto3 S3 client.
     :param destination: Where the images go.
+    :param ledger: Where claims stand.
+    :param terms: On what terms the job works.
     :param metadata: User metadata of the objects.
-    :param poll_interval: Seconds between look-ups.
-    :param timeout: Seconds from the submit to the deadline.
     :param deferrable: Whether waiting may be handed to a trigger.
-    :param on_partial: Whether fewer images than asked for are an error.
-    :param land_previews: Whether to land streamed previews too.
     """
 
     request: ImageRequest
     settings: GatewaySettings
     s3: S3Client
     destination: Destination
+    ledger: Ledger
+    terms: Terms
     metadata: Mapping[str, str] = field(default_factory=dict)
-    poll_interval: float
-    timeout: float
-    deferrable: bool
-    on_partial: OnPartial
-    land_previews: bool = False
+    deferrable: bool = True
 
     async def begin(self) -> Manifest | Submission:
         """Submit and wait: for a moment if waiting may be handed on, else to the end.
@@ -60,41 +61,40 @@ class Work:
         :return: The manifest, or what to wait for.
         :raises ImageGenError: As the error tree says.
         """
-        async with self._job() as (job, landing):
+        async with self._job() as job:
             job.check()
-            landing.check()
             self._tell_what_is_asked()
-            submission = await job.submit(self.timeout)
-            # An image that landed with the answer has no task to look up again: stay until the end.
-            may_defer = self.deferrable and not submission.landed
-            patience = min(GRACE, self.timeout) if may_defer else self.timeout
+            submission = await job.submit()
+            patience = min(GRACE, self.terms.timeout) if self.deferrable else self.terms.timeout
             tasks = await job.wait(submission, submission.submitted_at + patience)
-            if may_defer and _still_running(tasks):
+            if self.deferrable and _still_running(tasks):
                 return submission
-            return await job.land(submission, tasks, self.on_partial)
+            return await job.land(submission, tasks)
 
-    async def resume(self, submission: Submission) -> Manifest | Submission:
+    async def resume(self, submission: Submission, gave_up: bool) -> Manifest | Submission:
         """Go on after a deferral, which may have ended early: look up afresh, then land.
 
         :param submission: What was submitted.
+        :param gave_up: Whether the trigger could not go on looking; then neither can this.
         :return: The manifest, or what is still to be waited for.
         :raises ImageGenError: As the error tree says.
         """
-        async with self._job() as (job, _):
+        async with self._job() as job:
             now = time.time()
             tasks = await job.wait(submission, now)
             if _still_running(tasks) and now < submission.deadline:
+                if gave_up and job.last_fault is not None:
+                    raise job.last_fault
                 return submission
-            return await job.land(submission, tasks, self.on_partial)
+            return await job.land(submission, tasks)
 
     @asynccontextmanager
-    async def _job(self) -> AsyncIterator[tuple[ImageJob, Landing]]:
-        schedule = PollSchedule(interval=self.poll_interval)
+    async def _job(self) -> AsyncIterator[ImageJob]:
         async with (
             ImageClient(self.settings) as client,
             Landing(self.s3, self.destination, self.settings, self.metadata) as landing,
         ):
-            yield ImageJob(self.request, client, landing, schedule=schedule, land_previews=self.land_previews), landing
+            yield ImageJob(self.request, client, landing, self.ledger, self.terms)
 
     def _tell_what_is_asked(self) -> None:
         log.info(
@@ -107,6 +107,40 @@ class Work:
         )
 
 
+def attempt_of(dag_id: str, ti: Any, retries: int) -> Attempt:
+    """Return who asks, from a task instance.
+
+    ``max_tries`` grows when a task is cleared and not when it is retried, which tells the two apart.
+
+    :param dag_id: The DAG's id.
+    :param ti: The running task instance.
+    :param retries: Retries that the task is allowed.
+    """
+    return Attempt(
+        dag_id=dag_id,
+        task_id=ti.task_id,
+        run_id=ti.run_id,
+        map_index=ti.map_index,
+        try_number=ti.try_number,
+        epoch=max(0, ti.max_tries - retries),
+        process=f"{socket.gethostname()}:{os.getpid()}",
+    )
+
+
+def s3_client(aws_conn_id: str | None) -> S3Client:
+    """Return the boto3 client of an AWS connection.
+
+    :raises ConfigurationError: If the connection cannot be used.
+    """
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    try:
+        client: S3Client = S3Hook(aws_conn_id=aws_conn_id).get_conn()
+    except (ValueError, BotoCoreError) as error:
+        raise ConfigurationError(f"AWS connection {aws_conn_id!r} cannot be used: {redacted(str(error))}") from None
+    return client
+
+
 def parse_destination(s3_bucket: str | None, s3_key: str, *, encrypt: bool, acl_policy: str | None) -> Destination:
     """Read bucket and key prefix as a user wrote them.
 
@@ -114,6 +148,8 @@ def parse_destination(s3_bucket: str | None, s3_key: str, *, encrypt: bool, acl_
     :param s3_key: A key prefix, or ``s3://bucket/prefix``.
     :raises InvalidRequest: If there is no bucket, or there are two different ones.
     """
+    if not isinstance(s3_key, str):
+        raise InvalidRequest("s3_key", s3_key, "a key prefix, or s3://bucket/prefix")
     prefix = s3_key
     if s3_key.startswith("s3://"):
         bucket, _, prefix = s3_key.removeprefix("s3://").partition("/")

@@ -21,7 +21,10 @@ async def submission(deadline_in: float = 60.0, count: int = 1) -> dict[str, Any
     hook = ImageGenHook()
     now = time.time()
     tasks = [await hook.asubmit(prompt=f"kite {number}", model="gpt-image-1") for number in range(count)]
-    opened = [OpenTask(index=i, count=1, task_id=task.task_id or "") for i, task in enumerate(tasks)]
+    opened = [
+        OpenTask(index=i, count=1, task_id=task.task_id or "", scope="s", fingerprint="f", generation=1)
+        for i, task in enumerate(tasks)
+    ]
     return Submission(submitted_at=now, deadline=now + deadline_in, open=tuple(opened)).model_dump(mode="json")
 
 

@@ -345,21 +345,6 @@ class TestWhatPasses:
         assert refusal_of(model, **{field: "auto"}) is None
 
 
-class TestExtra:
-    def test_is_the_users_own_word(self) -> None:
-        assert refusal_of("gpt-image-1", quality="hd", extra={"quality": "hd", "response_format": "url"}) is None
-
-    def test_counts_where_it_decides_about_another_field(self) -> None:
-        assert refusal_of("gpt-image-1", output_compression=50, extra={"output_format": "webp"}) is None
-        assert refusal_of("gpt-image-1", partial_images=2, extra={"stream": True}) is None
-        fields = {"background": "transparent", "extra": {"output_format": "jpeg"}}
-        assert_refused("gpt-image-1", fields, "background", "it needs output_format png or webp")
-
-    def test_of_any_shape_is_no_fault(self) -> None:
-        extra = {"output_format": ["webp"], "stream": {}}
-        assert refusal_of("gpt-image-1", background="transparent", output_compression=50, extra=extra) is None
-
-
 class TestModelsName:
     @pytest.mark.parametrize(
         ("name", "known"),
@@ -460,7 +445,7 @@ REQUESTS = st.builds(
     response_format=words_for("response_format"),
     stream=st.none() | st.booleans(),
     extra=st.dictionaries(
-        st.sampled_from(["output_format", "stream", "quality", "else"]),
+        st.sampled_from(["seed", "steps", "else"]),
         st.none() | st.booleans() | st.text(max_size=5) | st.lists(st.integers(), max_size=2),
         max_size=2,
     ),

@@ -19,11 +19,12 @@ class TestRefusals:
             ({}, "prompt=None is not allowed: a value is required"),
             ({"prompt": None}, "prompt=None is not allowed: a value is required"),
             ({"prompt": ["a"]}, "prompt=['a'] is not allowed"),
-            ({"prompt": "p", "n": 0}, "n=0 is not allowed: Input should be greater than or equal to 1"),
-            ({"prompt": "p", "n": 11}, "n=11 is not allowed: Input should be less than or equal to 10"),
+            ({"prompt": "p", "n": 0}, "n=0 is not allowed: a whole number from 1 to 10"),
+            ({"prompt": "p", "n": 11}, "n=11 is not allowed: a whole number from 1 to 10"),
             ({"prompt": "p", "n": "many"}, "n='many' is not allowed"),
-            ({"prompt": "p", "n": True}, "n=True is not allowed: a whole number, not true or false"),
+            ({"prompt": "p", "n": True}, "n=True is not allowed: a whole number from 1 to 10"),
             ({"prompt": "p", "output_compression": 101}, "output_compression=101 is not allowed"),
+            ({"prompt": "p", "extra": {"n": 2}}, "pass n by name"),
             ({"prompt": "p", "seed": 1}, "seed=1 is not allowed: known parameters are prompt, model"),
         ],
     )
@@ -56,6 +57,9 @@ class TestWhatIsSent:
     def test_is_only_what_was_set(self) -> None:
         request = ImageRequest.checked({"prompt": "p", "model": "m", "size": None})
         assert request.parameters() == {"prompt": "p", "model": "m"}
+
+    def test_a_number_is_a_prompt_too(self) -> None:
+        assert ImageRequest.checked({"prompt": 1984}).prompt == "1984"
 
     def test_a_templated_number_is_a_number(self) -> None:
         assert ImageRequest.checked({"prompt": "p", "n": "4"}).parameters()["n"] == 4

@@ -104,9 +104,6 @@ class TestBulkLookUp:
         request = GATEWAY.look_up([f"t{number}" for number in range(30)])
         assert b'"limit":30' in request.content.replace(b" ", b"")
 
-    def test_asks_for_one_task_alone(self) -> None:
-        assert b"retrieve_batch" not in GATEWAY.look_up(["t1"]).content
-
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=20),

@@ -1,0 +1,289 @@
+"""The ledger: one small JSON object in S3 for every request generation, beside the images.
+
+Created by a conditional put before anything is paid, so of two attempts only one may send; it outlives tries,
+clears, workers and Airflow itself. The submitter and the job write it, the command line reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from airflow_provider_imagegen.effects import Effect, effect
+from airflow_provider_imagegen.exceptions import DestinationError, LedgerConflict, LedgerCorrupt, LedgerError
+from airflow_provider_imagegen.schemas import LandedImage, TaskFailure
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+log = logging.getLogger(__name__)
+
+Reuse = Literal["task", "always", "never"]
+State = Literal["claimed", "submitted", "answered", "landed", "failed"]
+
+_TRACE_NAMESPACE = uuid.UUID("6f1d0a52-6c0b-4a55-9c1c-3d1f6f2b8a10")
+_NOT_THERE = frozenset({"404", "NoSuchKey"})
+_CONDITION_FAILED = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
+_NOT_OURS = frozenset({"403", "AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
+
+
+class Attempt(BaseModel):
+    """Who asks: one try of one task instance.
+
+    :param epoch: How often the task instance was cleared before this try.
+    :param process: Host and process id, for people who look.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int = -1
+    try_number: int = 1
+    epoch: int = 0
+    process: str = ""
+
+    @property
+    def instance(self) -> tuple[str, str, str, int]:
+        """The task instance, whatever the try."""
+        return self.dag_id, self.task_id, self.run_id, self.map_index
+
+
+class LedgerRecord(BaseModel):
+    """What is known of one request generation.
+
+    :param state: ``claimed`` (may have been sent), ``submitted`` (the gateway has it), ``answered`` (paid, and
+        the image came with the answer), ``landed`` (in S3), ``failed`` (not billed, for good).
+    :param key: The ledger key, without the generation.
+    :param generation: 1, and one more for every time it had to be, or was asked to be, drawn anew.
+    :param trace_id: Derived from key and generation; sent with the call where the gateway takes one.
+    :param claimed_at: Unix seconds; renewed while a claimant waits before sending.
+    :param images: What landed.
+    :param billed: Number of images paid for in this generation.
+    :param billed_before: Number of images paid for in earlier generations.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    version: int = 1
+    state: State
+    key: str
+    generation: int
+    item: int
+    fingerprint: str
+    gateway: str
+    trace_id: str
+    attempt: Attempt
+    claimed_at: float
+    updated_at: float
+    task_id: str | None = None
+    images: tuple[LandedImage, ...] = ()
+    failure: TaskFailure | None = None
+    billed: int = 0
+    billed_before: int = 0
+    usage: dict[str, JsonValue] = {}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record as it stands in S3.
+
+    :param record: What it says.
+    :param etag: Its version, which an update must match.
+    :param is_new: Whether this process has just created it.
+    """
+
+    record: LedgerRecord
+    etag: str
+    is_new: bool = False
+
+
+@dataclass(frozen=True)
+class LedgerKey:
+    """What one call is filed under.
+
+    :param scope: Whose it is: a task instance's, or everybody's.
+    :param item: Position of the call's first image among the images asked for.
+    :param fingerprint: What the picture is decided by.
+    """
+
+    scope: str
+    item: int
+    fingerprint: str
+
+    @classmethod
+    def of(cls, attempt: Attempt, reuse: Reuse, item: int, fingerprint: str) -> LedgerKey:
+        """Return the key under which an attempt finds what it may reuse."""
+        if reuse == "always":
+            return cls("shared", item, fingerprint)
+        owner: list[Any] = [*attempt.instance, *([attempt.try_number] if reuse == "never" else [])]
+        return cls(hashlib.sha256(json.dumps(owner).encode()).hexdigest()[:32], item, fingerprint)
+
+    def __str__(self) -> str:
+        return f"{self.scope}/{self.item:04d}-{self.fingerprint}"
+
+
+class Ledger:
+    """The records of one bucket.
+
+    :param s3: A boto3 S3 client.
+    :param bucket: The bucket.
+    :param prefix: Key prefix of the records.
+    """
+
+    def __init__(self, s3: S3Client, bucket: str, prefix: str) -> None:
+        self._s3 = s3
+        self.bucket = bucket
+        self.prefix = prefix.strip("/")
+
+    def trace_id(self, key: LedgerKey, generation: int) -> str:
+        """Return the trace id of a generation: the same in every process that asks."""
+        return str(uuid.uuid5(_TRACE_NAMESPACE, f"{self.bucket}/{self._object_key(key, generation)}"))
+
+    def create(self, record: LedgerRecord, key: LedgerKey) -> Entry:
+        """Claim a generation, or find that somebody has.
+
+        :param record: The claim.
+        :return: The new entry, or the one that was there.
+        :raises DestinationError: If the bucket is not there or not ours to write: nothing is paid then.
+        :raises LedgerError: If S3 fails.
+        """
+        if not self._is_conditional() and (found := self.read(key, record.generation)) is not None:
+            return found
+        try:
+            with effect(Effect.CLAIM):
+                return Entry(record, self._put(key, record, IfNoneMatch="*"), is_new=True)
+        except LedgerConflict:
+            found = self.read(key, record.generation)
+        if found is None:
+            raise LedgerError(f"the claim {key} is taken and cannot be read")
+        return found
+
+    def read(self, key: LedgerKey, generation: int) -> Entry | None:
+        """Return a record, or ``None`` if there is none.
+
+        :raises LedgerCorrupt: If it cannot be understood: unreadable is not absent.
+        :raises LedgerError: If S3 fails.
+        """
+        return self._read(self._object_key(key, generation))
+
+    def update(self, key: LedgerKey, entry: Entry, **changes: Any) -> Entry:
+        """Change a record, provided it still is what was read.
+
+        :raises LedgerConflict: If somebody else changed it meanwhile.
+        :raises LedgerError: If S3 fails.
+        """
+        record = entry.record.model_copy(update=changes)
+        with effect(Effect.RECORD):
+            return Entry(record, self._put(key, record, IfMatch=entry.etag))
+
+    def others(self, key: LedgerKey) -> list[str]:
+        """Return the fingerprints under which the same task instance asked for the same item before.
+
+        :raises LedgerError: If S3 fails.
+        """
+        start = f"{self.prefix}/{key.scope}/{key.item:04d}-"
+        found = {name.removeprefix(start).partition(".")[0] for name in self._list(start)}
+        return sorted(found - {key.fingerprint})
+
+    def scan(self) -> Iterator[Entry]:
+        """Yield every record, in order of keys.
+
+        :raises LedgerError: If S3 fails, or a record cannot be understood.
+        """
+        for name in self._list(f"{self.prefix}/"):
+            entry = self._read(name)
+            if entry is not None:
+                yield entry
+
+    def _object_key(self, key: LedgerKey, generation: int) -> str:
+        return f"{self.prefix}/{key}.{generation}.json"
+
+    def _put(self, key: LedgerKey, record: LedgerRecord, **condition: Any) -> str:
+        arguments: dict[str, Any] = {
+            "Bucket": self.bucket,
+            "Key": self._object_key(key, record.generation),
+            "Body": record.model_dump_json().encode(),
+            "ContentType": "application/json",
+        }
+        if self._is_conditional():
+            arguments |= condition
+        try:
+            return str(self._s3.put_object(**arguments)["ETag"])
+        except (BotoCoreError, ClientError) as error:
+            raise self._fault(error, f"the record {key} cannot be written") from None
+
+    def _read(self, name: str) -> Entry | None:
+        try:
+            found = self._s3.get_object(Bucket=self.bucket, Key=name)
+            body, etag = found["Body"].read(), found["ETag"]
+        except (BotoCoreError, ClientError) as error:
+            if _code(error) in _NOT_THERE:
+                return None
+            raise self._fault(error, f"the record {name} cannot be read") from None
+        try:
+            return Entry(LedgerRecord.model_validate_json(body), etag)
+        except ValidationError:
+            raise LedgerCorrupt(f"the record s3://{self.bucket}/{name} cannot be understood") from None
+
+    def _list(self, start: str) -> Iterator[str]:
+        try:
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
+            for page in pages:
+                yield from (entry["Key"] for entry in page.get("Contents", []))
+        except (BotoCoreError, ClientError) as error:
+            raise self._fault(error, f"records under {start} cannot be listed") from None
+
+    def _fault(self, error: BotoCoreError | ClientError, what: str) -> LedgerError | DestinationError:
+        code = _code(error)
+        if code in _CONDITION_FAILED:
+            return LedgerConflict(f"{what}: another attempt was faster")
+        if code in _NOT_OURS or code in _NOT_THERE:
+            words = {"NoSuchBucket": "there is no such bucket", "AccessDenied": "access denied"}.get(code, code)
+            return DestinationError(f"s3_bucket={self.bucket!r} cannot be used: {words}; {what}")
+        if not isinstance(error, ClientError) and "credentials" in str(error).lower():
+            return DestinationError(f"s3_bucket={self.bucket!r} cannot be used: {error}")
+        return LedgerError(f"{what}: {code or error}")
+
+    def _is_conditional(self) -> bool:
+        return _is_conditional(self._s3, self.bucket, self.prefix)
+
+
+@cache
+def _is_conditional(s3: S3Client, bucket: str, prefix: str) -> bool:
+    """Return whether the store honours conditional puts; asked once per process, and never of AWS itself.
+
+    A store that ignores the condition lets the second of two puts win too.
+    """
+    if "amazonaws.com" in s3.meta.endpoint_url:
+        return True
+    probe = {"Bucket": bucket, "Key": f"{prefix}/conditional-writes", "Body": b"", "IfNoneMatch": "*"}
+    for _ in range(2):
+        try:
+            s3.put_object(**probe)  # type: ignore[arg-type]
+        except (BotoCoreError, ClientError) as error:
+            if _code(error) in _CONDITION_FAILED:
+                return True
+            if _code(error) not in {"NotImplemented", "501"}:
+                # Whatever is wrong here, the claim itself meets it next and says so.
+                return True
+            break
+    log.warning(
+        "The S3 store at %s ignores conditional writes: two attempts at the same moment could both pay.",
+        s3.meta.endpoint_url,
+    )
+    return False
+
+
+def _code(error: BotoCoreError | ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""

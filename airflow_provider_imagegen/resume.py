@@ -1,0 +1,103 @@
+"""What to do with what an earlier attempt left in the ledger: a decision, without any I/O.
+
+The submitter asks :func:`next_step` for every record that it did not create itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from airflow_provider_imagegen.exceptions import ImageGenError, OutcomeUnknown, PaidImageLost
+from airflow_provider_imagegen.gateways.base import Abilities
+from airflow_provider_imagegen.ledger import Attempt, LedgerRecord, Reuse
+
+OnUnknown = Literal["fail", "resubmit"]
+OnClear = Literal["reuse", "regenerate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What the user chose for the cases in which there is a choice.
+
+    :param reuse: Who may have an image that is already paid for: this task instance, anyone, or no later try.
+    :param on_unknown: What to do where nobody can tell whether a request was accepted.
+    :param on_clear: What a cleared task that had succeeded does: hand out the same images, or pay for new ones.
+    """
+
+    reuse: Reuse = "task"
+    on_unknown: OnUnknown = "fail"
+    on_clear: OnClear = "reuse"
+
+
+@dataclass(frozen=True)
+class Attach:
+    """The gateway has it: wait for this task."""
+
+    task_id: str
+
+
+@dataclass(frozen=True)
+class Find:
+    """It may have been sent: look for it by trace id, and send only if it does not show up."""
+
+
+@dataclass(frozen=True)
+class Hand:
+    """It is in S3: hand it out."""
+
+
+@dataclass(frozen=True)
+class Renew:
+    """This generation is over: start the next one."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Nobody can tell whether it was paid: stop."""
+
+    error: ImageGenError
+
+
+Step = Attach | Find | Hand | Renew | Stop
+
+
+def next_step(record: LedgerRecord, attempt: Attempt, abilities: Abilities, policy: Policy) -> Step:
+    """Return what to do about a record that somebody left.
+
+    :param record: What stands in the ledger.
+    :param attempt: Who asks now.
+    :param abilities: What the gateway can do.
+    :param policy: What the user chose.
+    """
+    if record.state == "landed":
+        return Renew() if _is_to_be_drawn_anew(record, attempt, policy) else Hand()
+    if record.state == "failed":
+        return Renew()
+    if record.task_id is not None:
+        return Attach(record.task_id)
+    if record.state == "claimed" and abilities.look_up_by_trace_id:
+        return Find()
+    if policy.on_unknown == "resubmit":
+        return Renew()
+    return Stop(_why_nobody_can_tell(record))
+
+
+def _is_to_be_drawn_anew(record: LedgerRecord, attempt: Attempt, policy: Policy) -> bool:
+    drawn_in = record.attempt.epoch if record.attempt.instance == attempt.instance else 0
+    return policy.on_clear == "regenerate" and attempt.epoch > drawn_in
+
+
+def _why_nobody_can_tell(record: LedgerRecord) -> ImageGenError:
+    origin = f"try {record.attempt.try_number} of {record.attempt.dag_id}.{record.attempt.task_id}"
+    if record.state == "answered":
+        return PaidImageLost(
+            f"{origin} got the image and could not land it; {record.gateway} keeps no copy to fetch",
+            gateway=record.gateway,
+            trace_id=record.trace_id,
+        )
+    return OutcomeUnknown(
+        f"{origin} ended while the request was out, and {record.gateway} cannot look requests up",
+        gateway=record.gateway,
+        trace_id=record.trace_id,
+    )

@@ -1,0 +1,311 @@
+"""Settles one call: claims it in the ledger, finds out what an earlier attempt did, and sends it if it must be.
+
+The only room that sends paid requests for a job. Between claim and record it may be killed at any point; the
+next attempt comes through here too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from airflow_provider_imagegen.client import ImageClient
+from airflow_provider_imagegen.effects import Effect, effect
+from airflow_provider_imagegen.exceptions import (
+    GatewayError,
+    LedgerConflict,
+    LedgerError,
+    LookUpFailed,
+    NotSent,
+    OutcomeUnknown,
+    RateLimited,
+)
+from airflow_provider_imagegen.ledger import Attempt, Entry, Ledger, LedgerKey, LedgerRecord
+from airflow_provider_imagegen.planning import Call, fingerprint
+from airflow_provider_imagegen.resume import Attach, Find, Hand, Policy, Renew, Stop, next_step
+from airflow_provider_imagegen.schemas import ImageTask, TaskFailure
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN = 2.0
+"""Seconds between look-ups for a request that may have been sent."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A call whose fate is known to the ledger.
+
+    :param call: The call.
+    :param key: What it is filed under.
+    :param entry: The record; ``submitted`` (wait for its task), ``answered`` (land ``task``), or ``landed``.
+    :param task: The finished task, where the gateway answered at once.
+    """
+
+    call: Call
+    key: LedgerKey
+    entry: Entry
+    task: ImageTask | None = None
+
+
+class Submitter:
+    """Settles calls of one attempt.
+
+    :param client: An opened client.
+    :param ledger: The ledger of the destination's bucket.
+    :param attempt: Who asks.
+    :param policy: What the user chose.
+    :param clock: Wall clock, in unix seconds; claims come from other processes.
+    """
+
+    def __init__(
+        self,
+        client: ImageClient,
+        ledger: Ledger,
+        attempt: Attempt,
+        policy: Policy,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._attempt = attempt
+        self._policy = policy
+        self._clock = clock
+        self._places = asyncio.Semaphore(client.settings.max_in_flight)
+
+    async def settle(self, call: Call, deadline: float) -> Settled:
+        """Bring a call to where it is known to be submitted, answered or landed; pay at most once.
+
+        :param call: The call.
+        :param deadline: Unix seconds until which a rate-limited call may wait.
+        :raises DestinationError: If the ledger cannot be written: nothing was sent.
+        :raises OutcomeUnknown: If nobody can tell whether the call was accepted.
+        :raises GatewayError: If the gateway refused; the ledger knows that nothing was billed.
+        """
+        key = self._key(call)
+        entry = await self._claim(call, key, generation=1, billed_before=0)
+        return await self._go_on(call, key, entry, deadline)
+
+    async def replace(self, settled: Settled, deadline: float) -> Settled:
+        """Settle a call anew whose landed images are no longer in S3; pays again."""
+        log.warning("Image %d was landed and is gone from S3: drawing it anew", settled.call.index)
+        entry = await self._renew(settled.call, settled.key, settled.entry)
+        return await self._go_on(settled.call, settled.key, entry, deadline)
+
+    async def _go_on(self, call: Call, key: LedgerKey, entry: Entry, deadline: float) -> Settled:
+        while True:
+            try:
+                settled = await self._settle_entry(call, key, entry, deadline)
+            except LedgerConflict:
+                log.info("Another attempt of image %d is at work; looking at what it did", call.index)
+                settled = await self._reread(key, entry)
+            if isinstance(settled, Settled):
+                return settled
+            entry = settled
+
+    async def _settle_entry(self, call: Call, key: LedgerKey, entry: Entry, deadline: float) -> Settled | Entry:
+        """Take one step; return where it ends, or the entry to go on with."""
+        if entry.is_new:
+            return await self._send(call, key, entry, deadline)
+        step = next_step(entry.record, self._attempt, self._client.gateway.abilities, self._policy)
+        match step:
+            case Renew():
+                return await self._renew(call, key, entry)
+            case Stop(error):
+                raise error
+            case Find():
+                found = await self._find(key, entry)
+                return Settled(call, key, found) if found else await self._take_over(key, entry)
+            case Hand() | Attach():
+                newest = await self._newest(key, entry)
+                log.info("Image %d: %s", call.index, _what_is_there(newest.record, self._attempt))
+                return Settled(call, key, newest)
+
+    async def _reread(self, key: LedgerKey, entry: Entry) -> Entry:
+        current = await asyncio.to_thread(self._ledger.read, key, entry.record.generation)
+        if current is None:
+            raise LedgerError(f"the record {key} has disappeared", billed="unknown")
+        return current
+
+    def _key(self, call: Call) -> LedgerKey:
+        signature = fingerprint(call.request, self._client.gateway)
+        return LedgerKey.of(self._attempt, self._policy.reuse, call.index, signature)
+
+    async def _claim(self, call: Call, key: LedgerKey, generation: int, billed_before: int) -> Entry:
+        now = self._clock()
+        record = LedgerRecord(
+            state="claimed",
+            key=str(key),
+            generation=generation,
+            item=call.index,
+            fingerprint=key.fingerprint,
+            gateway=self._client.gateway.name,
+            trace_id=self._ledger.trace_id(key, generation),
+            attempt=self._attempt,
+            claimed_at=now,
+            updated_at=now,
+            billed_before=billed_before,
+        )
+        entry = await asyncio.to_thread(self._ledger.create, record, key)
+        if entry.is_new and generation == 1 and self._attempt.try_number > 1:
+            await self._warn_of_other_prompts(key)
+        return entry
+
+    async def _warn_of_other_prompts(self, key: LedgerKey) -> None:
+        others = await asyncio.to_thread(self._ledger.others, key)
+        if others:
+            log.warning(
+                "An earlier try asked for something else (fingerprint %s, now %s): does a template change "
+                "between tries? This is a new picture, and is paid for.",
+                ", ".join(other[:12] for other in others),
+                key.fingerprint[:12],
+            )
+
+    async def _renew(self, call: Call, key: LedgerKey, entry: Entry) -> Entry:
+        record = entry.record
+        log.info("Image %d: generation %d is over (%s); next one", call.index, record.generation, record.state)
+        return await self._claim(call, key, record.generation + 1, record.billed + record.billed_before)
+
+    async def _newest(self, key: LedgerKey, entry: Entry) -> Entry:
+        """Return the newest generation that landed: after a regeneration there is a later one."""
+        while self._attempt.epoch and entry.record.state == "landed":
+            later = await asyncio.to_thread(self._ledger.read, key, entry.record.generation + 1)
+            if later is None or later.record.state != "landed":
+                break
+            entry = later
+        return entry
+
+    async def _find(self, key: LedgerKey, entry: Entry) -> Entry | None:
+        """Look for a request that may have been sent, until it would have shown up by now.
+
+        :return: The updated entry if it was sent; ``None`` if it was not.
+        """
+        trace_id = entry.record.trace_id
+        visible_by = entry.record.claimed_at + self._client.settings.visibility_grace
+        while True:
+            task = await self._look_for(trace_id)
+            if task is not None and task.state != "unseen" and task.task_id:
+                log.info("Found what an earlier attempt sent: task %s (trace %s)", task.task_id, trace_id)
+                return await self._update(key, entry, state="submitted", task_id=task.task_id)
+            now = self._clock()
+            if task is not None and now >= visible_by:
+                return None
+            await asyncio.sleep(min(LOOK_AGAIN, max(0.1, visible_by - now)))
+
+    async def _look_for(self, trace_id: str) -> ImageTask | None:
+        """Look once; ``None`` if the look-up failed, which tells nothing."""
+        try:
+            return (await self._client.look_up([trace_id], "trace_id"))[trace_id]
+        except (LookUpFailed, RateLimited) as error:
+            log.warning("Look-up by trace id failed, trying again: %s", error)
+            return None
+
+    async def _take_over(self, key: LedgerKey, entry: Entry) -> Entry:
+        log.info("Trace %s never reached the gateway; sending it now", entry.record.trace_id)
+        taken = await self._update(key, entry, attempt=self._attempt, claimed_at=self._clock())
+        return replace(taken, is_new=True)
+
+    async def _send(self, call: Call, key: LedgerKey, entry: Entry, deadline: float) -> Settled:
+        lease = _Lease(entry, time.monotonic())
+
+        async def send_once() -> ImageTask:
+            lease.entry = await self._renewed(key, lease)
+            async with self._places:
+                with effect(Effect.SUBMIT):
+                    return await self._client.submit(call.request, lease.entry.record.trace_id)
+
+        try:
+            task = await _patiently(send_once, deadline, self._clock)
+        except OutcomeUnknown as error:
+            return await self._resolve(call, key, lease.entry, error, deadline)
+        except GatewayError as error:
+            await self._note_refusal(key, lease.entry, error)
+            raise
+        return await self._note_acceptance(call, key, lease.entry, task)
+
+    async def _renewed(self, key: LedgerKey, lease: _Lease) -> Entry:
+        """Renew a claim that has grown old, so that nobody takes it over while it is being sent."""
+        if time.monotonic() - lease.since < self._client.settings.visibility_grace / 2:
+            return lease.entry
+        lease.since = time.monotonic()
+        return await self._update(key, lease.entry, claimed_at=self._clock())
+
+    async def _resolve(
+        self, call: Call, key: LedgerKey, entry: Entry, error: OutcomeUnknown, deadline: float
+    ) -> Settled:
+        """Find out by trace id what became of a call whose answer was lost."""
+        if not self._client.gateway.abilities.look_up_by_trace_id:
+            raise error
+        log.warning("Image %d: %s Looking it up.", call.index, error)
+        found = await self._find(key, entry)
+        if found is not None:
+            return Settled(call, key, found)
+        return await self._send(call, key, await self._take_over(key, entry), deadline)
+
+    async def _note_acceptance(self, call: Call, key: LedgerKey, entry: Entry, task: ImageTask) -> Settled:
+        changes: dict[str, Any] = {"state": "submitted", "task_id": task.task_id}
+        if task.outputs:
+            changes |= {"state": "answered", "billed": len(task.outputs), "usage": task.usage or {}}
+        else:
+            log.info("Submitted image %d: task %s (trace %s)", call.index, task.task_id, entry.record.trace_id)
+        try:
+            entry = await self._update(key, entry, **changes)
+        except LedgerConflict:
+            entry = await self._reread(key, entry)
+            if task.task_id is None or entry.record.task_id != task.task_id:
+                raise
+        except LedgerError as error:
+            # The gateway has it and we know its id: going on beats stopping, and a retry finds it by trace id.
+            log.warning("Image %d was accepted, but: %s", call.index, error)
+            entry = Entry(entry.record.model_copy(update=changes), entry.etag)
+        return Settled(call, key, entry, task if task.outputs else None)
+
+    async def _note_refusal(self, key: LedgerKey, entry: Entry, error: GatewayError) -> None:
+        failure = TaskFailure(code=error.code or type(error).__name__, message=error.message)
+        try:
+            await self._update(key, entry, state="failed", failure=failure)
+        except LedgerError as fault:
+            log.warning("The refusal could not be noted: %s", fault)
+
+    async def _update(self, key: LedgerKey, entry: Entry, **changes: Any) -> Entry:
+        return await asyncio.to_thread(self._ledger.update, key, entry, updated_at=self._clock(), **changes)
+
+
+@dataclass
+class _Lease:
+    """A claim, and since when it has stood on this process's own clock."""
+
+    entry: Entry
+    since: float
+
+
+async def _patiently(
+    send_once: Callable[[], Awaitable[ImageTask]], deadline: float, clock: Callable[[], float]
+) -> ImageTask:
+    """Send again what was certainly not accepted: as told by ``Retry-After``, else with jitter, until the deadline."""
+    backoff = wait_random_exponential(multiplier=1, max=60)
+
+    def pause(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after if isinstance(error, RateLimited) and error.retry_after is not None else 0.0
+        return asked + backoff(state)
+
+    def is_too_late(state: RetryCallState) -> bool:
+        return clock() + state.upcoming_sleep > deadline
+
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type((RateLimited, NotSent)), wait=pause, stop=is_too_late, reraise=True
+    )
+    return await retrying(send_once)
+
+
+def _what_is_there(record: LedgerRecord, attempt: Attempt) -> str:
+    origin = "this task" if record.attempt.instance == attempt.instance else f"{record.attempt.dag_id}"
+    if record.state == "landed":
+        return f"already paid for and landed by {origin}, reused"
+    return f"already submitted by {origin} as task {record.task_id}, attaching"

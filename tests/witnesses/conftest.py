@@ -1,0 +1,42 @@
+"""Pictures and connections of the witness tests; the heavy witnesses join in only when asked to."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
+from tests.integration.conftest import set_connection
+
+# LiteLLM's proxy is half a gigabyte: `make witnesses` sets this, `make test` does not.
+collect_ignore = [] if os.environ.get("HEAVY_WITNESSES") else ["heavy"]
+
+Connect = Callable[..., ImageGenHook]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "heavy: installs hundreds of megabytes; runs with HEAVY_WITNESSES=1")
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
+    """Make a hook whose connection stands in the environment: host, token, extra fields."""
+
+    def hook(host: str, token: str, **extra: Any) -> ImageGenHook:
+        set_connection(monkeypatch, "imagegen_witness", conn_type="imagegen", host=host, password=token, extra=extra)
+        return ImageGenHook("imagegen_witness")
+
+    return hook
+
+
+@pytest.fixture
+def picture() -> bytes:
+    """A small PNG."""
+    buffer = io.BytesIO()
+    Image.new("RGBA", (64, 64), "teal").save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Witnesses of hundreds of megabytes, for `make witnesses`."""
