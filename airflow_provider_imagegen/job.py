@@ -153,7 +153,7 @@ class ImageJob:
         manifest = self._manifest(submission, outcomes)
         if manifest.images:
             await self._landing.put_manifest(manifest)
-        self._raise_if_short(manifest, [error.error for error in errors])
+        self._raise_if_short(submission, manifest, [error.error for error in errors])
         return manifest
 
     async def _wait_for_places(self, outcomes: Sequence[OpenTask | _Outcome], deadline: float, started: float) -> None:
@@ -292,14 +292,15 @@ class ImageJob:
             manifest_uri=destination.uri(destination.key("manifest.json")),
         )
 
-    def _raise_if_short(self, manifest: Manifest, errors: Sequence[ImageGenError]) -> None:
+    def _raise_if_short(self, submission: Submission, manifest: Manifest, errors: Sequence[ImageGenError]) -> None:
         if manifest.images and (manifest.delivered >= manifest.requested or self._terms.on_partial == "accept"):
             return
-        unknown = next((missing for missing in manifest.failures if missing.billed == "unknown"), None)
-        if unknown is not None and not any(isinstance(error, PermanentError) for error in errors):
+        gravest = _gravest(errors) if errors else None
+        unknown = next((missing for missing in submission.failures if missing.billed == "unknown"), None)
+        if unknown is not None and not isinstance(gravest, OutcomeUnknown):
             raise OutcomeUnknown(unknown.message, gateway=manifest.gateway, code=unknown.code)
-        if errors and (not manifest.images or any(isinstance(error, PermanentError) for error in errors)):
-            raise _gravest(errors)
+        if gravest is not None and (not manifest.images or isinstance(gravest, PermanentError)):
+            raise gravest
         reasons = "; ".join(f"image {missing.index}: {missing.message}" for missing in manifest.failures)
         if manifest.images:
             summary = f"{manifest.delivered} of {manifest.requested} images landed ({reasons})"

@@ -202,7 +202,7 @@ class Ledger:
         :raises LedgerError: If S3 fails, or a record cannot be understood.
         """
         for name in self._list(f"{self.prefix}/"):
-            entry = self._read(name)
+            entry = self._read(name) if name.endswith(".json") else None
             if entry is not None:
                 yield entry
 

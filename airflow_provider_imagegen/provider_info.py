@@ -37,6 +37,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_imagegen.triggers.imagegen"],
             }
         ],
+        "cli": ["airflow_provider_imagegen.cli.definition.get_imagegen_cli_commands"],
         "connection-types": [
             {
                 "connection-type": "imagegen",

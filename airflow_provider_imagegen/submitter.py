@@ -186,16 +186,18 @@ class Submitter:
         :return: The updated entry if it was sent; ``None`` if it was not.
         """
         trace_id = entry.record.trace_id
-        visible_by = entry.record.claimed_at + self._client.settings.visibility_grace
+        # The wall clock counts between processes; within this one it may jump.
+        age = max(0.0, self._clock() - entry.record.claimed_at)
+        visible_by = time.monotonic() + self._client.settings.visibility_grace - age
         while True:
             task = await self._look_for(trace_id)
             if task is not None and task.state != "unseen" and task.task_id:
                 log.info("Found what an earlier attempt sent: task %s (trace %s)", task.task_id, trace_id)
                 return await self._update(key, entry, state="submitted", task_id=task.task_id)
-            now = self._clock()
-            if task is not None and now >= visible_by:
+            left = visible_by - time.monotonic()
+            if task is not None and left <= 0:
                 return None
-            await asyncio.sleep(min(LOOK_AGAIN, max(0.1, visible_by - now)))
+            await asyncio.sleep(min(LOOK_AGAIN, max(0.1, left)))
 
     async def _look_for(self, trace_id: str) -> ImageTask | None:
         """Look once; ``None`` if the look-up failed, which tells nothing."""

@@ -73,6 +73,9 @@ class TaskWatcher:
         :raises UnreadableAnswer: If answers made no sense too often in a row.
         """
         seen = {task_id: ImageTask(state="running", task_id=task_id) for task_id in task_ids}
+        # The wall clock counts between processes; within this one it may jump.
+        start, now = time.monotonic(), self._clock()
+        end, invisible_until = start + until - now, start + submitted_at - now + self._grace
         faults = 0
         while open_ids := [task_id for task_id, task in seen.items() if not task.is_terminal]:
             asked_to_wait = None
@@ -85,13 +88,17 @@ class TaskWatcher:
                     raise
                 asked_to_wait = getattr(error, "retry_after", None)
                 log.warning("Look-up failed, the task goes on at the gateway: %s", error)
-            now = self._clock()
-            if now - submitted_at > self._client.settings.visibility_grace:
+            if time.monotonic() > invisible_until:
                 seen = {task_id: _given_up_if_unseen(task) for task_id, task in seen.items()}
-            if now >= until or all(task.is_terminal for task in seen.values()):
+            left = end - time.monotonic()
+            if left <= 0 or all(task.is_terminal for task in seen.values()):
                 break
-            await asyncio.sleep(min(self._schedule.delay(faults, asked_to_wait), until - now))
+            await asyncio.sleep(min(self._schedule.delay(faults, asked_to_wait), left))
         return seen
+
+    @property
+    def _grace(self) -> float:
+        return self._client.settings.visibility_grace
 
 
 def _given_up_if_unseen(task: ImageTask) -> ImageTask:

@@ -1,0 +1,221 @@
+"""``airflow imagegen ledger list | show | reconcile``: reads S3, asks the gateway, prints.
+
+Nothing here sends anything that costs money.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from airflow.cli.simple_table import AirflowConsole
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from airflow.utils.cli import suppress_logs_and_warning
+from airflow.utils.providers_configuration_loader import providers_configuration_loaded
+
+from airflow_provider_imagegen.cli import advice
+from airflow_provider_imagegen.cli.advice import Finding, Lookups
+from airflow_provider_imagegen.cli.reading import Contents, Filed, Place, places, read
+from airflow_provider_imagegen.exceptions import ConfigurationError, ImageGenError, LedgerConflict
+from airflow_provider_imagegen.gateways import registered_gateways
+from airflow_provider_imagegen.gateways.base import Abilities
+from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
+from airflow_provider_imagegen.ledger import Ledger
+from airflow_provider_imagegen.operators.work import s3_client
+from airflow_provider_imagegen.schemas import ImageTask
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+    from airflow_provider_imagegen.client import ImageClient
+
+Command = Callable[[Namespace], None]
+
+FALLBACK_CONNECTION = "aws_default"
+"""The one AWS connection that need not exist: without it boto3 finds credentials by itself."""
+
+
+def _for_people(command: Command) -> Command:
+    """Make errors one line and an exit status, and connections readable that stand in Airflow's database."""
+
+    @suppress_logs_and_warning
+    @providers_configuration_loaded
+    @wraps(command)
+    def run(args: Namespace) -> None:
+        # As Airflow's own connection commands do; without it only environment and secrets backends are asked.
+        os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+        try:
+            command(args)
+        except ImageGenError as error:
+            raise SystemExit(" ".join(str(error).split())) from None
+
+    return run
+
+
+@_for_people
+def ledger_list(args: Namespace) -> None:
+    """List records, and their totals on stderr."""
+    shelf = _Shelf.of(args)
+    contents = read(shelf.ledger, shelf.places())
+    now = time.time()
+    rows = [advice.row(filed, _usual(filed.record.gateway), now) for filed in contents.filed]
+    wanted = {name: getattr(args, name) for name in ("state", "dag_id", "run_id", "task_id")}
+    rows = [row for row in rows if all(value is None or row[name] == value for name, value in wanted.items())]
+    AirflowConsole().print_as(rows, args.output)
+    _tell(advice.totals(rows))
+    _stop_if_unreadable(contents)
+
+
+@_for_people
+def ledger_show(args: Namespace) -> None:
+    """Show one record, with what to do next."""
+    shelf = _Shelf.of(args)
+    everywhere = shelf.places()
+    # An address needs no other record to be read.
+    where = [place for place in everywhere if _is_address_of(args.record, place)] or everywhere
+    contents = read(shelf.ledger, where)
+    chosen = [filed for filed in contents.filed if _is_meant(args.record, filed)]
+    now = time.time()
+    shown = [advice.details(filed, _usual(filed.record.gateway), now) for filed in chosen]
+    if args.output in ("table", "plain"):
+        for one in shown:
+            AirflowConsole().print_as([{"property": name, "value": value} for name, value in one.items()], args.output)
+    elif shown:
+        AirflowConsole().print_as(shown, args.output)
+    if not shown:
+        _stop_if_unreadable(contents)
+        raise SystemExit(
+            f"No record with address, trace id or task id {args.record!r} among {len(everywhere)} in {shelf.uri}."
+        )
+
+
+@_for_people
+def ledger_reconcile(args: Namespace) -> None:
+    """Ask the gateway about open records, and note what it has."""
+    shelf = _Shelf.of(args)
+    client = ImageGenHook(args.imagegen_conn_id).get_conn()
+    settings, gateway = client.settings, client.gateway
+    timeout = settings.timeout or gateway.timeout
+    lookups = Lookups.of(gateway.name, gateway.abilities, timeout, settings.visibility_grace)
+    contents = read(shelf.ledger, shelf.places())
+    now = time.time()
+    opened = [filed for filed in contents.filed if _is_open(filed)]
+    seen = asyncio.run(_look_up(client, opened, lookups, now))
+    found = [(filed, advice.finding(filed, seen.get(filed.place), lookups, now)) for filed in opened]
+    rows = [_reconciled(shelf.ledger, filed, finding, args.dry_run) for filed, finding in found]
+    AirflowConsole().print_as(rows, args.output)
+    _tell(_reconciliation(len(seen), rows, settings.name, args.dry_run))
+    _stop_if_unreadable(contents)
+
+
+@dataclass(frozen=True)
+class _Shelf:
+    """Where the ledger is that a command is about."""
+
+    s3: S3Client
+    ledger: Ledger
+
+    @classmethod
+    def of(cls, args: Namespace) -> _Shelf:
+        aws_conn_id = args.aws_conn_id or None
+        if aws_conn_id not in (None, FALLBACK_CONNECTION):
+            _require_connection(aws_conn_id)
+        s3 = s3_client(aws_conn_id)
+        return cls(s3, Ledger(s3, args.bucket, args.ledger_key))
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.ledger.bucket}/{self.ledger.prefix}"
+
+    def places(self) -> list[Place]:
+        return places(self.s3, self.ledger.bucket, self.ledger.prefix)
+
+
+def _require_connection(conn_id: str) -> None:
+    """Refuse a connection that is missing: the AWS hook would go on as whoever boto3 finds."""
+    try:
+        BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise ConfigurationError(f"there is no connection {conn_id!r}", advice="Check --aws-conn-id.") from None
+
+
+def _usual(gateway: str) -> Lookups:
+    """Return what asking a gateway can bring where no connection says more."""
+    known = registered_gateways().get(gateway)
+    if known is None:
+        return Lookups.of(gateway, Abilities(), timeout=0.0)
+    return Lookups.of(gateway, known.abilities, known.timeout)
+
+
+def _is_address_of(text: str, place: Place) -> bool:
+    return text == place.uri or f"/{text.removesuffix('.json')}.json" in place.uri
+
+
+def _is_meant(text: str, filed: Filed) -> bool:
+    return text in (filed.record.trace_id, filed.record.task_id) or _is_address_of(text, filed.place)
+
+
+def _is_open(filed: Filed) -> bool:
+    return filed.record.state in ("claimed", "submitted", "answered")
+
+
+async def _look_up(
+    client: ImageClient, opened: Sequence[Filed], lookups: Lookups, now: float
+) -> dict[Place, ImageTask]:
+    """Look records up in bulk; return what was seen of those that can be."""
+    by_trace = [filed for filed in opened if advice.asked_how(filed, lookups, now) == "trace_id"]
+    by_id = [filed for filed in opened if advice.asked_how(filed, lookups, now) == "id"]
+    async with client:
+        traced = await client.look_up([filed.record.trace_id for filed in by_trace], "trace_id")
+        tasks = await client.look_up([filed.record.task_id or "" for filed in by_id])
+    return {filed.place: traced[filed.record.trace_id] for filed in by_trace} | {
+        filed.place: tasks[filed.record.task_id or ""] for filed in by_id
+    }
+
+
+def _reconciled(ledger: Ledger, filed: Filed, finding: Finding, is_dry_run: bool) -> dict[str, Any]:
+    """Note what was found, unless somebody else was faster; return the line that tells of it."""
+    record, noted, words = filed.record, "", finding.advice
+    state = finding.changes.get("state", "")
+    if state and is_dry_run:
+        noted = f"would be {state}"
+    elif state:
+        try:
+            ledger.update(filed.place.key, filed.entry, updated_at=time.time(), **finding.changes)
+            noted = state
+        except LedgerConflict:
+            noted, words = "changed meanwhile", "Another attempt of the task is at work. Look again later."
+    return {
+        **advice.where(record),
+        "gateway_task": finding.changes.get("task_id") or record.task_id or "",
+        "trace_id": record.trace_id,
+        "found": finding.found,
+        "noted": noted,
+        "next": words,
+    }
+
+
+def _reconciliation(asked: int, rows: Sequence[dict[str, Any]], connection: str, is_dry_run: bool) -> str:
+    changed = sum(row["noted"] in ("submitted", "failed") for row in rows)
+    wrote = "dry run, nothing noted" if is_dry_run else f"{changed} noted in the ledger"
+    return f"{len(rows)} open record(s), {asked} looked up through {connection}; {wrote}. Nothing was paid."
+
+
+def _tell(words: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.write(f"{words}\n")
+
+
+def _stop_if_unreadable(contents: Contents) -> None:
+    if contents.unreadable:
+        raise SystemExit(
+            f"{len(contents.unreadable)} record(s) cannot be understood, so nothing is known of them: "
+            f"{', '.join(contents.unreadable)}"
+        )

@@ -1,0 +1,1 @@
+"""What can go wrong, and what must happen: one class for every failure the provider promises to survive."""

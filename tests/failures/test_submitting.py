@@ -1,0 +1,157 @@
+"""Rows 1 to 5: what happens around the paid request itself."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from airflow_provider_imagegen.effects import Effect
+from airflow_provider_imagegen.exceptions import NotSent, OutcomeUnknown, RateLimited
+from airflow_provider_imagegen.resume import Policy
+from airflow_provider_imagegen.schemas import Manifest
+from tests.failures.conftest import Laboratory, killed_at
+
+
+class TestKilledAfterTheClaimBeforeTheRequestLeft:
+    def test_retry_looks_finds_nothing_and_submits_once(self, laboratory: Laboratory) -> None:
+        with killed_at(Effect.SUBMIT, "before"):
+            laboratory.attempt()
+        assert (laboratory.submits, laboratory.entries()[0].record.state) == (0, "claimed")
+        manifest = laboratory.attempt(try_number=2)
+        assert laboratory.is_landed(manifest)
+        assert laboratory.submits == laboratory.billed == 1
+
+    def test_gateway_without_look_up_cannot_know(self, laboratory: Laboratory) -> None:
+        laboratory.use("openai", "/openai-api")
+        with killed_at(Effect.SUBMIT, "before"):
+            laboratory.attempt()
+        with pytest.raises(OutcomeUnknown, match="cannot look requests up"):
+            laboratory.attempt(try_number=2)
+        assert laboratory.submits == 0
+
+
+class TestKilledAfterTheGatewayAccepted:
+    def test_retry_finds_the_task_and_attaches(self, laboratory: Laboratory) -> None:
+        with killed_at(Effect.SUBMIT, "after"):
+            laboratory.attempt()
+        manifest = laboratory.attempt(try_number=2)
+        assert laboratory.is_landed(manifest)
+        assert laboratory.submits == laboratory.billed == manifest.billed == 1
+
+    def test_gateway_without_look_up_stops(self, laboratory: Laboratory) -> None:
+        laboratory.use("openai", "/openai-api")
+        with killed_at(Effect.SUBMIT, "after"):
+            laboratory.attempt()
+        with pytest.raises(OutcomeUnknown) as caught:
+            laboratory.attempt(try_number=2)
+        assert caught.value.billed == "unknown"
+        assert caught.value.trace_id == laboratory.entries()[0].record.trace_id
+        assert laboratory.submits == 1
+
+    def test_gateway_without_look_up_pays_again_only_when_told_to(self, laboratory: Laboratory) -> None:
+        laboratory.use("openai", "/openai-api")
+        laboratory.policy = Policy(on_unknown="resubmit")
+        with killed_at(Effect.SUBMIT, "after"):
+            laboratory.attempt()
+        assert laboratory.is_landed(laboratory.attempt(try_number=2))
+        assert [entry.record.generation for entry in laboratory.entries()] == [1, 2]
+
+
+class TestAnswerLost:
+    FAULTS = ("drop", "reset", "html", "truncated", "empty", "hollow", "wrong_types")
+
+    @pytest.mark.parametrize("kind", FAULTS)
+    def test_is_found_by_trace_id_in_the_same_try(self, laboratory: Laboratory, kind: str) -> None:
+        laboratory.emulator.arm("submit", kind)
+        manifest = laboratory.attempt()
+        assert laboratory.is_landed(manifest)
+        assert laboratory.submits == laboratory.billed == 1
+
+    @pytest.mark.parametrize("kind", ["drop", "reset", "error"])
+    def test_is_sent_again_once_when_it_never_arrived(self, laboratory: Laboratory, kind: str) -> None:
+        laboratory.emulator.arm("submit", kind, accept=False)
+        assert laboratory.is_landed(laboratory.attempt())
+        assert (laboratory.submits, laboratory.billed) == (2, 1)
+
+    @pytest.mark.parametrize("status", [500, 502, 503, 504])
+    @pytest.mark.parametrize("accept", [True, False])
+    def test_server_errors_bill_once(self, laboratory: Laboratory, status: int, accept: bool) -> None:
+        laboratory.emulator.arm("submit", "error", status=status, accept=accept)
+        assert laboratory.is_landed(laboratory.attempt())
+        assert laboratory.billed == 1
+
+    def test_silence_bills_once(self, laboratory: Laboratory) -> None:
+        laboratory.use("acedatacloud", timeout=0.3)
+        laboratory.emulator.arm("submit", "hang", seconds=5)
+        assert laboratory.is_landed(laboratory.attempt())
+        assert laboratory.submits == laboratory.billed == 1
+
+    @pytest.mark.parametrize("kind", FAULTS)
+    def test_gateway_without_look_up_says_that_nobody_knows(self, laboratory: Laboratory, kind: str) -> None:
+        laboratory.use("openai", "/openai-api")
+        laboratory.emulator.arm("submit", kind)
+        with pytest.raises(OutcomeUnknown):
+            laboratory.attempt()
+        with pytest.raises(OutcomeUnknown):
+            laboratory.attempt(try_number=2)
+        assert laboratory.submits == 1
+
+    def test_before_any_byte_left_is_tried_again_until_the_deadline(self, laboratory: Laboratory) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            port = unused.getsockname()[1]
+        laboratory.settings = type(laboratory.settings)(
+            base_url=f"http://127.0.0.1:{port}", token="sesame-token", gateway="acedatacloud"
+        )
+        with pytest.raises(NotSent, match="billed: no"):
+            laboratory.attempt(timeout=1.5)
+        (entry,) = laboratory.entries()
+        assert entry.record.state == "failed"
+
+    def test_is_not_hidden_by_a_sibling_that_may_be_retried(self, laboratory: Laboratory) -> None:
+        laboratory.use("openai", "/openai-api")
+        laboratory.emulator.arm("submit", "drop", times=1)
+        laboratory.emulator.arm("submit", "refuse", times=None, code="bad_request", after=1)
+        with pytest.raises(OutcomeUnknown):
+            laboratory.attempt(model="dall-e-3", n=2)
+
+
+class TestTooManyRequests:
+    def test_waits_as_told_and_is_billed_once(self, laboratory: Laboratory) -> None:
+        laboratory.emulator.arm("submit", "refuse", code="too_many_requests", status=429, retry_after=1)
+        start = time.monotonic()
+        assert laboratory.is_landed(laboratory.attempt())
+        assert time.monotonic() - start >= 1
+        assert laboratory.billed == 1
+
+    def test_waits_with_jitter_where_nothing_is_told(self, laboratory: Laboratory) -> None:
+        laboratory.emulator.arm("submit", "refuse", code="rate_limited", status=429, times=2)
+        assert laboratory.is_landed(laboratory.attempt())
+        assert laboratory.billed == 1
+
+    def test_does_not_wait_beyond_the_deadline(self, laboratory: Laboratory) -> None:
+        laboratory.emulator.arm("submit", "refuse", code="rate_limited", status=429, retry_after=600)
+        start = time.monotonic()
+        with pytest.raises(RateLimited, match="billed: no"):
+            laboratory.attempt(timeout=5)
+        assert time.monotonic() - start < 5
+        assert laboratory.is_landed(laboratory.attempt(try_number=2))
+        assert [entry.record.generation for entry in laboratory.entries()] == [1, 2]
+
+
+class TestTwoAttemptsAtOnce:
+    @pytest.mark.parametrize("latency", [0, 0.5])
+    def test_one_claim_wins_and_the_other_attaches(self, laboratory: Laboratory, latency: float) -> None:
+        laboratory.emulator.change(latency=latency)
+
+        async def both() -> list[Manifest]:
+            works = [laboratory.work(try_number=1, n=3), laboratory.work(try_number=2, n=3)]
+            manifests = await asyncio.gather(*(work.begin() for work in works))
+            return [manifest for manifest in manifests if isinstance(manifest, Manifest)]
+
+        one, other = asyncio.run(both())
+        assert laboratory.submits == laboratory.billed == 3
+        assert [image.sha256 for image in one.images] == [image.sha256 for image in other.images]

@@ -1,0 +1,217 @@
+"""Rows 6 to 13, 27 to 29: what happens while a task is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from airflow_provider_imagegen.client import ImageClient
+from airflow_provider_imagegen.effects import Effect
+from airflow_provider_imagegen.emulator.server import RunningEmulator
+from airflow_provider_imagegen.exceptions import (
+    AuthenticationError,
+    ImageGenError,
+    TaskTimeout,
+    UnknownTask,
+    UnreadableAnswer,
+)
+from airflow_provider_imagegen.schemas import Manifest, Submission
+from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
+from airflow_provider_imagegen.watcher import PollSchedule, TaskWatcher
+from tests.failures.conftest import GRACE, Laboratory, killed_at
+
+
+def trigger(submission: Submission, **changes: Any) -> ImageTasksTrigger:
+    arguments = {"imagegen_conn_id": "imagegen_default", "not_before": 0.0, "poll_interval": 0.1} | changes
+    return ImageTasksTrigger(submission=submission.model_dump(mode="json"), **arguments)
+
+
+@pytest.fixture
+def deferred(laboratory: Laboratory, short_grace: Any, connections: None) -> Submission:
+    """A try that has handed over to the triggerer."""
+    short_grace(0.0)
+    laboratory.emulator.change(latency=1.0)
+    return laboratory.submitted()
+
+
+class TestTriggerRunTwice:
+    async def test_reads_only_and_fires_the_same_event(
+        self, emulator: RunningEmulator, deferred_async: Submission
+    ) -> None:
+        events = await asyncio.gather(*(anext(trigger(deferred_async).run()) for _ in range(2)))
+        assert events[0].payload == events[1].payload
+        assert emulator.totals()["submits"] == 1
+
+
+@pytest.fixture
+async def deferred_async(laboratory: Laboratory, short_grace: Any, connections: None) -> Submission:
+    short_grace(0.0)
+    laboratory.emulator.change(latency=1.0)
+    result = await laboratory.work(deferrable=True).begin()
+    assert isinstance(result, Submission)
+    return result
+
+
+class TestResumedEarly:
+    def test_is_still_running_and_defers_again(self, laboratory: Laboratory, deferred: Submission) -> None:
+        result = asyncio.run(laboratory.work().resume(deferred, gave_up=False))
+        assert result == deferred
+
+    def test_goes_on_once_it_is_done(self, laboratory: Laboratory, deferred: Submission) -> None:
+        asyncio.run(anext_of(trigger(deferred)))
+        result = asyncio.run(laboratory.work().resume(deferred, gave_up=False))
+        assert isinstance(result, Manifest)
+        assert laboratory.is_landed(result)
+        assert laboratory.billed == 1
+
+
+async def anext_of(waiting: ImageTasksTrigger) -> Any:
+    return await anext(waiting.run())
+
+
+class TestLookUpsThatFail:
+    @pytest.mark.parametrize("kind", ["refuse", "drop", "reset", "error", "html", "truncated", "wrong_types", "empty"])
+    def test_are_ridden_out(self, laboratory: Laboratory, kind: str) -> None:
+        laboratory.emulator.arm("lookup", kind, times=3)
+        assert laboratory.is_landed(laboratory.attempt())
+        assert laboratory.billed == 1
+
+    def test_to_the_deadline_name_the_last_cause_and_a_retry_attaches(self, laboratory: Laboratory) -> None:
+        laboratory.emulator.arm("lookup", "error", status=503, times=None)
+        with pytest.raises(TaskTimeout, match="the last look-up failed") as caught:
+            laboratory.attempt(timeout=1)
+        assert caught.value.billed == "unknown"
+        laboratory.emulator.disarm()
+        assert laboratory.is_landed(laboratory.attempt(try_number=2))
+        assert laboratory.submits == laboratory.billed == 1
+
+    def test_that_make_no_sense_are_borne_a_bounded_number_of_times(self, laboratory: Laboratory) -> None:
+        laboratory.emulator.arm("lookup", "html", times=None)
+        with pytest.raises(UnreadableAnswer) as caught:
+            laboratory.attempt()
+        assert len(caught.value.message) < 300
+        assert laboratory.emulator.totals()["lookup_requests"] == PollSchedule().unreadable_limit
+        laboratory.emulator.disarm()
+        assert laboratory.is_landed(laboratory.attempt(try_number=2))
+        assert laboratory.billed == 1
+
+    def test_do_not_make_worker_and_trigger_play_ping_pong(self, laboratory: Laboratory, deferred: Submission) -> None:
+        laboratory.emulator.arm("lookup", "html", times=None)
+        event = asyncio.run(anext_of(trigger(deferred)))
+        assert event.payload["status"] == "failed"
+        with pytest.raises(UnreadableAnswer):
+            asyncio.run(laboratory.work().resume(deferred, gave_up=True))
+
+
+class TestTokenRotatedWhileWaiting:
+    def test_connection_is_read_again_once(self, laboratory: Laboratory, deferred: Submission) -> None:
+        laboratory.emulator.arm("lookup", "refuse", code="invalid_token", status=401, times=1)
+        event = asyncio.run(anext_of(trigger(deferred)))
+        assert event.payload["status"] == "done"
+
+    def test_then_it_is_an_error_and_a_retry_attaches(self, laboratory: Laboratory) -> None:
+        laboratory.emulator.change(latency=0.5)
+        laboratory.emulator.arm("lookup", "refuse", code="invalid_token", status=401, times=None)
+        with pytest.raises(AuthenticationError, match="billed: unknown"):
+            laboratory.attempt()
+        laboratory.emulator.disarm()
+        assert laboratory.is_landed(laboratory.attempt(try_number=2))
+        assert laboratory.billed == 1
+
+
+class TestConnectionDeletedWhileWaiting:
+    def test_is_named_and_nothing_is_said_to_be_unbilled(self, deferred: Submission, connections: None) -> None:
+        from types import SimpleNamespace
+
+        from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
+
+        operator = GenerateImageOperator(task_id="t", prompt="p", s3_bucket="b", imagegen_conn_id="deleted", s3_key="k")
+        ti = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1, max_tries=0)
+        event = {"status": "failed", "submission": deferred.model_dump(mode="json")}
+        with pytest.raises(ImageGenError) as caught:
+            operator.execute_complete({"ti": ti}, event)  # type: ignore[typeddict-item,arg-type]
+        assert "there is no connection 'deleted'" in str(caught.value)
+        assert caught.value.billed == "unknown"
+        assert deferred.task_ids[0] in str(caught.value)
+
+
+class TestTaskNotVisible:
+    def test_for_a_while_is_pending(self, laboratory: Laboratory) -> None:
+        laboratory.emulator.arm("submit", "invisible", seconds=GRACE / 2)
+        assert laboratory.is_landed(laboratory.attempt())
+        assert laboratory.submits == 1
+
+    def test_for_too_long_is_unknown_and_never_sent_again(self, laboratory: Laboratory) -> None:
+        laboratory.emulator.arm("submit", "invisible", seconds=3600)
+        with pytest.raises(UnknownTask, match="billed: unknown"):
+            laboratory.attempt()
+        with pytest.raises(UnknownTask):
+            laboratory.attempt(try_number=2)
+        assert laboratory.submits == 1
+
+
+class TestPreviewInAPendingRecord:
+    def test_is_not_taken_for_the_picture(self, laboratory: Laboratory) -> None:
+        laboratory.emulator.change(latency=1.0)
+        laboratory.emulator.arm("submit", "preview")
+        manifest = laboratory.attempt()
+        (row,) = laboratory.emulator.ledger()["rows"]
+        assert manifest.elapsed >= 1.0
+        assert row["downloads"] == 1
+
+
+class TestDeadline:
+    def test_record_stays_and_a_retry_attaches_for_nothing(self, laboratory: Laboratory) -> None:
+        laboratory.emulator.change(latency=1.2)
+        with pytest.raises(TaskTimeout, match="still drawing"):
+            laboratory.attempt(timeout=0.5)
+        manifest = laboratory.attempt(try_number=2)
+        assert laboratory.is_landed(manifest)
+        assert laboratory.submits == laboratory.billed == manifest.billed == 1
+
+    def test_is_not_missed_by_a_moment(self, laboratory: Laboratory) -> None:
+        """A task that is done by the deadline is landed, however long the poll interval."""
+        laboratory.emulator.change(latency=0.5)
+        work = laboratory.work(timeout=1.0)
+        slow = PollSchedule(interval=60)
+        patient = type(work)(**{**vars(work), "terms": type(work.terms)(**{**vars(work.terms), "schedule": slow})})
+        assert isinstance(asyncio.run(patient.begin()), Manifest)
+
+
+class TestClockThatJumps:
+    @pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+    async def test_does_not_end_or_stretch_the_waiting(self, laboratory: Laboratory, jump: float) -> None:
+        laboratory.emulator.change(latency=0.6)
+        looks = iter([0.0])
+
+        def clock() -> float:
+            return time.time() + next(looks, jump)
+
+        async with ImageClient(laboratory.settings) as client:
+            from airflow_provider_imagegen.schemas import ImageRequest
+
+            task = await client.submit(ImageRequest(prompt="p", model="gpt-image-1"), "trace")
+            assert task.task_id
+            now = time.time()
+            watcher = TaskWatcher(client, PollSchedule(interval=0.1), clock)
+            seen = await watcher.wait([task.task_id], until=now + 5, submitted_at=now)
+        assert seen[task.task_id].state == "succeeded"
+
+
+class TestUpgradeWhileDeferred:
+    async def test_arguments_of_another_version_still_run(self, deferred_async: Submission) -> None:
+        event = await anext(trigger(deferred_async, version=99, from_the_future={"a": 1}).run())
+        assert event.payload["status"] == "done"
+
+
+class TestKilledWhileWaiting:
+    def test_retry_attaches(self, laboratory: Laboratory) -> None:
+        laboratory.emulator.change(latency=0.5)
+        with killed_at(Effect.PUT_IMAGE, "before"):
+            laboratory.attempt()
+        manifest = laboratory.attempt(try_number=2)
+        assert laboratory.is_landed(manifest)
+        assert laboratory.submits == 1
