@@ -8,11 +8,12 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import base64_memory, import_time, landing_memory
+from tests.benchmarks import base64_memory, import_time, landing_memory, ledger_cost
 
 BENCHMARKS: dict[str, Callable[[], Table]] = {
     "import-time": import_time.measure,
     "landing-memory": landing_memory.measure,
+    "ledger-cost": ledger_cost.measure,
     "base64-memory": base64_memory.measure,
 }
 

@@ -1,0 +1,76 @@
+"""What to do with what an earlier attempt left is a pure decision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_imagegen.exceptions import OutcomeUnknown, PaidImageLost
+from airflow_provider_imagegen.gateways.base import Abilities
+from airflow_provider_imagegen.ledger import Attempt, LedgerRecord
+from airflow_provider_imagegen.resume import Attach, Find, Hand, Policy, Renew, Stop, next_step
+
+WITH_LOOK_UP = Abilities(tasks=True, look_up_by_trace_id=True)
+WITHOUT = Abilities()
+ME = Attempt(dag_id="d", task_id="t", run_id="r")
+OTHER = Attempt(dag_id="other", task_id="t", run_id="r")
+
+
+def record(state: str, **changes: Any) -> LedgerRecord:
+    fields: dict[str, Any] = {
+        "state": state,
+        "key": "k",
+        "generation": 1,
+        "item": 0,
+        "fingerprint": "f",
+        "gateway": "g",
+        "trace_id": "trace",
+        "attempt": ME,
+        "claimed_at": 0.0,
+        "updated_at": 0.0,
+    }
+    return LedgerRecord.model_validate(fields | changes)
+
+
+class TestNextStep:
+    @pytest.mark.parametrize(
+        ("left", "abilities", "policy", "step"),
+        [
+            (record("claimed"), WITH_LOOK_UP, Policy(), Find()),
+            (record("claimed"), WITH_LOOK_UP, Policy(on_unknown="resubmit"), Find()),
+            (record("claimed"), WITHOUT, Policy(on_unknown="resubmit"), Renew()),
+            (record("submitted", task_id="t1"), WITHOUT, Policy(), Attach("t1")),
+            (record("answered", task_id="t1"), WITH_LOOK_UP, Policy(), Attach("t1")),
+            (record("answered"), WITHOUT, Policy(on_unknown="resubmit"), Renew()),
+            (record("failed"), WITHOUT, Policy(), Renew()),
+            (record("failed", task_id="t1"), WITH_LOOK_UP, Policy(), Renew()),
+            (record("landed"), WITHOUT, Policy(), Hand()),
+            (record("landed"), WITHOUT, Policy(on_clear="regenerate"), Hand()),
+        ],
+    )
+    def test_follows_the_table(self, left: LedgerRecord, abilities: Abilities, policy: Policy, step: object) -> None:
+        assert next_step(left, ME, abilities, policy) == step
+
+    @pytest.mark.parametrize(("state", "kind"), [("claimed", OutcomeUnknown), ("answered", PaidImageLost)])
+    def test_stops_where_nobody_can_tell(self, state: str, kind: type) -> None:
+        step = next_step(record(state), ME, WITHOUT, Policy())
+        assert isinstance(step, Stop)
+        assert type(step.error) is kind
+        assert step.error.trace_id == "trace"
+
+    @pytest.mark.parametrize(
+        ("drawn_by", "drawn_in", "epoch", "step"),
+        [
+            (ME, 0, 0, Hand()),
+            (ME, 0, 1, Renew()),
+            (ME, 1, 1, Hand()),
+            (ME, 1, 2, Renew()),
+            (OTHER, 5, 0, Hand()),
+            (OTHER, 5, 1, Renew()),
+        ],
+    )
+    def test_draws_anew_once_for_every_clear(self, drawn_by: Attempt, drawn_in: int, epoch: int, step: object) -> None:
+        left = record("landed", attempt=drawn_by.model_copy(update={"epoch": drawn_in}))
+        mine = ME.model_copy(update={"epoch": epoch})
+        assert next_step(left, mine, WITH_LOOK_UP, Policy(on_clear="regenerate")) == step
