@@ -42,7 +42,17 @@ class TestBaseUrl:
 
     @pytest.mark.parametrize(
         "host",
-        [None, "", "api.example.com", "ftp://api.example.com", "https://", "https://u:p@h", "https://h/?a=1"],
+        [
+            None,
+            "",
+            "http://[::1",
+            "http://h:99999",
+            "api.example.com",
+            "ftp://api.example.com",
+            "https://",
+            "https://u:p@h",
+            "https://h/?a=1",
+        ],
     )
     def test_is_refused_when_it_is_none(self, host: str | None) -> None:
         with pytest.raises(ConfigurationError, match="connection 'c' has"):
@@ -74,6 +84,9 @@ class TestExtra:
             ({"verify": "false"}, "verify", False),
             ({"verify": "/etc/ca.pem"}, "verify", "/etc/ca.pem"),
             ({"unheard_of": 1}, "verify", True),
+            ({"submit_path": "/v1/images/generations"}, "submit_path", "/v1/images/generations"),
+            ({"proxy": "http://bob:pw@proxy.local:3128"}, "proxy", "http://bob:pw@proxy.local:3128"),
+            ({"visibility_grace": 5}, "visibility_grace", 5.0),
         ],
     )
     def test_is_read(self, extra: dict[str, Any], name: str, value: object) -> None:
@@ -92,11 +105,23 @@ class TestExtra:
             {"headers": {"x": 1}},
             {"private_result_hosts": 5},
             {"verify": 3},
+            {"submit_path": "v1/images"},
+            {"submit_path": "@evil.example/x"},
+            {"tasks_path": "//evil.example/x"},
+            {"tasks_path": "/a?b"},
+            {"headers": {"x y": "1"}},
+            {"headers": {"x": "a\nb"}},
+            {"headers": {"x": "ä"}},
+            {"proxy": "bob:hunter22@proxy.local:3128"},
+            {"proxy": "socks5://proxy.local"},
+            {"proxy": "http://[::1"},
+            {"visibility_grace": 0},
         ],
     )
     def test_is_refused_by_name(self, extra: dict[str, Any]) -> None:
-        with pytest.raises(ConfigurationError, match=f"extra {next(iter(extra))}"):
+        with pytest.raises(ConfigurationError, match=f"extra {next(iter(extra))}") as caught:
             read(extra=extra)
+        assert "hunter22" not in str(caught.value)
 
     @given(
         st.dictionaries(
