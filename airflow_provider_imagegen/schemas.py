@@ -334,6 +334,11 @@ class Submission(_Frozen):
     billed: int = 0
     usage: dict[str, int] = Field(default_factory=dict)
 
+    def without_prompts(self) -> Submission:
+        """Return it as it may cross a deferral: Airflow logs and stores the events of triggers."""
+        landed = tuple(image.model_copy(update={"revised_prompt": None}) for image in self.landed)
+        return self.model_copy(update={"landed": landed})
+
     @property
     def task_ids(self) -> list[str]:
         """The gateway's ids of the open tasks."""

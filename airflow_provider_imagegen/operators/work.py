@@ -68,7 +68,7 @@ class Work:
             patience = min(GRACE, self.terms.timeout) if self.deferrable else self.terms.timeout
             tasks = await job.wait(submission, submission.submitted_at + patience)
             if self.deferrable and _still_running(tasks):
-                return submission
+                return submission.without_prompts()
             return await job.land(submission, tasks)
 
     async def resume(self, submission: Submission, gave_up: bool) -> Manifest | Submission:

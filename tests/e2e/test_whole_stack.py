@@ -118,6 +118,20 @@ class TestEveryGateway:
         assert billed(stack) - before == 11
 
 
+class TestClearedAfterSuccess:
+    def test_hands_out_the_same_images_and_bills_nothing(self, stack: Stack) -> None:
+        set_latency(stack, 1)
+        run = run_to_the_end(stack, "waiting")
+        first, before = manifest_of(stack, run), billed(stack)
+        stack.client.clear("waiting", run.run_id, ["generate"])
+        again = stack.client.wait_for_run("waiting", run.run_id)
+        assert again.state == "success"
+        cleared = manifest_of(stack, run)
+        assert [image["sha256"] for image in cleared["images"]] == [image["sha256"] for image in first["images"]]
+        assert cleared["images"][0]["reused"] is True
+        assert billed(stack) == before
+
+
 class TestTriggererKilledWhileWaiting:
     def test_another_one_takes_over(self, stack: Stack) -> None:
         set_latency(stack, 20)

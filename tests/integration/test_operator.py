@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
+from airflow_provider_imagegen.exceptions import InvalidRequest
+from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 from tests.conftest import BUCKET
 from tests.integration.conftest import Outcome, set_connection
 from tests.stack.objectstore import ObjectStore
@@ -69,6 +73,47 @@ class TestOnePicture:
     def test_s3_key_may_be_a_whole_address(self, run_task: RunTask) -> None:
         outcome = run_task(s3_bucket=None, s3_key=f"s3://{BUCKET}/whole/address/")
         assert outcome.manifest["images"][0]["key"] == "whole/address/0.png"
+
+
+class TestModeration:
+    def test_fails_at_once_by_default(self, run_task: RunTask, emulator: RunningEmulator) -> None:
+        outcome = run_task(prompt="[[moderation]]", retries=3)
+        assert outcome.state == "failed"
+        assert emulator.totals()["submits"] == 1
+
+    def test_skips_where_asked_to(self, run_task: RunTask) -> None:
+        assert run_task(prompt="[[moderation]]", on_moderation="skip").state == "skipped"
+
+
+class TestChoices:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("reuse", "sometimes"),
+            ("on_clear", "again"),
+            ("on_unknown", "guess"),
+            ("on_partial", "maybe"),
+            ("on_moderation", "ignore"),
+            ("poll_interval", 0),
+            ("timeout", -1),
+            ("timeout", float("inf")),
+            ("callback_url", ["https://hook.example"]),
+        ],
+    )
+    def test_are_refused_when_the_dag_is_parsed(self, name: str, value: object) -> None:
+        arguments: dict[str, Any] = {"task_id": "t", "prompt": "p", "s3_bucket": BUCKET, name: value}
+        with pytest.raises(InvalidRequest, match=name):
+            GenerateImageOperator(**arguments)
+
+    def test_timeout_may_be_a_timedelta(self) -> None:
+        operator = GenerateImageOperator(task_id="t", prompt="p", s3_bucket=BUCKET, timeout=timedelta(minutes=2))
+        assert operator.timeout == 120.0
+
+
+class TestKilled:
+    def test_says_what_goes_on_at_the_gateway(self, caplog: pytest.LogCaptureFixture) -> None:
+        GenerateImageOperator(task_id="t", prompt="p", s3_bucket=BUCKET).on_kill()
+        assert "goes on at the gateway and is billed" in caplog.text
 
 
 class TestWhatTheLogTells:
