@@ -261,9 +261,8 @@ class ImageJob:
         if entry is None:
             return outcome
         if outcome.images and not any(error.is_about_landing for error in outcome.errors):
-            await self._note(
-                key, entry, state="landed", images=outcome.images, billed=outcome.billed, usage=outcome.usage
-            )
+            facts = {"images": outcome.images, "billed": outcome.billed, "usage": outcome.usage}
+            await self._note(key, entry, state="landed", attempt=self._terms.attempt, **facts)
         return outcome.with_earlier_bills(entry.record.billed_before)
 
     async def _note(self, key: LedgerKey, entry: Entry, **changes: object) -> None:

@@ -65,8 +65,10 @@ class LedgerRecord(BaseModel):
     :param state: ``claimed`` (may have been sent), ``submitted`` (the gateway has it), ``answered`` (paid, and
         the image came with the answer), ``landed`` (in S3), ``failed`` (not billed, for good).
     :param key: The ledger key, without the generation.
+    :param base_url: Where it was sent.
     :param generation: 1, and one more for every time it had to be, or was asked to be, drawn anew.
     :param trace_id: Derived from key and generation; sent with the call where the gateway takes one.
+    :param attempt: Who claimed it; once landed, who landed it.
     :param claimed_at: Unix seconds; renewed while a claimant waits before sending.
     :param images: What landed.
     :param billed: Number of images paid for in this generation.
@@ -82,6 +84,7 @@ class LedgerRecord(BaseModel):
     item: int
     fingerprint: str
     gateway: str
+    base_url: str = ""
     trace_id: str
     attempt: Attempt
     claimed_at: float

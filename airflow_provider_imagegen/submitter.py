@@ -145,6 +145,7 @@ class Submitter:
             item=call.index,
             fingerprint=key.fingerprint,
             gateway=self._client.gateway.name,
+            base_url=self._client.settings.base_url,
             trace_id=self._ledger.trace_id(key, generation),
             attempt=self._attempt,
             claimed_at=now,

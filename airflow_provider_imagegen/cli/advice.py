@@ -1,4 +1,4 @@
-"""What a record means to people: how it stands, what it costs, what to do next; decisions without I/O."""
+"""What a record means to people: how it stands, what it cost, what to do next; decisions without I/O."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ class Lookups:
     :param name: The gateway's name.
     :param by_trace_id: It finds requests by a trace id of ours.
     :param grace: Seconds after which a claimed request must have left, and shows up if it was accepted.
+    :param base_url: Where it is asked; ``None`` if it is not.
     """
 
     name: str
     by_trace_id: bool
     grace: float
+    base_url: str | None = None
 
     @classmethod
     def of(
@@ -39,6 +41,11 @@ class Lookups:
         """
         grace = visibility_grace if abilities.tasks else max(visibility_grace, timeout)
         return cls(name=name, by_trace_id=abilities.look_up_by_trace_id, grace=grace)
+
+    def reaches(self, record: LedgerRecord) -> bool:
+        """Return whether a record's request was sent to this gateway, at this address."""
+        elsewhere = record.base_url and self.base_url and record.base_url != self.base_url
+        return record.gateway == self.name and not elsewhere
 
 
 def standing(record: LedgerRecord, lookups: Lookups, now: float) -> Standing:
@@ -63,22 +70,23 @@ def next_step(filed: Filed, lookups: Lookups, now: float) -> str:
         return f"Nothing: generation {filed.place.newest} took its place. {_bill_of_old(record)}"
     match standing(record, lookups, now):
         case "landed":
-            return _when_landed(record)
+            words = _when_landed(record)
         case "failed":
-            return "Nothing was billed. See to what failure says, then clear the task: it asks anew, and that is paid."
+            words = "Nothing was billed. See to what failure says, then clear the task: it asks anew, and that is paid."
         case "submitted":
-            return f"Free to get: {_pick_up(record)} `reconcile` tells whether the gateway has finished it."
+            words = f"Free to get: {_pick_up(record)} `reconcile` tells whether the gateway has finished it."
         case "answered":
-            return _when_answered(record)
+            words = _when_answered(record)
         case "claimed":
-            return f"Wait: it is being sent, or was just now. Look again in {lookups.grace:.0f} s."
+            words = f"Wait: it is being sent, or was just now. Look again in {lookups.grace:.0f} s."
         case "unknown":
-            return _when_unknown(record, lookups)
+            words = _when_unknown(record, lookups)
+    return words
 
 
 def asked_how(filed: Filed, lookups: Lookups, now: float) -> Literal["trace_id", "id", "not"]:
     """Return what to look a record up by."""
-    if filed.record.gateway != lookups.name:
+    if not lookups.reaches(filed.record):
         return "not"
     match standing(filed.record, lookups, now):
         case "unknown" if lookups.by_trace_id:
@@ -108,14 +116,14 @@ def finding(filed: Filed, task: ImageTask | None, lookups: Lookups, now: float) 
     :param task: What the look-up showed; ``None`` if the record could not be looked up.
     """
     record = filed.record
-    if record.gateway != lookups.name:
-        advice = f"Reconcile with a connection to {record.gateway}."
-        return Finding(f"skipped: sent to {record.gateway}", advice, {})
+    if not lookups.reaches(record):
+        address = f"{record.gateway} at {record.base_url}" if record.base_url else record.gateway
+        return Finding(f"skipped: sent to {record.gateway}", f"Reconcile with a connection to {address}.", {})
     if task is None:
         return Finding(_why_not_asked(record, lookups, now), next_step(filed, lookups, now), {})
     is_news = record.task_id is None
     if task.state == "unseen":
-        return _never_accepted(record) if is_news else _no_longer_shown(record)
+        return _never_accepted() if is_news else _no_longer_shown(record)
     known = {"task_id": task.task_id} if is_news else {}
     if task.state == "failed":
         changes = {"state": "failed", "failure": task.failure, **known} if is_news else {}
@@ -123,70 +131,8 @@ def finding(filed: Filed, task: ImageTask | None, lookups: Lookups, now: float) 
         return Finding("failed, not billed", f"Clear the task: it asks anew, and that is paid{why}.", changes)
     changes = {"state": "submitted", **known} if is_news else {}
     if task.state == "succeeded":
-        return Finding("finished: paid, not landed", f"Free to get: {_pick_up(record, task.task_id)}", changes)
-    return Finding("running", f"Wait, or: {_pick_up(record, task.task_id)}", changes)
-
-
-def row(filed: Filed, lookups: Lookups, now: float) -> dict[str, Any]:
-    """Return a record as one line of a list."""
-    record = filed.record
-    return {
-        **where(record),
-        "generation": record.generation,
-        "state": standing(record, lookups, now),
-        "gateway": record.gateway,
-        "gateway_task": record.task_id or "",
-        "trace_id": record.trace_id,
-        "billed": record.billed,
-        "landed": len(record.images),
-        "updated": iso(record.updated_at),
-    }
-
-
-def details(filed: Filed, lookups: Lookups, now: float) -> dict[str, Any]:
-    """Return everything about a record."""
-    record = filed.record
-    failure = record.failure
-    return {
-        "next": next_step(filed, lookups, now),
-        **row(filed, lookups, now),
-        "address": filed.place.uri,
-        "try": record.attempt.try_number,
-        "cleared": record.attempt.epoch,
-        "process": record.attempt.process,
-        "claimed": iso(record.claimed_at),
-        "reuse": reuse_of(record),
-        "newest_generation": filed.place.newest,
-        "billed_before": record.billed_before,
-        "images": [image.uri for image in record.images],
-        "failure": f"{failure.code}: {failure.message}" if failure else "",
-        "usage": ", ".join(f"{name} {count}" for name, count in record.usage.items()),
-        "fingerprint": record.fingerprint,
-    }
-
-
-def where(record: LedgerRecord) -> dict[str, Any]:
-    """Return whose record it is."""
-    attempt = record.attempt
-    return {
-        "dag_id": attempt.dag_id,
-        "task_id": attempt.task_id,
-        "run_id": attempt.run_id,
-        "map_index": attempt.map_index,
-        "item": record.item,
-    }
-
-
-def totals(rows: list[dict[str, Any]]) -> str:
-    """Return the sums of listed rows, in words."""
-    billed = sum(one["billed"] for one in rows)
-    landed = sum(one["landed"] for one in rows)
-    count = {state: sum(one["state"] == state for one in rows) for state in ("unknown", "submitted")}
-    records = "1 record" if len(rows) == 1 else f"{len(rows)} records"
-    return (
-        f"{records}: {billed} image(s) known to be billed, {landed} landed; "
-        f"{count['submitted']} request(s) open at the gateway, {count['unknown']} of unknown outcome."
-    )
+        return Finding("finished: paid, not landed", f"Free to get: {_pick_up(record)}", changes)
+    return Finding("running", f"Wait, or: {_pick_up(record)}", changes)
 
 
 def iso(moment: float) -> str:
@@ -194,23 +140,13 @@ def iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 
 
-def _task_instance(record: LedgerRecord) -> str:
-    attempt = record.attempt
-    mapped = f", map index {attempt.map_index}" if attempt.map_index >= 0 else ""
-    return f"{attempt.dag_id}.{attempt.task_id}{mapped}, run {attempt.run_id}"
-
-
-def _pick_up(record: LedgerRecord, task_id: str | None = None) -> str:
-    handle = task_id or record.task_id
+def _pick_up(record: LedgerRecord) -> str:
     if reuse_of(record) == "never":
         return (
             f"if the try that asked still runs, it lands it. No later try does (reuse='never'), and clearing the task "
-            f"pays for a new image; fetch task {handle} from {record.gateway} by hand."
+            f"pays for a new image: fetch this one from {record.gateway} by hand."
         )
-    return (
-        f"if {_task_instance(record)} is not running any more, clear it. It attaches to task {handle} and lands "
-        f"the image without paying."
-    )
+    return "if the Airflow task is not running any more, clear it: it lands the image without paying."
 
 
 def _when_landed(record: LedgerRecord) -> str:
@@ -221,16 +157,16 @@ def _when_landed(record: LedgerRecord) -> str:
 
 def _when_answered(record: LedgerRecord) -> str:
     if record.task_id is not None:
-        return f"Paid. {_pick_up(record)}"
+        return f"Paid: {_pick_up(record)}"
     again = "" if reuse_of(record) == "never" else "set on_unknown='resubmit' on the operator and "
     return (
-        f"Paid; the image came with the answer. If {_task_instance(record)} is running, it is landing it: wait. "
+        f"Paid; the image came with the answer. If the Airflow task is running, it is landing it: wait. "
         f"If not, the image is lost, {record.gateway} keeps no copy: to pay for a new one, {again}clear the task."
     )
 
 
 def _when_unknown(record: LedgerRecord, lookups: Lookups) -> str:
-    may_be_sending = f"If {_task_instance(record)} is running, wait. If not: "
+    may_be_sending = "If the Airflow task is running, wait. If not: "
     if lookups.by_trace_id:
         step = "run `airflow imagegen ledger reconcile`, which asks the gateway for free"
         if reuse_of(record) == "never":
@@ -260,8 +196,8 @@ def _why_not_asked(record: LedgerRecord, lookups: Lookups, now: float) -> str:
     return f"{record.gateway} cannot look it up"
 
 
-def _never_accepted(record: LedgerRecord) -> Finding:
-    advice = f"Nothing was billed. If {_task_instance(record)} is not running, clear it: it sends the request, once."
+def _never_accepted() -> Finding:
+    advice = "Nothing was billed. If the Airflow task is not running, clear it: it sends the request, once."
     return Finding("never accepted", advice, {})
 
 

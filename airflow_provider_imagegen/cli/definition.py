@@ -5,7 +5,7 @@ Airflow loads it for every command it runs, its own too, so nothing heavy is imp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand, Arg, GroupCommand, lazy_load_command
 
@@ -17,31 +17,36 @@ STATES = ("claimed", "submitted", "answered", "landed", "failed", "unknown")
 
 _COMMANDS = "airflow_provider_imagegen.cli.ledger"
 
-_BUCKET = Arg(("--bucket",), help="Bucket of the images; the ledger stands beside them", required=True)
-_LEDGER_KEY = Arg(
-    ("--ledger-key",),
+
+def _arg(flag: str, **details: Any) -> Arg:
+    return Arg((flag,), **details)  # type: ignore[no-untyped-call]
+
+
+_BUCKET = _arg("--bucket", help="Bucket of the images; the ledger stands beside them", required=True)
+_LEDGER_KEY = _arg(
+    "--ledger-key",
     help=f"Key prefix of the ledger, as the operators' ledger_key (default: {DEFAULT_LEDGER_KEY})",
     default=DEFAULT_LEDGER_KEY,
 )
-_AWS_CONN_ID = Arg(
-    ("--aws-conn-id",), help="Connection to read the bucket through (default: aws_default)", default="aws_default"
+_AWS_CONN_ID = _arg(
+    "--aws-conn-id", help="Connection to read the bucket through (default: aws_default)", default="aws_default"
 )
-_IMAGEGEN_CONN_ID = Arg(
-    ("--imagegen-conn-id",),
+_IMAGEGEN_CONN_ID = _arg(
+    "--imagegen-conn-id",
     help="Connection of the gateway to ask, the same that the tasks use (default: imagegen_default)",
     default="imagegen_default",
 )
-_DRY_RUN = Arg(("--dry-run",), help="Ask and tell, but leave the ledger as it is", action="store_true")
-_STATE = Arg(
-    ("--state",),
+_DRY_RUN = _arg("--dry-run", help="Ask and tell, but leave the ledger as it is", action="store_true")
+_STATE = _arg(
+    "--state",
     help="Only records in this state; unknown: claimed, and too long ago for the request to be still on its way",
     metavar="(" + ", ".join(STATES) + ")",
     choices=STATES,
 )
-_DAG_ID = Arg(("--dag-id",), help="Only records of this Dag")
-_RUN_ID = Arg(("--run-id",), help="Only records of this run")
-_TASK_ID = Arg(("--task-id",), help="Only records of this Airflow task")
-_RECORD = Arg(("record",), help="Address of a record in S3, a trace id, or the gateway's task id")
+_DAG_ID = _arg("--dag-id", help="Only records of this Dag")
+_RUN_ID = _arg("--run-id", help="Only records of this run")
+_TASK_ID = _arg("--task-id", help="Only records of this Airflow task")
+_RECORD = _arg("record", help="Address of a record in S3, a trace id, or the gateway's task id")
 
 _WHERE = (_BUCKET, _LEDGER_KEY, _AWS_CONN_ID, ARG_OUTPUT, ARG_VERBOSE)
 

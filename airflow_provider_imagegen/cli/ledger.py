@@ -11,16 +11,16 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.cli.simple_table import AirflowConsole
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 from airflow.utils.cli import suppress_logs_and_warning
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
 
-from airflow_provider_imagegen.cli import advice
+from airflow_provider_imagegen.cli import advice, rows
 from airflow_provider_imagegen.cli.advice import Finding, Lookups
 from airflow_provider_imagegen.cli.reading import Contents, Filed, Place, places, read
 from airflow_provider_imagegen.exceptions import ConfigurationError, ImageGenError, LedgerConflict
@@ -65,11 +65,11 @@ def ledger_list(args: Namespace) -> None:
     shelf = _Shelf.of(args)
     contents = read(shelf.ledger, shelf.places())
     now = time.time()
-    rows = [advice.row(filed, _usual(filed.record.gateway), now) for filed in contents.filed]
+    listed = [rows.row(filed, _usual(filed.record.gateway), now) for filed in contents.filed]
     wanted = {name: getattr(args, name) for name in ("state", "dag_id", "run_id", "task_id")}
-    rows = [row for row in rows if all(value is None or row[name] == value for name, value in wanted.items())]
-    AirflowConsole().print_as(rows, args.output)
-    _tell(advice.totals(rows))
+    listed = [row for row in listed if all(value is None or row[name] == value for name, value in wanted.items())]
+    AirflowConsole().print_as(listed, args.output)
+    _tell(rows.totals(listed))
     _stop_if_unreadable(contents)
 
 
@@ -83,7 +83,7 @@ def ledger_show(args: Namespace) -> None:
     contents = read(shelf.ledger, where)
     chosen = [filed for filed in contents.filed if _is_meant(args.record, filed)]
     now = time.time()
-    shown = [advice.details(filed, _usual(filed.record.gateway), now) for filed in chosen]
+    shown = [rows.details(filed, _usual(filed.record.gateway), now) for filed in chosen]
     if args.output in ("table", "plain"):
         for one in shown:
             AirflowConsole().print_as([{"property": name, "value": value} for name, value in one.items()], args.output)
@@ -103,15 +103,19 @@ def ledger_reconcile(args: Namespace) -> None:
     client = ImageGenHook(args.imagegen_conn_id).get_conn()
     settings, gateway = client.settings, client.gateway
     timeout = settings.timeout or gateway.timeout
-    lookups = Lookups.of(gateway.name, gateway.abilities, timeout, settings.visibility_grace)
+    usual = Lookups.of(gateway.name, gateway.abilities, timeout, settings.visibility_grace)
+    lookups = replace(usual, base_url=settings.base_url)
     contents = read(shelf.ledger, shelf.places())
     now = time.time()
     opened = [filed for filed in contents.filed if _is_open(filed)]
     seen = asyncio.run(_look_up(client, opened, lookups, now))
-    found = [(filed, advice.finding(filed, seen.get(filed.place), lookups, now)) for filed in opened]
-    rows = [_reconciled(shelf.ledger, filed, finding, args.dry_run) for filed, finding in found]
-    AirflowConsole().print_as(rows, args.output)
-    _tell(_reconciliation(len(seen), rows, settings.name, args.dry_run))
+    told = []
+    for filed in opened:
+        finding = advice.finding(filed, seen.get(filed.place), lookups, now)
+        noted = _noted(shelf.ledger, filed, finding, args.dry_run)
+        told.append(rows.reconciled(filed.record, finding, noted))
+    AirflowConsole().print_as(told, args.output)
+    _tell(rows.reconciliation(len(seen), told, settings.name, args.dry_run))
     _stop_if_unreadable(contents)
 
 
@@ -155,7 +159,7 @@ def _usual(gateway: str) -> Lookups:
 
 
 def _is_address_of(text: str, place: Place) -> bool:
-    return text == place.uri or f"/{text.removesuffix('.json')}.json" in place.uri
+    return text == place.uri or place.uri.endswith(f"/{text.removesuffix('.json')}.json")
 
 
 def _is_meant(text: str, filed: Filed) -> bool:
@@ -180,32 +184,18 @@ async def _look_up(
     }
 
 
-def _reconciled(ledger: Ledger, filed: Filed, finding: Finding, is_dry_run: bool) -> dict[str, Any]:
-    """Note what was found, unless somebody else was faster; return the line that tells of it."""
-    record, noted, words = filed.record, "", finding.advice
-    state = finding.changes.get("state", "")
+def _noted(ledger: Ledger, filed: Filed, finding: Finding, is_dry_run: bool) -> str:
+    """Note what was found, unless somebody else was faster; return what became of it."""
+    state = str(finding.changes.get("state", ""))
     if state and is_dry_run:
-        noted = f"would be {state}"
-    elif state:
-        try:
-            ledger.update(filed.place.key, filed.entry, updated_at=time.time(), **finding.changes)
-            noted = state
-        except LedgerConflict:
-            noted, words = "changed meanwhile", "Another attempt of the task is at work. Look again later."
-    return {
-        **advice.where(record),
-        "gateway_task": finding.changes.get("task_id") or record.task_id or "",
-        "trace_id": record.trace_id,
-        "found": finding.found,
-        "noted": noted,
-        "next": words,
-    }
-
-
-def _reconciliation(asked: int, rows: Sequence[dict[str, Any]], connection: str, is_dry_run: bool) -> str:
-    changed = sum(row["noted"] in ("submitted", "failed") for row in rows)
-    wrote = "dry run, nothing noted" if is_dry_run else f"{changed} noted in the ledger"
-    return f"{len(rows)} open record(s), {asked} looked up through {connection}; {wrote}. Nothing was paid."
+        return f"would be {state}"
+    if not state:
+        return ""
+    try:
+        ledger.update(filed.place.key, filed.entry, updated_at=time.time(), **finding.changes)
+    except LedgerConflict:
+        return "no, another try was faster"
+    return state
 
 
 def _tell(words: str) -> None:

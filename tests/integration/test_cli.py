@@ -1,0 +1,568 @@
+"""``airflow imagegen ledger …``, on what real runs and crashes left in the ledger."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_imagegen.cli import advice, definition, rows
+from airflow_provider_imagegen.cli.advice import Lookups
+from airflow_provider_imagegen.cli.reading import Filed, Place
+from airflow_provider_imagegen.effects import Effect, Moment, observe
+from airflow_provider_imagegen.emulator.server import RunningEmulator
+from airflow_provider_imagegen.ledger import Attempt, Entry, LedgerKey, LedgerRecord, Reuse, State
+from airflow_provider_imagegen.operators.imagegen import DEFAULT_LEDGER_KEY
+from airflow_provider_imagegen.schemas import ImageTask, TaskFailure
+from tests.conftest import BUCKET
+from tests.integration.conftest import Outcome, set_connection
+from tests.stack.objectstore import ObjectStore
+
+RunTask = Callable[..., Outcome]
+
+NOW = 1_800_000_000.0
+ASKS = Lookups(name="acedatacloud", by_trace_id=True, grace=60.0)
+CANNOT_ASK = Lookups(name="openai", by_trace_id=False, grace=600.0)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command printed, and how it ended."""
+
+    status: int | str | None
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        found: list[dict[str, str]] = json.loads(self.out)
+        return found
+
+    @property
+    def row(self) -> dict[str, str]:
+        (row,) = self.rows
+        return row
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def ledger_key(request: pytest.FixtureRequest) -> str:
+    """A ledger of the test's own."""
+    return f"ledgers/{request.node.name.replace('[', '-').rstrip(']')}-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def ledger(
+    ledger_key: str, connections: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """Run ``airflow imagegen ledger …`` on the test's ledger, through Airflow's own parser."""
+    from airflow.cli import cli_parser
+
+    # The command sets it; the next test shall not see it.
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "")
+
+    def run(*arguments: str, output: str = "json") -> Answer:
+        where = ("--bucket", BUCKET, "--ledger-key", ledger_key, "--output", output)
+        parsed = cli_parser.get_parser().parse_args(["imagegen", "ledger", arguments[0], *where, *arguments[1:]])
+        capfd.readouterr()
+        status: int | str | None = 0
+        try:
+            parsed.func(parsed)
+        except SystemExit as end:
+            status = end.code
+        captured = capfd.readouterr()
+        return Answer(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def draw(run_task: RunTask, ledger_key: str) -> RunTask:
+    """Run one operator whose records go to the test's ledger."""
+
+    def run(**arguments: Any) -> Outcome:
+        return run_task(ledger_key=ledger_key, **arguments)
+
+    return run
+
+
+class Killed(BaseException):
+    """What no ``except Exception`` stops, as little as it would stop a kill."""
+
+
+@pytest.fixture
+def killed_at() -> Iterator[Callable[[Effect, Moment], None]]:
+    """Make the run end at a point, as if killed there."""
+    ends = []
+
+    def kill(effect: Effect, moment: Moment) -> None:
+        def observer(which: Effect, when: Moment) -> None:
+            if (which, when) == (effect, moment):
+                raise Killed
+
+        ends.append(observe(observer))
+
+    yield kill
+    for end in ends:
+        end()
+
+
+@pytest.fixture
+def connect(emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Point the default connection at one of the emulator's dialects."""
+
+    def point(gateway: str, **extra: Any) -> None:
+        path = "/openai-api" if gateway == "openai" else ""
+        set_connection(
+            monkeypatch,
+            "imagegen_default",
+            conn_type="imagegen",
+            host=f"{emulator.base_url}{path}",
+            password=emulator.token,
+            extra={"gateway": gateway, **extra},
+        )
+
+    return point
+
+
+@pytest.fixture
+def let_time_pass(object_store: ObjectStore, ledger_key: str) -> Callable[[], None]:
+    """Make every claim in the ledger an hour older."""
+
+    def age() -> None:
+        s3 = object_store.client()
+        for name in [entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET, Prefix=ledger_key)["Contents"]]:
+            if name.endswith(".json"):
+                record = json.loads(s3.get_object(Bucket=BUCKET, Key=name)["Body"].read())
+                record["claimed_at"] -= 3600
+                s3.put_object(Bucket=BUCKET, Key=name, Body=json.dumps(record).encode())
+
+    return age
+
+
+class TestList:
+    def test_tells_what_was_billed_and_landed(self, draw: RunTask, ledger: Command) -> None:
+        outcome = draw(n=2)
+        listed = ledger("list")
+        assert [row["item"] for row in listed.rows] == ["0", "1"]
+        assert {(row["state"], row["billed"], row["landed"]) for row in listed.rows} == {("landed", "1", "1")}
+        images = outcome.manifest["images"]
+        assert [row["gateway_task"] for row in listed.rows] == [image["task_id"] for image in images]
+        assert "2 records: 2 image(s) known to be billed, 2 landed; 0 request(s) open" in listed.err
+
+    def test_shows_only_what_was_asked_for(self, draw: RunTask, ledger: Command) -> None:
+        draw(prompt="one kite")
+        draw(prompt="two kites")
+        first, second = ledger("list").rows
+        assert ledger("list", "--dag-id", first["dag_id"]).rows == [first]
+        assert ledger("list", "--run-id", second["run_id"], "--state", "landed").rows == [second]
+        assert ledger("list", "--task-id", "generate").rows == [first, second]
+        assert ledger("list", "--task-id", "other").rows == []
+        assert ledger("list", "--state", "unknown").rows == []
+
+    @pytest.mark.parametrize("output", ["table", "plain", "yaml"])
+    def test_prints_as_airflow_does(self, draw: RunTask, ledger: Command, output: str) -> None:
+        draw()
+        listed = ledger("list", output=output)
+        assert "landed" in listed.out
+        assert "1 record:" in listed.err
+        assert "1 record:" not in listed.out
+
+    def test_is_empty_where_nothing_was_drawn(self, ledger: Command) -> None:
+        listed = ledger("list", output="table")
+        assert (listed.status, listed.out.strip()) == (0, "No data found")
+
+    def test_names_records_that_cannot_be_understood_and_shows_the_others(
+        self, draw: RunTask, ledger: Command, object_store: ObjectStore, ledger_key: str
+    ) -> None:
+        draw()
+        name = f"{ledger_key}/scope/0000-abc.1.json"
+        object_store.client().put_object(Bucket=BUCKET, Key=name, Body=b"half a rec")
+        listed = ledger("list")
+        assert len(listed.rows) == 1
+        assert listed.status == f"1 record(s) cannot be understood, so nothing is known of them: s3://{BUCKET}/{name}"
+
+
+class TestShow:
+    def test_finds_a_record_by_whatever_is_at_hand(self, draw: RunTask, ledger: Command) -> None:
+        image = draw().manifest["images"][0]
+        shown = ledger("show", image["trace_id"]).row
+        assert (shown["gateway_task"], shown["images"]) == (image["task_id"], [image["uri"]])
+        assert shown["next"].startswith("Nothing: paid and in S3.")
+        for handle in (image["task_id"], shown["address"], shown["address"].partition(f"{BUCKET}/")[2]):
+            assert ledger("show", handle).row == shown
+
+    def test_is_a_list_of_properties_on_a_screen(self, draw: RunTask, ledger: Command) -> None:
+        trace_id = draw().manifest["images"][0]["trace_id"]
+        lines = ledger("show", trace_id, output="plain").out.splitlines()
+        assert lines[0].split() == ["property", "value"]
+        assert ["state", "landed"] in [line.split() for line in lines]
+
+    def test_says_so_where_there_is_none(self, draw: RunTask, ledger: Command) -> None:
+        draw()
+        shown = ledger("show", "no-such-trace")
+        assert str(shown.status).startswith(
+            "No record with address, trace id or task id 'no-such-trace' among 1 in s3:"
+        )
+        assert shown.out == ""
+
+
+class TestReconcileWhereTheGatewayCanLookUp:
+    def test_what_was_accepted_is_noted_and_then_landed_for_free(
+        self,
+        draw: RunTask,
+        ledger: Command,
+        emulator: RunningEmulator,
+        killed_at: Callable[[Effect, Moment], None],
+        let_time_pass: Callable[[], None],
+    ) -> None:
+        killed_at(Effect.SUBMIT, "after")
+        # Shared records let the next run stand for the cleared task.
+        assert draw(reuse="always").state != "success"
+        let_time_pass()
+        (unknown,) = ledger("list", "--state", "unknown").rows
+        assert "reconcile" in ledger("show", unknown["trace_id"]).row["next"]
+
+        rehearsed = ledger("reconcile", "--dry-run")
+        assert rehearsed.row["noted"] == "would be submitted"
+        assert "dry run, nothing noted" in rehearsed.err
+        assert ledger("list", "--state", "unknown").rows == [unknown]
+
+        told = ledger("reconcile")
+        assert (told.row["found"], told.row["noted"]) == ("finished: paid, not landed", "submitted")
+        assert "clear it: it lands the image without paying" in told.row["next"]
+        assert "1 open record(s), 1 looked up through connection 'imagegen_default'; 1 noted" in told.err
+        (listed,) = ledger("list").rows
+        assert (listed["state"], listed["gateway_task"]) == ("submitted", told.row["gateway_task"])
+        assert emulator.totals()["submits"] == 1
+
+        again = ledger("reconcile")
+        assert (again.row["found"], again.row["noted"]) == ("finished: paid, not landed", "")
+
+        assert draw(reuse="always").state == "success"
+        assert ledger("list").row["state"] == "landed"
+        assert ledger("reconcile").rows == []
+        assert (emulator.totals()["submits"], emulator.totals()["billed_images"]) == (1, 1)
+
+    def test_never_overwrites_what_another_try_wrote_meanwhile(
+        self,
+        draw: RunTask,
+        ledger: Command,
+        killed_at: Callable[[Effect, Moment], None],
+        let_time_pass: Callable[[], None],
+    ) -> None:
+        killed_at(Effect.SUBMIT, "after")
+        draw()
+        let_time_pass()
+
+        def write_first(effect: Effect, moment: Moment) -> None:
+            if (effect, moment) == (Effect.RECORD, "before"):
+                let_time_pass()
+
+        stop = observe(write_first)
+        told = ledger("reconcile")
+        stop()
+        assert told.row["noted"] == "no, another try was faster"
+        assert ledger("list").row["state"] == "unknown"
+
+    def test_what_never_left_is_safe_to_clear(
+        self,
+        draw: RunTask,
+        ledger: Command,
+        emulator: RunningEmulator,
+        killed_at: Callable[[Effect, Moment], None],
+        let_time_pass: Callable[[], None],
+    ) -> None:
+        killed_at(Effect.SUBMIT, "before")
+        draw()
+        let_time_pass()
+        told = ledger("reconcile")
+        assert (told.row["found"], told.row["noted"]) == ("never accepted", "")
+        assert told.row["next"].startswith("Nothing was billed. If ")
+        assert emulator.totals()["submits"] == 0
+
+    def test_a_young_claim_is_left_alone(
+        self, draw: RunTask, ledger: Command, killed_at: Callable[[Effect, Moment], None]
+    ) -> None:
+        killed_at(Effect.SUBMIT, "after")
+        draw()
+        told = ledger("reconcile")
+        assert (told.row["found"], told.row["noted"]) == ("too new to tell", "")
+        assert "0 looked up" in told.err
+
+    def test_what_the_gateway_failed_is_noted_as_unbilled(
+        self,
+        draw: RunTask,
+        ledger: Command,
+        emulator: RunningEmulator,
+        killed_at: Callable[[Effect, Moment], None],
+        let_time_pass: Callable[[], None],
+    ) -> None:
+        emulator.arm("submit", "fail")
+        killed_at(Effect.SUBMIT, "after")
+        draw()
+        let_time_pass()
+        told = ledger("reconcile")
+        assert (told.row["found"], told.row["noted"]) == ("failed, not billed", "failed")
+        assert ledger("list").row["state"] == "failed"
+        assert emulator.totals()["billed_images"] == 0
+
+    def test_another_gateways_records_are_skipped(
+        self,
+        draw: RunTask,
+        ledger: Command,
+        connect: Callable[..., None],
+        killed_at: Callable[[Effect, Moment], None],
+        let_time_pass: Callable[[], None],
+    ) -> None:
+        killed_at(Effect.SUBMIT, "after")
+        draw()
+        let_time_pass()
+        connect("openai")
+        told = ledger("reconcile")
+        assert (told.row["found"], told.row["noted"]) == ("skipped: sent to acedatacloud", "")
+
+    def test_a_look_up_that_fails_is_one_line(
+        self,
+        draw: RunTask,
+        ledger: Command,
+        emulator: RunningEmulator,
+        killed_at: Callable[[Effect, Moment], None],
+        let_time_pass: Callable[[], None],
+    ) -> None:
+        killed_at(Effect.SUBMIT, "after")
+        draw()
+        let_time_pass()
+        emulator.change(token="rotated-token")
+        told = ledger("reconcile")
+        assert "Correct the connection's password" in str(told.status)
+        assert told.out == ""
+
+
+class TestReconcileWhereTheGatewayCannotLookUp:
+    def test_says_what_to_do_by_hand(
+        self,
+        draw: RunTask,
+        ledger: Command,
+        connect: Callable[..., None],
+        emulator: RunningEmulator,
+        let_time_pass: Callable[[], None],
+    ) -> None:
+        connect("openai")
+        emulator.arm("submit", "drop")
+        assert draw().state == "failed"
+        let_time_pass()
+        assert ledger("list").row["state"] == "unknown"
+        told = ledger("reconcile")
+        assert (told.row["found"], told.row["noted"]) == ("openai cannot look it up", "")
+        assert "usage page" in told.row["next"]
+        assert "on_unknown='resubmit'" in told.row["next"]
+        assert emulator.totals()["submits"] == 1
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("list", "--bucket", "no-such-bucket"), "bucket 'no-such-bucket' cannot be listed: there is no such"),
+            (("list", "--aws-conn-id", "nowhere"), "there is no connection 'nowhere'; billed: no. Check --aws-conn-id"),
+            (("reconcile", "--imagegen-conn-id", "nowhere"), "there is no connection 'nowhere'; billed: no. Create it"),
+        ],
+    )
+    def test_are_one_line(self, ledger: Command, arguments: tuple[str, ...], words: str) -> None:
+        answer = ledger(*arguments)
+        assert str(answer.status).startswith(words)
+        assert "\n" not in str(answer.status)
+        assert answer.out == ""
+
+
+@pytest.mark.usefixtures("connections", "airflow_database")
+class TestEntryPoint:
+    def test_lists_with_connections_out_of_airflows_database(
+        self, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from airflow.models import Connection
+        from airflow.utils.session import create_session
+
+        extra = json.dumps(object_store.connection_extra)
+        with create_session() as session:
+            stored = Connection(
+                conn_id="stored",
+                conn_type="aws",
+                login=object_store.access_key,
+                password=object_store.secret_key,
+                extra=extra,
+            )
+            session.add(stored)
+        where = ["--bucket", BUCKET, "--ledger-key", "nothing/here", "--aws-conn-id", "stored"]
+        done = airflow("ledger", "list", *where)
+        assert (done.returncode, done.stdout.strip()) == (0, "No data found")
+        assert "0 records: 0 image(s)" in done.stderr
+
+    def test_ends_with_a_status_and_one_line(self) -> None:
+        done = airflow("ledger", "list", "--bucket", "no-such-bucket")
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("bucket 'no-such-bucket' cannot be listed")
+        assert "Traceback" not in done.stderr
+
+    def test_help_names_the_commands(self) -> None:
+        assert re.findall(r"^    (\w+)", airflow("ledger", "--help").stdout, re.MULTILINE) == [
+            "list",
+            "reconcile",
+            "show",
+        ]
+
+
+def airflow(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "airflow", "imagegen", *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+class TestDefinition:
+    def test_imports_nothing_heavy(self) -> None:
+        script = (
+            "import sys, airflow.cli.cli_config; before = set(sys.modules);"
+            "import airflow_provider_imagegen.cli.definition as it; it.get_imagegen_cli_commands();"
+            "print(*sorted(set(sys.modules) - before))"
+        )
+        done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+        added = done.stdout.splitlines()[-1].split()
+        assert added == ["airflow_provider_imagegen.cli", "airflow_provider_imagegen.cli.definition"]
+
+    def test_looks_where_the_operators_write(self) -> None:
+        assert definition.DEFAULT_LEDGER_KEY == DEFAULT_LEDGER_KEY
+
+    def test_knows_every_state(self) -> None:
+        from typing import get_args
+
+        assert (*get_args(State), "unknown") == definition.STATES
+
+
+def filed(
+    state: State, *, age: float = 3600.0, reuse: Reuse = "task", newest: int = 1, gateway: str = "", **changes: Any
+) -> Filed:
+    attempt = Attempt(dag_id="shop", task_id="shoot", run_id="monday", try_number=1)
+    key = LedgerKey.of(attempt, reuse, 0, "f00d")
+    record = LedgerRecord(
+        state=state,
+        key=str(key),
+        generation=1,
+        item=0,
+        fingerprint="f00d",
+        gateway=gateway or "acedatacloud",
+        trace_id="trace-1",
+        attempt=attempt,
+        claimed_at=NOW - age,
+        updated_at=NOW - age,
+        **changes,
+    )
+    return Filed(Place(uri=f"s3://{BUCKET}/{key}.1.json", key=key, generation=1, newest=newest), Entry(record, "etag"))
+
+
+class TestStanding:
+    @pytest.mark.parametrize(("age", "expected"), [(59, "claimed"), (61, "unknown")])
+    def test_a_claim_becomes_unknown_after_the_grace(self, age: float, expected: str) -> None:
+        assert advice.standing(filed("claimed", age=age).record, ASKS, NOW) == expected
+
+    def test_a_gateway_that_draws_while_the_worker_waits_has_its_whole_time_out(self) -> None:
+        from airflow_provider_imagegen.gateways.openai import OpenAIGateway
+
+        assert Lookups.of("openai", OpenAIGateway.abilities, OpenAIGateway.timeout).grace == 600
+
+
+class TestAdvice:
+    @pytest.mark.parametrize(
+        ("record", "lookups", "words"),
+        [
+            (filed("landed"), ASKS, "hands out the same image"),
+            (filed("landed", reuse="never"), ASKS, "Clearing the task pays for a new image"),
+            (filed("failed"), ASKS, "Nothing was billed."),
+            (
+                filed("submitted", task_id="t-1"),
+                ASKS,
+                "if the Airflow task is not running any more, clear it: it lands the image without paying",
+            ),
+            (filed("submitted", task_id="t-1", reuse="never"), ASKS, "fetch this one from acedatacloud by hand"),
+            (filed("submitted", task_id="t-1", reuse="always"), ASKS, "without paying"),
+            (filed("answered", billed=1), CANNOT_ASK, "set on_unknown='resubmit' on the operator and clear the task"),
+            (filed("answered", billed=1, task_id="t-1"), ASKS, "Paid: if the Airflow task"),
+            (filed("claimed", age=1), ASKS, "Wait: it is being sent"),
+            (filed("claimed"), ASKS, "or just clear the task"),
+            (filed("claimed", reuse="never"), ASKS, "before you clear the task: clearing pays"),
+            (filed("claimed", gateway="openai"), CANNOT_ASK, "To send it anew, and pay for it, set on_unknown"),
+            (filed("claimed", reuse="never"), CANNOT_ASK, "sends the request anew, and that is paid"),
+            (filed("claimed", newest=2), CANNOT_ASK, "generation 2 took its place. Whether this one was billed too"),
+            (filed("answered", newest=2, billed=1), CANNOT_ASK, "This one was paid too."),
+            (filed("failed", newest=2), ASKS, "This one was not billed."),
+        ],
+    )
+    def test_tells_what_to_do(self, record: Filed, lookups: Lookups, words: str) -> None:
+        assert words in advice.next_step(record, lookups, NOW)
+
+    def test_knows_the_operators_reuse_from_the_key(self) -> None:
+        choices: tuple[Reuse, ...] = ("task", "always", "never")
+        assert tuple(advice.reuse_of(filed("claimed", reuse=reuse).record) for reuse in choices) == choices
+
+
+class TestFinding:
+    @pytest.mark.parametrize(
+        ("state", "found", "noted"),
+        [
+            ("unseen", "never accepted", None),
+            ("running", "running", "submitted"),
+            ("succeeded", "finished: paid, not landed", "submitted"),
+            ("failed", "failed, not billed", "failed"),
+        ],
+    )
+    def test_of_an_unknown_outcome(self, state: Any, found: str, noted: str | None) -> None:
+        failure = TaskFailure(code="oops", message="no paint") if state == "failed" else None
+        task = ImageTask(state=state, task_id=None if state == "unseen" else "t-9", failure=failure)
+        finding = advice.finding(filed("claimed"), task, ASKS, NOW)
+        assert (finding.found, finding.changes.get("state")) == (found, noted)
+        assert finding.changes.get("task_id") == (task.task_id if noted else None)
+
+    @pytest.mark.parametrize(
+        ("state", "found"),
+        [
+            ("unseen", "not shown"),
+            ("running", "running"),
+            ("succeeded", "finished: paid, not landed"),
+            ("failed", "failed, not billed"),
+        ],
+    )
+    def test_of_a_submitted_task_changes_nothing(self, state: Any, found: str) -> None:
+        task = ImageTask(state=state, task_id="t-1")
+        finding = advice.finding(filed("submitted", task_id="t-1"), task, ASKS, NOW)
+        assert (finding.found, finding.changes) == (found, {})
+
+    def test_of_a_paid_image_that_came_with_the_answer(self) -> None:
+        record = filed("answered", gateway="openai", billed=1)
+        assert advice.finding(record, None, CANNOT_ASK, NOW).found == "paid, not landed"
+        assert advice.asked_how(record, CANNOT_ASK, NOW) == "not"
+
+
+class TestTotals:
+    def test_count_money_and_doubt(self) -> None:
+        records = [filed("claimed"), filed("submitted", task_id="t-1"), filed("answered", billed=2)]
+        listed = [rows.row(record, ASKS, NOW) for record in records]
+        assert rows.totals(listed) == (
+            "3 records: 2 image(s) known to be billed, 0 landed; "
+            "1 request(s) open at the gateway, 1 of unknown outcome."
+        )
+
+
+class TestPage:
+    def test_names_every_option(self) -> None:
+        page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+        options = {flag for command in definition.LEDGER_COMMANDS for arg in command.args for flag in arg.flags}
+        assert [option for option in options if option.startswith("--") and f"`{option}`" not in page] == []
