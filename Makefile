@@ -24,7 +24,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test witnesses check format bench constraints clean
+.PHONY: help install demo test chaos witnesses check format bench constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ demo: $(INSTALLED) ## Draw pictures through a whole Airflow; KEEP=1 leaves it ru
 
 test: check ## Everything: check, and all tests with coverage
 	$(BIN)/python -m pytest --cov=airflow_provider_imagegen --cov-fail-under=95
+
+chaos: $(INSTALLED) ## Kill workers, triggerers and schedulers at random, then audit the bill; KILLS=200 SEED=1 TASKS=36
+	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(TASKS),--tasks $(TASKS))
 
 witnesses: $(INSTALLED) ## Tests with software that is not ours, the heavy ones too
 	HEAVY_WITNESSES=1 $(BIN)/python -m pytest tests/witnesses

@@ -56,7 +56,7 @@ class Airflow:
         self.scheduler.start()
         self.dag_processor.start()
         for _ in range(triggerers):
-            self._launch_triggerer()
+            self.launch_triggerer()
 
     def wait_ready(self, timeout: float = 120.0) -> None:
         """
@@ -71,6 +71,18 @@ class Airflow:
             triggerer.wait_ready(lambda: self._newcomers("TriggererJob", len(self.triggerers)), timeout=timeout)
         self._remember_jobs()
 
+    def launch_triggerer(self) -> Process:
+        """
+        Start one more triggerer; returns at once.
+
+        :return: its process
+        """
+        number = next(self._triggerer_numbers)
+        triggerer = self._process("triggerer", "--skip-serve-logs", log_name=f"triggerer-{number}")
+        self.triggerers.append(triggerer)
+        triggerer.start()
+        return triggerer
+
     def start_triggerer(self, timeout: float = 60.0) -> Process:
         """
         Start one more triggerer and wait until it has registered itself.
@@ -79,7 +91,7 @@ class Airflow:
         :return: its process
         """
         self._remember_jobs()
-        triggerer = self._launch_triggerer()
+        triggerer = self.launch_triggerer()
         triggerer.wait_ready(lambda: self._newcomers("TriggererJob", 1), timeout=timeout)
         return triggerer
 
@@ -97,13 +109,6 @@ class Airflow:
     def processes(self) -> list[Process]:
         """All of them, running or not."""
         return [self.scheduler, self.dag_processor, *self.triggerers, self.api_server, self.migration]
-
-    def _launch_triggerer(self) -> Process:
-        number = next(self._triggerer_numbers)
-        triggerer = self._process("triggerer", "--skip-serve-logs", log_name=f"triggerer-{number}")
-        self.triggerers.append(triggerer)
-        triggerer.start()
-        return triggerer
 
     def _process(self, command: str, *options: str, log_name: str | None = None) -> Process:
         return Process(
