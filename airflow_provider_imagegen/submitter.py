@@ -25,6 +25,7 @@ from airflow_provider_imagegen.exceptions import (
     NotSent,
     OutcomeUnknown,
     RateLimited,
+    TaskTimeout,
 )
 from airflow_provider_imagegen.ledger import Attempt, Entry, Ledger, LedgerKey, LedgerRecord
 from airflow_provider_imagegen.planning import Call, fingerprint
@@ -119,7 +120,7 @@ class Submitter:
             case Stop(error):
                 raise error
             case Find():
-                found = await self._find(key, entry)
+                found = await self._find(key, entry, deadline)
                 return Settled(call, key, found) if found else await self._take_over(key, entry)
             case Hand() | Attach():
                 newest = await self._newest(key, entry)
@@ -181,10 +182,11 @@ class Submitter:
             entry = later
         return entry
 
-    async def _find(self, key: LedgerKey, entry: Entry) -> Entry | None:
+    async def _find(self, key: LedgerKey, entry: Entry, deadline: float) -> Entry | None:
         """Look for a request that may have been sent, until it would have shown up by now.
 
         :return: The updated entry if it was sent; ``None`` if it was not.
+        :raises LookUpFailed: If the deadline passes before the gateway can tell.
         """
         trace_id = entry.record.trace_id
         # The wall clock counts between processes; within this one it may jump.
@@ -198,6 +200,9 @@ class Submitter:
             left = visible_by - time.monotonic()
             if task is not None and left <= 0:
                 return None
+            if task is None and self._clock() > deadline:
+                words = "the deadline passed and the gateway could not say whether it has the request"
+                raise LookUpFailed(words, gateway=entry.record.gateway, trace_id=trace_id)
             await asyncio.sleep(min(LOOK_AGAIN, max(0.1, left)))
 
     async def _look_for(self, trace_id: str) -> ImageTask | None:
@@ -245,9 +250,18 @@ class Submitter:
         if not self._client.gateway.abilities.look_up_by_trace_id:
             raise error
         log.warning("Image %d: %s Looking it up.", call.index, error)
-        found = await self._find(key, entry)
+        try:
+            # Accepted perhaps only now, long after the claim: for everybody, the time to become visible begins here.
+            entry = await self._update(key, entry, claimed_at=self._clock())
+        except LedgerError as fault:
+            fault.billed = "unknown"
+            raise
+        found = await self._find(key, entry, deadline)
         if found is not None:
             return Settled(call, key, found)
+        if self._clock() > deadline:
+            words = f"the deadline passed and the gateway has none of the requests sent: {error.message}"
+            raise TaskTimeout(words, gateway=entry.record.gateway, trace_id=entry.record.trace_id, billed="no")
         return await self._send(call, key, await self._take_over(key, entry), deadline)
 
     async def _note_acceptance(self, call: Call, key: LedgerKey, entry: Entry, task: ImageTask) -> Settled:

@@ -5,6 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/images and its streaming 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -82,7 +83,8 @@ class OpenAIGateway(Gateway):
         for event in events:
             kind = str(event.get("type") or "")
             if kind == "error" or event.get("error"):
-                raise self.fault(httpx.Response(200, json={"error": event.get("error") or dict(event)}), "submit")
+                told = json.dumps({"error": event.get("error") or dict(event)})
+                raise self.fault(httpx.Response(200, text=told), "submit")
             if kind.endswith(".partial_image"):
                 previews.append(event)
             elif kind.endswith(".completed"):
