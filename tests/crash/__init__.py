@@ -1,0 +1,1 @@
+"""What a crash costs: workers that die at every point where they do something outside themselves."""

@@ -1,0 +1,198 @@
+"""A worker is killed at every point where it does something outside itself; then the retry runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from airflow_provider_imagegen.effects import Effect
+from airflow_provider_imagegen.ledger import LedgerRecord
+from tests.crash.tries import DEFER, PUSH_XCOM, Point, Report
+from tests.crash.workshop import Task, counted, landed
+
+IMAGES = 2
+LATENCY = 0.2
+NewTask = Callable[..., Task]
+
+# Two calls of one image each.
+TWO_CALLS = {
+    Effect.CLAIM: 2,
+    Effect.SUBMIT: 2,
+    Effect.RECORD: 4,
+    Effect.PUT_IMAGE: 2,
+    Effect.PUT_MANIFEST: 1,
+    PUSH_XCOM: 1,
+}
+# One call that answers with two images.
+ONE_CALL = {**TWO_CALLS, Effect.CLAIM: 1, Effect.SUBMIT: 1, Effect.RECORD: 2}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One way in which two images are made.
+
+    :param occurrences: How often a try that nobody kills comes by each effect.
+    """
+
+    name: str
+    occurrences: dict[Any, int]
+    gateway: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def points(self) -> Iterator[Point]:
+        for effect, count in self.occurrences.items():
+            for occurrence in range(1, count + 1):
+                yield Point(str(effect), "before", occurrence)
+                yield Point(str(effect), "after", occurrence)
+
+
+DEFERRED = Scenario(
+    "tasks, deferred", {**TWO_CALLS, DEFER: 1}, "acedatacloud", {"model": "gpt-image-1", "deferrable": True}
+)
+WAITED_FOR = Scenario("tasks, in the worker", TWO_CALLS, "acedatacloud", {"model": "gpt-image-1", "deferrable": False})
+ONE_ANSWER = Scenario(
+    "one answer, fail", ONE_CALL, "openai", {"model": "gpt-image-1", "size": "1024x1024", "on_unknown": "fail"}
+)
+TWO_ANSWERS = Scenario(
+    "two answers, fail", TWO_CALLS, "openai", {"model": "dall-e-3", "size": "1024x1024", "on_unknown": "fail"}
+)
+RESUBMITTED = Scenario(
+    "two answers, resubmit", TWO_CALLS, "openai", {"model": "dall-e-3", "size": "1024x1024", "on_unknown": "resubmit"}
+)
+SCENARIOS = (DEFERRED, WAITED_FOR, ONE_ANSWER, TWO_ANSWERS, RESUBMITTED)
+
+
+def every_point(*scenarios: Scenario) -> pytest.MarkDecorator:
+    cases = [
+        pytest.param(scenario, point, id=f"{scenario.name}: {point}")
+        for scenario in scenarios
+        for point in scenario.points()
+    ]
+    return pytest.mark.parametrize(("scenario", "point"), cases)
+
+
+@pytest.fixture
+def crashed(new_task: NewTask, table: list[tuple[str, ...]]) -> Callable[[Scenario, Point], Crash]:
+    def crash(scenario: Scenario, point: Point) -> Crash:
+        task = new_task(gateway=scenario.gateway, **scenario.arguments)
+        task.emulator.change(latency=LATENCY)
+        first = task.attempt(kill=point)
+        assert first.killed
+        task.let_time_pass()
+        left, billed_before = task.records(), task.bill().images
+        look_ups = task.emulator.totals()["lookup_requests"]
+        retry = task.attempt()
+        assert retry.http.count("look_up_by_id") + retry.http.count("look_up_by_trace_id") == (
+            task.emulator.totals()["lookup_requests"] - look_ups
+        )
+        result = Crash(task, left, billed_before, retry)
+        table.append(result.row(scenario.name, point))
+        return result
+
+    return crash
+
+
+@dataclass(frozen=True)
+class Crash:
+    """What a killed try left, and what its retry made of it."""
+
+    task: Task
+    left: list[LedgerRecord]
+    billed_before: int
+    retry: Report
+
+    @property
+    def states(self) -> Counter[str]:
+        return Counter(record.state for record in self.left)
+
+    def row(self, scenario: str, point: Point) -> tuple[str, ...]:
+        states = ", ".join(record.state for record in self.left) or "nothing"
+        sent = counted(entry for entry in (*self.retry.s3, *self.retry.http) if not entry.endswith("probe"))
+        billed, stored = str(self.task.bill().images), str(len(self.task.stored()))
+        return scenario, str(point), states, billed, stored, self.retry.error or "success", sent
+
+
+class TestEveryPointIsKnown:
+    @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+    def test_a_try_that_nobody_kills_passes_exactly_the_points_at_which_others_are_killed(
+        self, new_task: NewTask, scenario: Scenario
+    ) -> None:
+        task = new_task(gateway=scenario.gateway, **scenario.arguments)
+        task.emulator.change(latency=LATENCY)
+        report = task.attempt()
+        assert report.error is None
+        assert sorted(report.points) == sorted(scenario.points())
+        assert {point.effect for point in report.points} >= {str(effect) for effect in Effect}
+        assert landed(report.manifest) == task.stored()
+
+
+class TestGatewayWithTasks:
+    @every_point(DEFERRED, WAITED_FOR)
+    def test_retry_bills_nothing_twice_loses_nothing_and_does_only_what_is_missing(
+        self, crashed: Callable[[Scenario, Point], Crash], scenario: Scenario, point: Point
+    ) -> None:
+        crash = crashed(scenario, point)
+        self.check_result(crash)
+        self.check_bill(crash)
+        self.check_requests(crash)
+
+    def check_result(self, crash: Crash) -> None:
+        manifest = crash.retry.manifest
+        assert crash.retry.error is None
+        assert (manifest["requested"], manifest["delivered"], manifest["billed"]) == (IMAGES, IMAGES, IMAGES)
+        assert manifest["failures"] == []
+        assert len(landed(manifest)) == IMAGES
+        assert landed(manifest) == crash.task.stored()
+        assert [(record.state, record.generation) for record in crash.task.records()] == [("landed", 1)] * IMAGES
+
+    def check_bill(self, crash: Crash) -> None:
+        bill = crash.task.bill()
+        assert bill.per_trace == dict.fromkeys((record.trace_id for record in crash.task.records()), 1)
+        assert bill.images == IMAGES
+
+    def check_requests(self, crash: Crash) -> None:
+        http, s3, states = Counter(crash.retry.http), Counter(crash.retry.s3), crash.states
+        missing = IMAGES - states["landed"]
+        deferrals = sum(point.effect == DEFER and point.moment == "after" for point in crash.retry.points)
+        assert http["submit"] == IMAGES - crash.billed_before
+        assert http["download"] == s3["PutObject image"] == missing
+        assert s3["GetObject ledger"] <= IMAGES * (1 + deferrals)
+        assert http["look_up_by_trace_id"] == states["claimed"]
+        if not http["submit"]:
+            assert http["look_up_by_id"] == (1 if missing else 0)
+
+
+class TestGatewayWithoutLookUp:
+    @every_point(ONE_ANSWER, TWO_ANSWERS)
+    def test_retry_never_pays_again_unless_told_to(
+        self, crashed: Callable[[Scenario, Point], Crash], scenario: Scenario, point: Point
+    ) -> None:
+        crash = crashed(scenario, point)
+        bill = crash.task.bill()
+        assert bill.images <= IMAGES
+        assert Counter(crash.retry.http)["submit"] <= IMAGES - crash.billed_before
+        if crash.states["claimed"]:
+            assert crash.retry.error == "OutcomeUnknown"
+        elif crash.states["answered"]:
+            assert crash.retry.error == ("PartialDelivery" if crash.states["landed"] else "PaidImageLost")
+        else:
+            assert crash.retry.error is None
+            assert landed(crash.retry.manifest) == crash.task.stored()
+            assert (crash.retry.manifest["billed"], bill.images) == (IMAGES, IMAGES)
+
+    @every_point(RESUBMITTED)
+    def test_retry_told_to_resubmit_always_succeeds_and_pays_again_only_for_what_nobody_knows(
+        self, crashed: Callable[[Scenario, Point], Crash], scenario: Scenario, point: Point
+    ) -> None:
+        crash = crashed(scenario, point)
+        assert crash.retry.error is None
+        assert crash.retry.manifest["delivered"] == IMAGES
+        assert landed(crash.retry.manifest) == crash.task.stored()
+        per_call = IMAGES // scenario.occurrences[Effect.CLAIM]
+        unknown = crash.states["claimed"] + crash.states["answered"]
+        assert crash.task.bill().images <= IMAGES + per_call * unknown
+        assert Counter(crash.retry.http)["submit"] * per_call == IMAGES - crash.states["landed"] * per_call

@@ -1,0 +1,46 @@
+"""Requests whose answer is lost: how long they are looked for, and from when on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.crash.workshop import Task
+
+NewTask = Callable[..., Task]
+
+
+class TestGatewayThatLosesEveryRequest:
+    def test_is_given_up_at_the_deadline_unbilled_and_the_retry_sends_again(self, new_task: NewTask) -> None:
+        task = new_task(n=1, model="gpt-image-1", timeout=1.0)
+        task.emulator.arm("submit", "error", accept=False, times=None)
+        first = task.attempt()
+        assert first.error == "TaskTimeout"
+        assert "billed: no" in first.message
+        task.emulator.disarm()
+        assert task.attempt().error is None
+        assert task.bill().images == 1
+
+
+class TestGatewayThatTakesARequestAndCannotBeAsked:
+    def test_is_given_up_at_the_deadline_and_the_retry_attaches(self, new_task: NewTask) -> None:
+        task = new_task(n=1, model="gpt-image-1", timeout=1.0)
+        task.emulator.arm("submit", "drop")
+        task.emulator.arm("lookup", "error", status=503, times=None)
+        first = task.attempt()
+        assert first.error == "LookUpFailed"
+        assert "billed: unknown" in first.message
+        task.emulator.disarm()
+        retry = task.attempt()
+        assert (retry.error, retry.http.count("submit")) == (None, 0)
+        assert task.bill().images == 1
+
+
+class TestAcceptedLongAfterTheClaim:
+    def test_the_time_to_become_visible_begins_when_the_answer_is_lost(self, new_task: NewTask) -> None:
+        task = new_task(n=1, model="gpt-image-1", visibility_grace=4.0)
+        task.emulator.arm("submit", "refuse", code="rate_limited", retry_after=1)
+        task.emulator.arm("submit", "drop")
+        task.emulator.arm("submit", "invisible", seconds=3.5)
+        report = task.attempt()
+        assert report.error is None
+        assert list(task.bill().per_trace.values()) == [1]

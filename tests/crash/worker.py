@@ -1,0 +1,88 @@
+"""Runs one try as Airflow does: the operator, its trigger, a new operator for what follows, the XCom."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from functools import partial
+from pkgutil import resolve_name
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.exceptions import TaskDeferred
+
+from airflow_provider_imagegen import submitter
+from airflow_provider_imagegen.effects import observe
+from airflow_provider_imagegen.exceptions import ImageGenError
+from airflow_provider_imagegen.operators import imagegen, work
+from tests.crash.tries import DEFER, PUSH_XCOM, Report, Try
+from tests.crash.witness import Witness
+
+
+def run(one: Try) -> None:
+    """Run a try to its end, or to where it kills itself; leave its report."""
+    os.environ.update(one.connections)
+    # The margins that spare a real scheduler and a real gateway.
+    work.GRACE, imagegen.SETTLING_TIME, submitter.LOOK_AGAIN = one.grace, 0.0, 0.1
+    witness = Witness(one.kill)
+    _watch(witness)
+    error: Exception | None = None
+    manifest: dict[str, Any] = {}
+    try:
+        manifest = _through_airflow(one, witness)
+        witness.see(PUSH_XCOM, "before")
+        one.xcom_path.write_text(json.dumps(manifest))
+        witness.see(PUSH_XCOM, "after")
+    except ImageGenError as caught:
+        error = caught
+    Report(
+        error=type(error).__name__ if error else None,
+        message=str(error or ""),
+        manifest=manifest,
+        points=tuple(witness.points),
+        s3=tuple(witness.s3),
+        http=tuple(witness.http),
+    ).write(one.report_path)
+
+
+def _watch(witness: Witness) -> None:
+    observe(witness.see)
+    make_client = work.s3_client
+
+    def watched_client(aws_conn_id: str | None) -> Any:
+        client = make_client(aws_conn_id)
+        client.meta.events.register("before-send.s3", witness.see_s3)
+        return client
+
+    work.s3_client = watched_client
+    httpx.AsyncClient = partial(httpx.AsyncClient, event_hooks={"request": [witness.see_http]})  # type: ignore[misc,assignment]
+
+
+def _through_airflow(one: Try, witness: Witness) -> dict[str, Any]:
+    context: Any = {"ti": SimpleNamespace(**one.identity, try_number=one.try_number, max_tries=one.max_tries)}
+    operator = _operator(one)
+    ExecutorSafeguard.tracker.set(operator)
+    step = partial(operator.execute, context)
+    while True:
+        try:
+            return step()
+        except TaskDeferred as deferral:
+            witness.see(DEFER, "before")
+            event = asyncio.run(_event(deferral.trigger.serialize()))
+            witness.see(DEFER, "after")
+            step = partial(getattr(_operator(one), deferral.method_name), context, event=event)
+
+
+def _operator(one: Try) -> imagegen.GenerateImageOperator:
+    return imagegen.GenerateImageOperator(task_id=one.identity["task_id"], **one.operator)
+
+
+async def _event(serialized: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    """Run the trigger as a triggerer does: built anew from what went through the database."""
+    path, arguments = serialized
+    trigger = resolve_name(path)(**json.loads(json.dumps(arguments)))
+    event: dict[str, Any] = (await anext(trigger.run())).payload
+    return event
