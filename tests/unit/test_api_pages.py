@@ -79,7 +79,7 @@ class TestAceDataCloudImagesGenerations:
     def test_sends_async_false_when_asked_to(self) -> None:
         assert sent(self.speaker, {**GPT_IMAGE, "async_": False})["async"] is False
 
-    def test_sends_partial_images_as_extra(self) -> None:
+    def test_takes_previews_only_where_there_is_a_stream(self) -> None:
         """The page lists it, but only a stream has previews, and this API does not stream."""
         assert sent(self.speaker, {**GPT_IMAGE, "partial_images": 0})["partial_images"] == 0
         with pytest.raises(InvalidRequest, match="partial_images"):
