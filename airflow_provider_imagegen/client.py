@@ -72,11 +72,16 @@ class ImageClient:
         self.gateway = gateway_for(settings)
         self._open: _OpenClient | None = None
 
+    @property
+    def timeout(self) -> float:
+        """Seconds the gateway may stay silent."""
+        return self.settings.timeout or self.gateway.timeout
+
     async def __aenter__(self) -> Self:
         http = httpx.AsyncClient(
             verify=tls_context(self.settings.verify),
             proxy=self.settings.proxy,
-            timeout=httpx.Timeout(self.settings.timeout or self.gateway.timeout, connect=CONNECT_TIMEOUT),
+            timeout=httpx.Timeout(self.timeout, connect=CONNECT_TIMEOUT),
             limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE),
         )
         self._open = _OpenClient(http, tempfile.TemporaryDirectory(prefix="imagegen-answers-"))

@@ -191,7 +191,7 @@ class Submitter:
         trace_id = entry.record.trace_id
         # The wall clock counts between processes; within this one it may jump.
         age = max(0.0, self._clock() - entry.record.claimed_at)
-        visible_by = time.monotonic() + self._client.settings.visibility_grace - age
+        visible_by = time.monotonic() + self._time_to_show_up(entry.record) - age
         while True:
             task = await self._look_for(trace_id)
             if task is not None and task.state != "unseen" and task.task_id:
@@ -200,10 +200,24 @@ class Submitter:
             left = visible_by - time.monotonic()
             if task is not None and left <= 0:
                 return None
-            if task is None and self._clock() > deadline:
-                words = "the deadline passed and the gateway could not say whether it has the request"
+            if self._clock() > deadline:
+                words = "the deadline passed before the gateway could tell whether it has the request"
                 raise LookUpFailed(words, gateway=entry.record.gateway, trace_id=trace_id)
             await asyncio.sleep(min(LOOK_AGAIN, max(0.1, left)))
+
+    def _time_to_show_up(self, record: LedgerRecord) -> float:
+        """Return within how many seconds of its claim a request shows up, if it was ever sent.
+
+        A claim of another process may have been sent as late as its lease allowed, and accepted as late as
+        that process would have waited for the answer, even if it did not live to see it.
+        """
+        grace = self._client.settings.visibility_grace
+        return grace if record.attempt == self._attempt else self._lease_time + self._client.timeout + grace
+
+    @property
+    def _lease_time(self) -> float:
+        """Seconds for which a claim entitles to send."""
+        return self._client.settings.visibility_grace / 2
 
     async def _look_for(self, trace_id: str) -> ImageTask | None:
         """Look once; ``None`` if the look-up failed, which tells nothing."""
@@ -219,11 +233,13 @@ class Submitter:
         return replace(taken, is_new=True)
 
     async def _send(self, call: Call, key: LedgerKey, entry: Entry, deadline: float) -> Settled:
-        lease = _Lease(entry, time.monotonic())
+        # As old as the claim itself: this process may have stood still since it wrote that.
+        age = max(0.0, self._clock() - entry.record.claimed_at)
+        lease = _Lease(entry, time.monotonic() - age)
 
         async def send_once() -> ImageTask:
-            lease.entry = await self._renewed(key, lease)
             async with self._places:
+                lease.entry = await self._renewed(key, lease)
                 with effect(Effect.SUBMIT):
                     return await self._client.submit(call.request, lease.entry.record.trace_id)
 
@@ -238,7 +254,7 @@ class Submitter:
 
     async def _renewed(self, key: LedgerKey, lease: _Lease) -> Entry:
         """Renew a claim that has grown old, so that nobody takes it over while it is being sent."""
-        if time.monotonic() - lease.since < self._client.settings.visibility_grace / 2:
+        if time.monotonic() - lease.since < self._lease_time:
             return lease.entry
         lease.since = time.monotonic()
         return await self._update(key, lease.entry, claimed_at=self._clock())

@@ -138,6 +138,7 @@ class OneTask(RuleBasedStateMachine):
             token=world.emulator.token,
             gateway="acedatacloud",
             visibility_grace=0.05,
+            timeout=0.5,
         )
         self._try_number = 0
         self._epoch = 0

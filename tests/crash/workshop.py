@@ -28,6 +28,8 @@ from tests.stack.waiting import wait_until
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
+GATEWAY_TIMEOUT = 1.5
+"""Seconds the emulator may be silent: part of how long a request of a killed process may still turn up."""
 VISIBILITY_GRACE = 0.3
 """Seconds after which a request that the emulator does not show was never sent."""
 
@@ -142,9 +144,10 @@ class Task:
 
     def let_time_pass(self) -> None:
         """Wait as Airflow does before a retry: until drawn is what was asked for, and shown is what was accepted."""
-        died = time.monotonic()
+        claims = [record.claimed_at for record in self.records() if record.state == "claimed"]
+        shown = max(claims, default=0.0) + 1.5 * VISIBILITY_GRACE + GATEWAY_TIMEOUT
         wait_until(
-            lambda: time.monotonic() - died > VISIBILITY_GRACE and self.emulator.studio.books.in_flight() == 0,
+            lambda: time.time() > shown and self.emulator.studio.books.in_flight() == 0,
             what="the emulator to finish",
             timeout=20,
             interval=0.02,
@@ -178,7 +181,7 @@ class Task:
             "conn_type": "imagegen",
             "host": self.emulator.url(path),
             "password": self.emulator.token,
-            "extra": {"gateway": self.gateway, "visibility_grace": self.visibility_grace},
+            "extra": {"gateway": self.gateway, "visibility_grace": self.visibility_grace, "timeout": GATEWAY_TIMEOUT},
         }
         aws = {
             "conn_type": "aws",

@@ -139,7 +139,7 @@ def killed_at(which: Effect, moment: Moment, occurrence: int = 1) -> Iterator[No
 @pytest.fixture
 def laboratory(emulator: RunningEmulator, object_store: ObjectStore) -> Laboratory:
     settings = GatewaySettings(
-        base_url=emulator.base_url, token=emulator.token, gateway="acedatacloud", visibility_grace=GRACE
+        base_url=emulator.base_url, token=emulator.token, gateway="acedatacloud", visibility_grace=GRACE, timeout=3.0
     )
     return Laboratory(emulator, object_store.client(), settings)
 
