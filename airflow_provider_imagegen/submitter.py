@@ -45,7 +45,7 @@ class Settled:
     :param call: The call.
     :param key: What it is filed under.
     :param entry: The record; ``submitted`` (wait for its task), ``answered`` (land ``task``), or ``landed``.
-    :param task: The finished task, where the gateway answered at once.
+    :param task: The finished task, where it is known already: land its images.
     """
 
     call: Call
@@ -120,8 +120,8 @@ class Submitter:
             case Stop(error):
                 raise error
             case Find():
-                found = await self._find(key, entry, deadline)
-                return Settled(call, key, found) if found else await self._take_over(key, entry)
+                found = await self._find(call, key, entry, deadline)
+                return found or await self._take_over(key, entry)
             case Hand() | Attach():
                 newest = await self._newest(key, entry)
                 log.info("Image %d: %s", call.index, _what_is_there(newest.record, self._attempt))
@@ -182,10 +182,10 @@ class Submitter:
             entry = later
         return entry
 
-    async def _find(self, key: LedgerKey, entry: Entry, deadline: float) -> Entry | None:
+    async def _find(self, call: Call, key: LedgerKey, entry: Entry, deadline: float) -> Settled | None:
         """Look for a request that may have been sent, until it would have shown up by now.
 
-        :return: The updated entry if it was sent; ``None`` if it was not.
+        :return: The settled call if it was sent, with its images if they are made; ``None`` if it was not.
         :raises LookUpFailed: If the deadline passes before the gateway can tell.
         """
         trace_id = entry.record.trace_id
@@ -196,7 +196,8 @@ class Submitter:
             task = await self._look_for(trace_id)
             if task is not None and task.state != "unseen" and task.task_id:
                 log.info("Found what an earlier attempt sent: task %s (trace %s)", task.task_id, trace_id)
-                return await self._update(key, entry, state="submitted", task_id=task.task_id)
+                entry = await self._update(key, entry, state="submitted", task_id=task.task_id)
+                return Settled(call, key, entry, task if task.state == "succeeded" else None)
             left = visible_by - time.monotonic()
             if task is not None and left <= 0:
                 return None
@@ -272,9 +273,9 @@ class Submitter:
         except LedgerError as fault:
             fault.billed = "unknown"
             raise
-        found = await self._find(key, entry, deadline)
+        found = await self._find(call, key, entry, deadline)
         if found is not None:
-            return Settled(call, key, found)
+            return found
         if self._clock() > deadline:
             words = f"the deadline passed and the gateway has none of the requests sent: {error.message}"
             raise TaskTimeout(words, gateway=entry.record.gateway, trace_id=entry.record.trace_id, billed="no")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
-from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRequest, ModerationBlocked
+from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRequest, LookUpFailed, ModerationBlocked
 from airflow_provider_imagegen.operators.deferral import SAFETY_NET, SETTLING_TIME, deferrable_by_default
 
 if TYPE_CHECKING:
@@ -215,10 +215,11 @@ class GenerateImageOperator(BaseOperator):
         try:
             work = self._work(context)
         except ImageGenError as error:
-            # Nothing more can be checked for free: the tasks were submitted before.
-            error.billed = "unknown"
-            error.advice = f"Submitted before: {', '.join(submission.task_ids)}. {error.advice} Then clear the task."
-            raise
+            # It was fine when the task began, and Airflow calls any failed look-up of a connection "not found":
+            # worth a retry, which attaches.
+            known = ", ".join(submission.task_ids)
+            advice = f"Submitted before: {known}. {error.advice} A retry attaches to what was submitted."
+            raise LookUpFailed(error.message, advice=advice) from None
         return self._finish_or_defer(lambda: work.resume(submission, gave_up=event["status"] == "failed"))
 
     def on_kill(self) -> None:

@@ -163,7 +163,7 @@ class TestGatewayWithTasks:
         assert s3["GetObject ledger"] <= IMAGES * (1 + deferrals)
         assert http["look_up_by_trace_id"] == states["claimed"]
         if not http["submit"]:
-            assert http["look_up_by_id"] == (1 if missing else 0)
+            assert http["look_up_by_id"] == (1 if states["submitted"] else 0)
 
 
 class TestGatewayWithoutLookUp:

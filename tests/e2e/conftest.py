@@ -14,7 +14,7 @@ from tests.stack.stack import EXAMPLES, Stack, StackOptions
 DAGS = Path(__file__).parent / "dags"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     options = StackOptions(dag_folders=(EXAMPLES, DAGS), latency=2.0)
     logs = ROOT / "stack-logs"
