@@ -62,6 +62,23 @@ class Stop:
 Step = Attach | Find | Hand | Renew | Stop
 
 
+def lease_time(visibility_grace: float) -> float:
+    """Return for how many seconds a claim entitles to send."""
+    return visibility_grace / 2
+
+
+def time_to_show_up(visibility_grace: float, timeout: float) -> float:
+    """Return within how many seconds of its claim a request shows up, if it was ever sent.
+
+    It may have been sent as late as its lease allowed, and accepted as late as its sender would have waited for
+    the answer, even if that did not live to see it.
+
+    :param visibility_grace: Seconds an accepted request may stay invisible to look-ups.
+    :param timeout: Seconds the gateway may stay silent.
+    """
+    return lease_time(visibility_grace) + timeout + visibility_grace
+
+
 def next_step(record: LedgerRecord, attempt: Attempt, abilities: Abilities, policy: Policy) -> Step:
     """Return what to do about a record that somebody left.
 

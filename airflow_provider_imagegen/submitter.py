@@ -29,7 +29,17 @@ from airflow_provider_imagegen.exceptions import (
 )
 from airflow_provider_imagegen.ledger import Attempt, Entry, Ledger, LedgerKey, LedgerRecord
 from airflow_provider_imagegen.planning import Call, fingerprint
-from airflow_provider_imagegen.resume import Attach, Find, Hand, Policy, Renew, Stop, next_step
+from airflow_provider_imagegen.resume import (
+    Attach,
+    Find,
+    Hand,
+    Policy,
+    Renew,
+    Stop,
+    lease_time,
+    next_step,
+    time_to_show_up,
+)
 from airflow_provider_imagegen.schemas import ImageTask, TaskFailure
 
 log = logging.getLogger(__name__)
@@ -207,18 +217,9 @@ class Submitter:
             await asyncio.sleep(min(LOOK_AGAIN, max(0.1, left)))
 
     def _time_to_show_up(self, record: LedgerRecord) -> float:
-        """Return within how many seconds of its claim a request shows up, if it was ever sent.
-
-        A claim of another process may have been sent as late as its lease allowed, and accepted as late as
-        that process would have waited for the answer, even if it did not live to see it.
-        """
+        """Return within how many seconds of its claim a request shows up, if it was ever sent."""
         grace = self._client.settings.visibility_grace
-        return grace if record.attempt == self._attempt else self._lease_time + self._client.timeout + grace
-
-    @property
-    def _lease_time(self) -> float:
-        """Seconds for which a claim entitles to send."""
-        return self._client.settings.visibility_grace / 2
+        return grace if record.attempt == self._attempt else time_to_show_up(grace, self._client.timeout)
 
     async def _look_for(self, trace_id: str) -> ImageTask | None:
         """Look once; ``None`` if the look-up failed, which tells nothing."""
@@ -255,7 +256,7 @@ class Submitter:
 
     async def _renewed(self, key: LedgerKey, lease: _Lease) -> Entry:
         """Renew a claim that has grown old, so that nobody takes it over while it is being sent."""
-        if time.monotonic() - lease.since < self._lease_time:
+        if time.monotonic() - lease.since < lease_time(self._client.settings.visibility_grace):
             return lease.entry
         lease.since = time.monotonic()
         return await self._update(key, lease.entry, claimed_at=self._clock())

@@ -10,6 +10,7 @@ from airflow_provider_imagegen.cli.reading import Filed
 from airflow_provider_imagegen.connection import DEFAULT_VISIBILITY_GRACE
 from airflow_provider_imagegen.gateways.base import Abilities
 from airflow_provider_imagegen.ledger import LedgerKey, LedgerRecord, Reuse, State
+from airflow_provider_imagegen.resume import time_to_show_up
 from airflow_provider_imagegen.schemas import ImageTask
 
 Standing = State | Literal["unknown"]
@@ -39,7 +40,7 @@ class Lookups:
         :param timeout: Seconds the gateway may be silent; one without tasks is silent while it draws.
         :param visibility_grace: As the connection says.
         """
-        grace = visibility_grace if abilities.tasks else max(visibility_grace, timeout)
+        grace = time_to_show_up(visibility_grace, timeout)
         return cls(name=name, by_trace_id=abilities.look_up_by_trace_id, grace=grace)
 
     def reaches(self, record: LedgerRecord) -> bool:
