@@ -51,9 +51,32 @@ def s3(object_store: ObjectStore) -> S3Client:
     return object_store.client()
 
 
+@pytest.fixture(scope="session")
+def _warm(
+    runner: Runner,
+    running_emulator: RunningEmulator,
+    object_store: ObjectStore,
+    s3: S3Client,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Let everything be loaded and drawn once: on a cold machine the first answer may outlast the time-out."""
+    folder = tmp_path_factory.mktemp("warm")
+    for gateway in ("acedatacloud", "openai"):
+        task = Task(
+            runner=runner,
+            emulator=running_emulator,
+            store=object_store,
+            s3=s3,
+            folder=folder,
+            gateway=gateway,
+            arguments={"model": "gpt-image-1"},
+        )
+        assert task.attempt().error is None
+
+
 @pytest.fixture
 def new_task(
-    runner: Runner, emulator: RunningEmulator, object_store: ObjectStore, s3: S3Client, tmp_path: Path
+    runner: Runner, emulator: RunningEmulator, object_store: ObjectStore, s3: S3Client, tmp_path: Path, _warm: None
 ) -> Callable[..., Task]:
     """Make a task; keywords are the operator's arguments, or those of :class:`Task` itself."""
 
