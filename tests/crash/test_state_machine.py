@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from hypothesis.errors import FlakyStrategyDefinition
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -327,7 +328,22 @@ def unlucky(monkeypatch: pytest.MonkeyPatch, object_store: ObjectStore) -> Any:
         yield lambda: OneTask(world)
 
 
+ATTEMPTS = 4
+
+
+# An example that hypothesis breaks off leaves what its last try had open.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_never_pays_twice_and_never_loses_a_paid_picture(unlucky: Callable[[], OneTask]) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _play(unlucky)
+        except FlakyStrategyDefinition:
+            # The rules on offer depended on how fast the machine was: says nothing about money, so play again.
+            if attempt == ATTEMPTS:
+                raise
+
+
+def _play(unlucky: Callable[[], OneTask]) -> None:
     run_state_machine_as_test(
         unlucky,
         settings=settings(

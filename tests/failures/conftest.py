@@ -21,6 +21,7 @@ from airflow_provider_imagegen.operators.work import Work
 from airflow_provider_imagegen.resume import Policy
 from airflow_provider_imagegen.schemas import ImageRequest, Manifest, Submission
 from airflow_provider_imagegen.watcher import PollSchedule
+from tests.burial import bury
 from tests.conftest import BUCKET
 from tests.integration.conftest import connections  # noqa: F401
 from tests.stack.objectstore import ObjectStore
@@ -134,6 +135,7 @@ def killed_at(which: Effect, moment: Moment, occurrence: int = 1) -> Iterator[No
             yield
     finally:
         end()
+        bury()
 
 
 @pytest.fixture
