@@ -15,11 +15,19 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from airflow_provider_imagegen.effects import Effect, effect
 from airflow_provider_imagegen.exceptions import DestinationError, LedgerConflict, LedgerCorrupt, LedgerError
+from airflow_provider_imagegen.s3_faults import (
+    S3_ERRORS,
+    code_of,
+    is_condition_failed,
+    is_not_ours,
+    is_not_there,
+    is_unknown_to_store,
+    words_of,
+)
 from airflow_provider_imagegen.schemas import LandedImage, TaskFailure
 
 if TYPE_CHECKING:
@@ -31,9 +39,6 @@ Reuse = Literal["task", "always", "never"]
 State = Literal["claimed", "submitted", "answered", "landed", "failed"]
 
 _TRACE_NAMESPACE = uuid.UUID("6f1d0a52-6c0b-4a55-9c1c-3d1f6f2b8a10")
-_NOT_THERE = frozenset({"404", "NoSuchKey"})
-_CONDITION_FAILED = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
-_NOT_OURS = frozenset({"403", "AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 
 
 class Attempt(BaseModel):
@@ -223,15 +228,15 @@ class Ledger:
             arguments |= condition
         try:
             return str(self._s3.put_object(**arguments)["ETag"])
-        except (BotoCoreError, ClientError) as error:
+        except S3_ERRORS as error:
             raise self._fault(error, f"the record {key} cannot be written") from None
 
     def _read(self, name: str) -> Entry | None:
         try:
             found = self._s3.get_object(Bucket=self.bucket, Key=name)
             body, etag = found["Body"].read(), found["ETag"]
-        except (BotoCoreError, ClientError) as error:
-            if _code(error) in _NOT_THERE:
+        except S3_ERRORS as error:
+            if is_not_there(error):
                 return None
             raise self._fault(error, f"the record {name} cannot be read") from None
         try:
@@ -244,19 +249,15 @@ class Ledger:
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
             for page in pages:
                 yield from (entry["Key"] for entry in page.get("Contents", []))
-        except (BotoCoreError, ClientError) as error:
+        except S3_ERRORS as error:
             raise self._fault(error, f"records under {start} cannot be listed") from None
 
-    def _fault(self, error: BotoCoreError | ClientError, what: str) -> LedgerError | DestinationError:
-        code = _code(error)
-        if code in _CONDITION_FAILED:
+    def _fault(self, error: BaseException, what: str) -> LedgerError | DestinationError:
+        if is_condition_failed(error):
             return LedgerConflict(f"{what}: another attempt was faster")
-        if code in _NOT_OURS or code in _NOT_THERE:
-            words = {"NoSuchBucket": "there is no such bucket", "AccessDenied": "access denied"}.get(code, code)
-            return DestinationError(f"s3_bucket={self.bucket!r} cannot be used: {words}; {what}")
-        if not isinstance(error, ClientError) and "credentials" in str(error).lower():
-            return DestinationError(f"s3_bucket={self.bucket!r} cannot be used: {error}")
-        return LedgerError(f"{what}: {code or error}")
+        if is_not_ours(error) or "credentials" in str(error).lower():
+            return DestinationError(f"s3_bucket={self.bucket!r} cannot be used: {words_of(error)}; {what}")
+        return LedgerError(f"{what}: {code_of(error) or words_of(error)}")
 
     def _is_conditional(self) -> bool:
         return _is_conditional(self._s3, self.bucket, self.prefix)
@@ -274,10 +275,10 @@ def _is_conditional(s3: S3Client, bucket: str, prefix: str) -> bool:
     for _ in range(2):
         try:
             s3.put_object(**probe)  # type: ignore[arg-type]
-        except (BotoCoreError, ClientError) as error:
-            if _code(error) in _CONDITION_FAILED:
+        except S3_ERRORS as error:
+            if is_condition_failed(error):
                 return True
-            if _code(error) not in {"NotImplemented", "501"}:
+            if not is_unknown_to_store(error):
                 # Whatever is wrong here, the claim itself meets it next and says so.
                 return True
             break
@@ -286,7 +287,3 @@ def _is_conditional(s3: S3Client, bucket: str, prefix: str) -> bool:
         s3.meta.endpoint_url,
     )
     return False
-
-
-def _code(error: BotoCoreError | ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""

@@ -49,7 +49,7 @@ class TestDownloadThatFails:
         assert "sig=" not in str(caught.value)
 
     def test_of_an_endless_body_stops_at_the_cap(self, laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("airflow_provider_imagegen.landing.MAX_BYTES", 1_000_000)
+        monkeypatch.setattr("airflow_provider_imagegen.landing.download.MAX_BYTES", 1_000_000)
         laboratory.emulator.arm("result", "endless")
         with pytest.raises(NotAnImage, match="more than 1000000 bytes"):
             laboratory.attempt()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from airflow_provider_imagegen.exceptions import InvalidRequest, NotAnImage
-from airflow_provider_imagegen.landing import MAX_BYTES, Destination, decode_base64, verify
+from airflow_provider_imagegen.landing import Destination, decode_base64, verify
+from airflow_provider_imagegen.landing.pictures import MAX_BYTES
 
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 
