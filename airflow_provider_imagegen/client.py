@@ -156,6 +156,20 @@ class ImageClient:
             raise
         return {key: _with_files(task, answer) for key, task in found.items()}
 
+    async def cancel(self, task_id: str) -> None:
+        """Ask the gateway to cancel a task, where it can.
+
+        :raises GatewayError: If the gateway did not do it.
+        """
+        try:
+            async with self._sent(self.gateway.cancel(task_id)) as response:
+                answer = await read_answer(response, self._pictures)
+            self.gateway.read_cancelled(answer.response)
+        except httpx.HTTPError as error:
+            raise self._look_up_fault(error) from None
+        except AnswerTooLarge as error:
+            raise UnreadableAnswer(str(error), gateway=self.gateway.name) from None
+
     async def probe(self) -> None:
         """Prove base URL and token with a free call.
 

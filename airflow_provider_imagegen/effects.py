@@ -27,6 +27,8 @@ class Effect(StrEnum):
     """Put an image into S3."""
     PUT_MANIFEST = "put_manifest"
     """Put the manifest into S3."""
+    CANCEL = "cancel"
+    """Ask the gateway to cancel a task."""
 
 
 Observer = Callable[[Effect, Moment], None]

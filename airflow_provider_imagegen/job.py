@@ -20,6 +20,7 @@ from airflow_provider_imagegen.exceptions import (
     ImageGenError,
     LedgerError,
     OutcomeUnknown,
+    PaidImageLost,
     PartialDelivery,
     PermanentError,
 )
@@ -87,6 +88,9 @@ class ImageJob:
         self._submitter = Submitter(client, ledger, terms.attempt, terms.policy)
         self._watcher = TaskWatcher(client, terms.schedule)
         self._entries: dict[int, Entry] = {}
+        self._refusals: list[ImageGenError] = []
+        self.open: list[OpenTask] = []
+        """Tasks that this job knows to be at the gateway, finished or not."""
 
     def check(self) -> None:
         """Refuse what is known to be wrong, before anything is paid.
@@ -111,8 +115,9 @@ class ImageJob:
             outcomes += await asyncio.gather(*(self._settle(call, deadline) for call in wave))
         closed = [outcome for outcome in outcomes if isinstance(outcome, _Outcome)]
         errors = [error for outcome in closed for error in outcome.errors]
+        self._refusals = [error.error for error in errors]
         if errors and len(closed) == len(outcomes) and not any(outcome.images for outcome in closed):
-            raise _gravest(error.error for error in errors)
+            raise _gravest(self._refusals)
         return Submission(
             submitted_at=started,
             deadline=deadline,
@@ -130,6 +135,7 @@ class ImageJob:
         :param until: Unix seconds.
         :return: The last that was seen of every open task.
         """
+        self.open = list(submission.open)
         return await self._watcher.wait(submission.task_ids, until=until, submitted_at=submission.submitted_at)
 
     @property
@@ -153,7 +159,7 @@ class ImageJob:
         manifest = self._manifest(submission, outcomes)
         if manifest.images:
             await self._landing.put_manifest(manifest)
-        self._raise_if_short(submission, manifest, [error.error for error in errors])
+        self._raise_if_short(submission, manifest, [*self._refusals, *(error.error for error in errors)])
         return manifest
 
     async def _wait_for_places(self, outcomes: Sequence[OpenTask | _Outcome], deadline: float, started: float) -> None:
@@ -166,6 +172,8 @@ class ImageJob:
             settled = await self._submitter.settle(call, deadline)
             if settled.entry.record.state == "landed":
                 return await self._hand_out(settled, deadline)
+            if settled.entry.record.state == "answered" and settled.task is None:
+                return await self._adopt(settled, deadline)
             return await self._open_or_land(settled)
         except ImageGenError as error:
             log.warning("Image %d: %s", call.index, error)
@@ -179,7 +187,7 @@ class ImageJob:
             return await self._note_landing(settled.key, settled.entry, outcome)
         if record.task_id is None:
             raise RuntimeError(f"the record {record.key} is neither answered nor submitted")
-        return OpenTask(
+        open_task = OpenTask(
             index=call.index,
             count=call.count,
             task_id=record.task_id,
@@ -188,6 +196,8 @@ class ImageJob:
             fingerprint=settled.key.fingerprint,
             generation=record.generation,
         )
+        self.open.append(open_task)
+        return open_task
 
     async def _hand_out(self, settled: Settled, deadline: float) -> OpenTask | _Outcome:
         """Hand out images that are paid for: where they are, or copied to where they are wanted now."""
@@ -203,6 +213,20 @@ class ImageJob:
             usage=record.usage if is_ours else {},
             errors=_shortfall(settled.call.index, settled.call.count, len(images)),
         )
+
+    async def _adopt(self, settled: Settled, deadline: float) -> OpenTask | _Outcome:
+        """Take up images that came with an answer and were put, by a try that could not note it any more."""
+        call, record = settled.call, settled.entry.record
+        images = await self._landing.find(record.trace_id, range(call.index, call.index + call.count))
+        lost = record.billed - len(images)
+        if lost > 0 and (not images or self._terms.policy.on_unknown == "resubmit"):
+            return await self._open_or_land(await self._submitter.replace(settled, deadline))
+        there = {image.index for image in images}
+        missing = [index for index in range(call.index, call.index + record.billed) if index not in there]
+        error = PaidImageLost(f"{record.gateway} keeps no copy of it", gateway=record.gateway, trace_id=record.trace_id)
+        errors = (*(_Refused(index, 1, error) for index in missing), *_shortfall(call.index, call.count, record.billed))
+        outcome = _Outcome(images=images, billed=record.billed, usage=record.usage, errors=errors)
+        return await self._note_landing(settled.key, settled.entry, outcome)
 
     async def _land_task(self, open_task: OpenTask, task: ImageTask) -> _Outcome:
         key = LedgerKey(open_task.scope, open_task.index, open_task.fingerprint)

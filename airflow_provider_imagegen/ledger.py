@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Reuse = Literal["task", "always", "never"]
-State = Literal["claimed", "submitted", "answered", "landed", "failed"]
+State = Literal["claimed", "submitted", "cancelling", "answered", "landed", "failed"]
+
+SHARED_SCOPE = "shared"
+"""Scope of what anyone may reuse."""
+
 
 _TRACE_NAMESPACE = uuid.UUID("6f1d0a52-6c0b-4a55-9c1c-3d1f6f2b8a10")
 
@@ -63,17 +67,22 @@ class Attempt(BaseModel):
         """The task instance, whatever the try."""
         return self.dag_id, self.task_id, self.run_id, self.map_index
 
+    def is_same_try(self, other: Attempt) -> bool:
+        """Return whether both are the same try, perhaps in different processes."""
+        return (self.instance, self.try_number) == (other.instance, other.try_number)
+
 
 class LedgerRecord(BaseModel):
     """What is known of one request generation.
 
-    :param state: ``claimed`` (may have been sent), ``submitted`` (the gateway has it), ``answered`` (paid, and
+    :param state: ``claimed`` (may have been sent), ``submitted`` (the gateway has it), ``cancelling``
+        (and was asked to drop it), ``answered`` (paid, and
         the image came with the answer), ``landed`` (in S3), ``failed`` (not billed, for good).
     :param key: The ledger key, without the generation.
     :param base_url: Where it was sent.
     :param generation: 1, and one more for every time it had to be, or was asked to be, drawn anew.
     :param trace_id: Derived from key and generation; sent with the call where the gateway takes one.
-    :param attempt: Who claimed it; once landed, who landed it.
+    :param attempt: Who claimed it, or attached to it where the gateway can cancel; once landed, who landed it.
     :param claimed_at: Unix seconds; renewed while a claimant waits before sending.
     :param images: What landed.
     :param billed: Number of images paid for in this generation.
@@ -133,7 +142,7 @@ class LedgerKey:
     def of(cls, attempt: Attempt, reuse: Reuse, item: int, fingerprint: str) -> LedgerKey:
         """Return the key under which an attempt finds what it may reuse."""
         if reuse == "always":
-            return cls("shared", item, fingerprint)
+            return cls(SHARED_SCOPE, item, fingerprint)
         owner: list[Any] = [*attempt.instance, *([attempt.try_number] if reuse == "never" else [])]
         return cls(hashlib.sha256(json.dumps(owner).encode()).hexdigest()[:32], item, fingerprint)
 

@@ -38,6 +38,13 @@ class Attach:
 
 
 @dataclass(frozen=True)
+class AwaitEnd:
+    """The gateway was asked to cancel it: see what becomes of this task."""
+
+    task_id: str
+
+
+@dataclass(frozen=True)
 class Find:
     """It may have been sent: look for it by trace id, and send only if it does not show up."""
 
@@ -45,6 +52,11 @@ class Find:
 @dataclass(frozen=True)
 class Hand:
     """It is in S3: hand it out."""
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """It came with the answer: it is in S3 if it was put, and nowhere else."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,7 @@ class Stop:
     error: ImageGenError
 
 
-Step = Attach | Find | Hand | Renew | Stop
+Step = Attach | AwaitEnd | Adopt | Find | Hand | Renew | Stop
 
 
 def lease_time(visibility_grace: float) -> float:
@@ -87,22 +99,31 @@ def next_step(record: LedgerRecord, attempt: Attempt, abilities: Abilities, poli
     :param abilities: What the gateway can do.
     :param policy: What the user chose.
     """
-    if record.state == "landed":
-        return Renew() if _is_to_be_drawn_anew(record, attempt, policy) else Hand()
-    if record.state == "failed":
+    if record.state == "failed" or _is_to_be_drawn_anew(record, attempt, policy):
         return Renew()
+    if record.state == "landed":
+        return Hand()
     if record.task_id is not None:
-        return Attach(record.task_id)
+        return AwaitEnd(record.task_id) if record.state == "cancelling" else Attach(record.task_id)
     if record.state == "claimed" and abilities.look_up_by_trace_id:
         return Find()
-    if policy.on_unknown == "resubmit":
-        return Renew()
-    return Stop(_why_nobody_can_tell(record))
+    if record.state == "answered":
+        return Adopt()
+    return _resubmit_or_stop(record, policy)
+
+
+def when_gone(record: LedgerRecord, policy: Policy) -> Renew | Stop:
+    """Return what to do about a record whose images were paid for and are not in S3."""
+    return Renew() if record.state == "landed" else _resubmit_or_stop(record, policy)
+
+
+def _resubmit_or_stop(record: LedgerRecord, policy: Policy) -> Renew | Stop:
+    return Renew() if policy.on_unknown == "resubmit" else Stop(_why_nobody_can_tell(record))
 
 
 def _is_to_be_drawn_anew(record: LedgerRecord, attempt: Attempt, policy: Policy) -> bool:
     drawn_in = record.attempt.epoch if record.attempt.instance == attempt.instance else 0
-    return policy.on_clear == "regenerate" and attempt.epoch > drawn_in
+    return record.state == "landed" and policy.on_clear == "regenerate" and attempt.epoch > drawn_in
 
 
 def _why_nobody_can_tell(record: LedgerRecord) -> ImageGenError:

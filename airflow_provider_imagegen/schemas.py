@@ -345,6 +345,21 @@ class Submission(_Frozen):
         return [task.task_id for task in self.open]
 
 
+class Hold(_Frozen):
+    """Whose submitted tasks are, and where that stands: what a trigger needs to cancel them when it is killed.
+
+    :param aws_conn_id: Connection to S3.
+    :param bucket: The ledger's bucket.
+    :param ledger_key: Key prefix of its records.
+    :param attempt: An :class:`~airflow_provider_imagegen.ledger.Attempt` as JSON.
+    """
+
+    aws_conn_id: str | None
+    bucket: str
+    ledger_key: str
+    attempt: dict[str, JsonValue]
+
+
 class Manifest(_Frozen):
     """The result of one Airflow task: what the operators push to XCom and put beside the images.
 

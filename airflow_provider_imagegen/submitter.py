@@ -30,7 +30,9 @@ from airflow_provider_imagegen.exceptions import (
 from airflow_provider_imagegen.ledger import Attempt, Entry, Ledger, LedgerKey, LedgerRecord
 from airflow_provider_imagegen.planning import Call, fingerprint
 from airflow_provider_imagegen.resume import (
+    Adopt,
     Attach,
+    AwaitEnd,
     Find,
     Hand,
     Policy,
@@ -39,11 +41,14 @@ from airflow_provider_imagegen.resume import (
     lease_time,
     next_step,
     time_to_show_up,
+    when_gone,
 )
 from airflow_provider_imagegen.schemas import ImageTask, TaskFailure
 
 log = logging.getLogger(__name__)
 
+CANCELLING_TIME = 10.0
+"""Seconds within which a gateway that was asked to cancel shows it."""
 LOOK_AGAIN = 2.0
 """Seconds between look-ups for a request that may have been sent."""
 
@@ -54,7 +59,8 @@ class Settled:
 
     :param call: The call.
     :param key: What it is filed under.
-    :param entry: The record; ``submitted`` (wait for its task), ``answered`` (land ``task``), or ``landed``.
+    :param entry: The record; ``submitted`` (wait for its task), ``answered`` (land ``task``, or look whether it
+        landed), or ``landed``.
     :param task: The finished task, where it is known already: land its images.
     """
 
@@ -103,8 +109,14 @@ class Submitter:
         return await self._go_on(call, key, entry, deadline)
 
     async def replace(self, settled: Settled, deadline: float) -> Settled:
-        """Settle a call anew whose landed images are no longer in S3; pays again."""
-        log.warning("Image %d was landed and is gone from S3: drawing it anew", settled.call.index)
+        """Settle a call anew whose images were paid for and are not in S3; pays again.
+
+        :raises PaidImageLost: If the images never got there, unless the user chose to resubmit.
+        """
+        step = when_gone(settled.entry.record, self._policy)
+        if isinstance(step, Stop):
+            raise step.error
+        log.warning("Image %d was paid for and is not in S3: drawing it anew", settled.call.index)
         entry = await self._renew(settled.call, settled.key, settled.entry)
         return await self._go_on(settled.call, settled.key, entry, deadline)
 
@@ -132,10 +144,39 @@ class Submitter:
             case Find():
                 found = await self._find(call, key, entry, deadline)
                 return found or await self._take_over(key, entry)
-            case Hand() | Attach():
-                newest = await self._newest(key, entry)
-                log.info("Image %d: %s", call.index, _what_is_there(newest.record, self._attempt))
-                return Settled(call, key, newest)
+            case AwaitEnd(task_id):
+                return await self._await_end(call, key, entry, task_id)
+            case Adopt() | Attach() | Hand():
+                entry = await self._taken_up(step, key, entry)
+                log.info("Image %d: %s", call.index, _what_is_there(entry.record, self._attempt))
+                return Settled(call, key, entry)
+
+    async def _taken_up(self, step: Adopt | Attach | Hand, key: LedgerKey, entry: Entry) -> Entry:
+        match step:
+            case Attach():
+                return await self._held(key, entry)
+            case Hand():
+                return await self._newest(key, entry)
+        return entry
+
+    async def _held(self, key: LedgerKey, entry: Entry) -> Entry:
+        """Note that this try waits now, where an older one could still cancel the task on its way out."""
+        if not self._client.gateway.abilities.cancel or entry.record.attempt.is_same_try(self._attempt):
+            return entry
+        return await self._update(key, entry, attempt=self._attempt)
+
+    async def _await_end(self, call: Call, key: LedgerKey, entry: Entry, task_id: str) -> Settled | Entry:
+        """See whether a task was cancelled; if it goes on, whoever wanted that died before asking: attach to it."""
+        give_up = time.monotonic() + CANCELLING_TIME
+        while True:
+            task = (await self._client.look_up([task_id]))[task_id]
+            if task.state == "failed":
+                return await self._update(key, entry, state="failed", failure=task.failure)
+            if task.state == "succeeded" or time.monotonic() > give_up:
+                log.info("Image %d: task %s was not cancelled, attaching", call.index, task_id)
+                held = await self._update(key, entry, state="submitted", attempt=self._attempt)
+                return Settled(call, key, held, task if task.state == "succeeded" else None)
+            await asyncio.sleep(min(LOOK_AGAIN, CANCELLING_TIME / 4))
 
     async def _reread(self, key: LedgerKey, entry: Entry) -> Entry:
         current = await asyncio.to_thread(self._ledger.read, key, entry.record.generation)
@@ -343,4 +384,6 @@ def _what_is_there(record: LedgerRecord, attempt: Attempt) -> str:
     origin = "this task" if record.attempt.instance == attempt.instance else f"{record.attempt.dag_id}"
     if record.state == "landed":
         return f"already paid for and landed by {origin}, reused"
+    if record.task_id is None:
+        return f"already paid for by {origin}, looking whether it was landed"
     return f"already submitted by {origin} as task {record.task_id}, attaching"

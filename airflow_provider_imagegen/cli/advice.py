@@ -76,6 +76,8 @@ def next_step(filed: Filed, lookups: Lookups, now: float) -> str:
             words = "Nothing was billed. See to what failure says, then clear the task: it asks anew, and that is paid."
         case "submitted":
             words = f"Free to get: {_pick_up(record)} `reconcile` tells whether the gateway has finished it."
+        case "cancelling":
+            words = "The gateway was asked to cancel it. Clear the task: it gets the image if that came too late."
         case "answered":
             words = _when_answered(record)
         case "claimed":
@@ -92,7 +94,7 @@ def asked_how(filed: Filed, lookups: Lookups, now: float) -> Literal["trace_id",
     match standing(filed.record, lookups, now):
         case "unknown" if lookups.by_trace_id:
             return "trace_id"
-        case "submitted" | "answered" if filed.record.task_id:
+        case "submitted" | "cancelling" | "answered" if filed.record.task_id:
             return "id"
     return "not"
 
@@ -122,7 +124,7 @@ def finding(filed: Filed, task: ImageTask | None, lookups: Lookups, now: float) 
         return Finding(f"skipped: sent to {record.gateway}", f"Reconcile with a connection to {address}.", {})
     if task is None:
         return Finding(_why_not_asked(record, lookups, now), next_step(filed, lookups, now), {})
-    is_news = record.task_id is None
+    is_news = record.task_id is None or (record.state == "cancelling" and task.state == "failed")
     if task.state == "unseen":
         return _never_accepted() if is_news else _no_longer_shown(record)
     known = {"task_id": task.task_id} if is_news else {}

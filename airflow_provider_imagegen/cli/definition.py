@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow.cli.cli_config import CLICommand
 
 DEFAULT_LEDGER_KEY = "_imagegen/ledger"
-STATES = ("claimed", "submitted", "answered", "landed", "failed", "unknown")
+STATES = ("claimed", "submitted", "cancelling", "answered", "landed", "failed", "unknown")
 
 _COMMANDS = "airflow_provider_imagegen.cli.ledger"
 

@@ -167,7 +167,7 @@ def _is_meant(text: str, filed: Filed) -> bool:
 
 
 def _is_open(filed: Filed) -> bool:
-    return filed.record.state in ("claimed", "submitted", "answered")
+    return filed.record.state in ("claimed", "submitted", "cancelling", "answered")
 
 
 async def _look_up(

@@ -115,6 +115,16 @@ class Books:
         heapq.heappush(self._deadlines, task.ready_at)
         self._peak_in_flight = max(self._peak_in_flight, self.in_flight())
 
+    def cancel(self, task_id: str) -> bool:
+        """End a running task unbilled; return whether it was running."""
+        task = self.by_id(task_id)
+        if task is None or task.finished(self.clock()):
+            return False
+        self._deadlines.remove(task.ready_at)
+        heapq.heapify(self._deadlines)
+        task.failure, task.ready_at = Failure("cancelled", "cancelled on request"), self.clock()
+        return True
+
     def refuse(self, refusal: RefusedRequest) -> None:
         """Enter a request that was turned away."""
         self._refusals.append(refusal)

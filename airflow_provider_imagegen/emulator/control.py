@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from airflow_provider_imagegen.emulator.faults import ArmedFault, Fault
@@ -65,6 +65,13 @@ def control_routes(studio: Studio) -> APIRouter:
     async def settings(changes: Changes) -> dict[str, str]:
         _apply(changes, studio)
         return {"status": "changed"}
+
+    @router.post("/tasks/{task_id}/cancel")
+    async def cancel(task_id: str, response: Response) -> dict[str, Any]:
+        """For gateways that can; none of the dialects here has such a call."""
+        was_running = studio.books.cancel(task_id)
+        response.status_code = 200 if was_running else 409
+        return {"cancelled": was_running} if was_running else {"error": "the task is not running"}
 
     _fault_routes(router, studio)
     return router

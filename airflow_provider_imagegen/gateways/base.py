@@ -32,6 +32,7 @@ class Abilities:
     :param streaming: It can answer with server-sent events.
     :param edit_urls: It edits images that it fetches itself.
     :param edit_files: It edits images that are sent along.
+    :param cancel: A submitted task can be cancelled.
     """
 
     tasks: bool = False
@@ -41,6 +42,7 @@ class Abilities:
     streaming: bool = False
     edit_urls: bool = False
     edit_files: bool = False
+    cancel: bool = False
 
 
 class Gateway(ABC):
@@ -114,6 +116,18 @@ class Gateway(ABC):
         :raises GatewayError: As the answer says.
         """
         raise NotImplementedError(f"{self.name} has no tasks to look up")
+
+    def cancel(self, task_id: str) -> httpx.Request:
+        """Build the free call that cancels a task; only where ``abilities.cancel``."""
+        raise NotImplementedError(f"{self.name} cannot cancel")
+
+    def read_cancelled(self, response: httpx.Response) -> None:
+        """Read the answer to :meth:`cancel`.
+
+        :raises GatewayError: If the gateway did not do it, e.g. because the task is done.
+        """
+        if not response.is_success:
+            raise self.fault(response, "look_up")
 
     def read_events(self, events: Sequence[Mapping[str, Any]]) -> ImageTask | None:
         """Read the server-sent events of a streamed answer; only where ``abilities.streaming``.

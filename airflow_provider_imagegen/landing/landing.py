@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
@@ -18,6 +19,7 @@ from airflow_provider_imagegen.effects import Effect, effect
 from airflow_provider_imagegen.exceptions import DownloadFailed, NotAnImage, UploadFailed
 from airflow_provider_imagegen.landing.destination import Destination
 from airflow_provider_imagegen.landing.download import Downloader
+from airflow_provider_imagegen.landing.finding import PIXELS, SHA256, TRACE_ID, find_image
 from airflow_provider_imagegen.landing.objects import ObjectStore
 from airflow_provider_imagegen.landing.pictures import VerifiedFile, decode_base64, verify
 from airflow_provider_imagegen.schemas import ImageOutput, ImageTask, LandedImage, Manifest
@@ -41,6 +43,7 @@ class Landing:
         self, s3: S3Client, destination: Destination, settings: GatewaySettings, metadata: Mapping[str, str]
     ) -> None:
         self.destination = destination
+        self._s3 = s3
         self._store = ObjectStore(s3, destination)
         self._downloader = Downloader(settings)
         self._metadata = metadata
@@ -92,6 +95,17 @@ class Landing:
         """
         return await asyncio.to_thread(self._reuse, image)
 
+    async def find(self, trace_id: str, indices: Iterable[int]) -> tuple[LandedImage, ...]:
+        """Return the images that a request generation has put, whether or not anybody noted it.
+
+        :param trace_id: The trace id of the generation.
+        :param indices: Positions among the images asked for.
+        :raises UploadFailed: If S3 does not answer.
+        """
+        look = partial(find_image, self._s3, self.destination, trace_id)
+        found = await asyncio.gather(*(asyncio.to_thread(look, index) for index in indices))
+        return tuple(image for image in found if image is not None)
+
     async def put_manifest(self, manifest: Manifest) -> None:
         """Put the manifest beside the images.
 
@@ -112,7 +126,13 @@ class Landing:
 
     def _put(self, verified: VerifiedFile, output: ImageOutput, index: int, task: ImageTask, name: str) -> LandedImage:
         key = self.destination.key(f"{name}.{verified.extension}")
-        metadata = {**self._metadata, "task-id": task.task_id or "", "sha256": verified.sha256}
+        metadata = {
+            **self._metadata,
+            "task-id": task.task_id or "",
+            TRACE_ID: task.trace_id or "",
+            SHA256: verified.sha256,
+            PIXELS: f"{verified.width}x{verified.height}",
+        }
         with effect(Effect.PUT_IMAGE):
             stored = self._store.put(key, verified.file, verified.content_type, metadata)
         return LandedImage(

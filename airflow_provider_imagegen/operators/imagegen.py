@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_imagegen.ledger import Reuse
     from airflow_provider_imagegen.operators.work import Work
     from airflow_provider_imagegen.resume import OnClear, OnUnknown
-    from airflow_provider_imagegen.schemas import ImageRequest, ImageSource, Manifest, Submission
+    from airflow_provider_imagegen.schemas import Hold, ImageRequest, ImageSource, Manifest, Submission
 
 DEFAULT_S3_KEY = (
     "imagegen/{{ dag.dag_id }}/{{ run_id }}/{{ task.task_id }}{% if ti.map_index >= 0 %}/{{ ti.map_index }}{% endif %}"
@@ -192,6 +192,7 @@ class GenerateImageOperator(BaseOperator):
         self.on_partial = _one_of("on_partial", on_partial, ("fail", "accept"))
         self.on_moderation = _one_of("on_moderation", on_moderation, ("fail", "skip"))
         self.ledger_key = ledger_key
+        self._work_in_progress: Work | None = None
         if callback_url is not None and not isinstance(callback_url, str):
             raise InvalidRequest("callback_url", "(hidden)", "a text or template, not another task's output")
 
@@ -201,7 +202,8 @@ class GenerateImageOperator(BaseOperator):
         :return: The manifest.
         :raises ImageGenError: As :mod:`airflow_provider_imagegen.exceptions` draws.
         """
-        return self._finish_or_defer(lambda: self._work(context).begin())
+        self._work_in_progress = work = self._work(context)
+        return self._finish_or_defer(work, work.begin)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on after the trigger fired: look up afresh, then land; defer again if woken too early.
@@ -220,15 +222,13 @@ class GenerateImageOperator(BaseOperator):
             known = ", ".join(submission.task_ids)
             advice = f"Submitted before: {known}. {error.advice} A retry attaches to what was submitted."
             raise LookUpFailed(error.message, advice=advice) from None
-        return self._finish_or_defer(lambda: work.resume(submission, gave_up=event["status"] == "failed"))
+        self._work_in_progress = work
+        return self._finish_or_defer(work, lambda: work.resume(submission, gave_up=event["status"] == "failed"))
 
     def on_kill(self) -> None:
-        """Say what goes on at the gateway; no known gateway can be told to stop."""
-        log.warning(
-            "Killed. What was submitted goes on at the gateway and is billed; the ledger under %s knows it, "
-            "and the next try attaches to it.",
-            self.ledger_key,
-        )
+        """Cancel what was submitted, where the gateway can; elsewhere it goes on and the next try attaches to it."""
+        if self._work_in_progress is not None:
+            self._work_in_progress.cancel()
 
     def _work(self, context: Context) -> Work:
         """Check the arguments and connections, all of it free, and bundle what the task needs."""
@@ -277,20 +277,22 @@ class GenerateImageOperator(BaseOperator):
             "model": self.model or "",
         }
 
-    def _finish_or_defer(self, work: Callable[[], Coroutine[Any, Any, Manifest | Submission]]) -> dict[str, Any]:
+    def _finish_or_defer(
+        self, work: Work, step: Callable[[], Coroutine[Any, Any, Manifest | Submission]]
+    ) -> dict[str, Any]:
         from airflow_provider_imagegen.schemas import Manifest
 
         try:
-            result = asyncio.run(work())
+            result = asyncio.run(step())
         except ModerationBlocked as error:
             if self.on_moderation == "skip":
                 raise AirflowSkipException(str(error)) from None
             raise
         if not isinstance(result, Manifest):
-            self._defer(result)
+            self._defer(work, result)
         return result.model_dump(mode="json")
 
-    def _defer(self, submission: Submission) -> NoReturn:
+    def _defer(self, work: Work, submission: Submission) -> NoReturn:
         from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
 
         now = time.time()
@@ -302,9 +304,20 @@ class GenerateImageOperator(BaseOperator):
                 submission=submission.model_dump(mode="json"),
                 not_before=now + SETTLING_TIME,
                 poll_interval=self.poll_interval,
+                hold=self._hold(work).model_dump(mode="json"),
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=left) + SAFETY_NET,
+        )
+
+    def _hold(self, work: Work) -> Hold:
+        from airflow_provider_imagegen.schemas import Hold
+
+        return Hold(
+            aws_conn_id=self.aws_conn_id,
+            bucket=work.ledger.bucket,
+            ledger_key=work.ledger.prefix,
+            attempt=work.terms.attempt.model_dump(mode="json"),
         )
 
 

@@ -5,9 +5,11 @@ Imported by the operators when a task runs, never at DAG parse; the heavy import
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError
 
+from airflow_provider_imagegen.cancelling import cancel_all
 from airflow_provider_imagegen.client import ImageClient
 from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import ConfigurationError, InvalidRequest
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 log = logging.getLogger(__name__)
+
+CANCEL_TIMEOUT = 15.0
+"""Seconds a killed task takes at most to cancel what it submitted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,7 @@ class Work:
     terms: Terms
     metadata: Mapping[str, str] = field(default_factory=dict)
     deferrable: bool = True
+    _at_work: list[ImageJob] = field(default_factory=list, init=False, repr=False)
 
     async def begin(self) -> Manifest | Submission:
         """Submit and wait: for a moment if waiting may be handed on, else to the end.
@@ -88,13 +95,29 @@ class Work:
                 return submission
             return await job.land(submission, tasks)
 
+    def cancel(self) -> None:
+        """Cancel what was submitted, where the gateway can; from any thread, at any time.
+
+        On a thread and loop of its own: Airflow calls this from a signal handler, in the middle of everything.
+        """
+        thread = threading.Thread(target=lambda: asyncio.run(self._cancel()), name="imagegen-cancel")
+        thread.start()
+        thread.join(CANCEL_TIMEOUT)
+
+    async def _cancel(self) -> None:
+        tasks = [task for job in self._at_work for task in job.open]
+        async with ImageClient(self.settings) as client:
+            await cancel_all(tasks, client, self.ledger, self.terms.attempt)
+
     @asynccontextmanager
     async def _job(self) -> AsyncIterator[ImageJob]:
         async with (
             ImageClient(self.settings) as client,
             Landing(self.s3, self.destination, self.settings, self.metadata) as landing,
         ):
-            yield ImageJob(self.request, client, landing, self.ledger, self.terms)
+            job = ImageJob(self.request, client, landing, self.ledger, self.terms)
+            self._at_work.append(job)
+            yield job
 
     def _tell_what_is_asked(self) -> None:
         log.info(

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 KWARGS_VERSION = 1
 
+_cancelling: set[asyncio.Task[None]] = set()
+"""Cancels at work: an event loop holds its tasks only weakly."""
+
 
 class ImageTasksTrigger(BaseTrigger):
     """Fires once every task is done, or at the deadline.
@@ -33,6 +36,7 @@ class ImageTasksTrigger(BaseTrigger):
     :param submission: A :class:`~airflow_provider_imagegen.schemas.Submission` as JSON: ids, deadline.
     :param not_before: Unix seconds before which it does not fire.
     :param poll_interval: Seconds between look-ups.
+    :param hold: A :class:`~airflow_provider_imagegen.schemas.Hold` as JSON: whose the tasks are.
     :param version: Version of these arguments.
     """
 
@@ -43,6 +47,7 @@ class ImageTasksTrigger(BaseTrigger):
         submission: dict[str, Any],
         not_before: float,
         poll_interval: float,
+        hold: dict[str, Any] | None = None,
         version: int = KWARGS_VERSION,
         **_ignored: Any,
     ) -> None:
@@ -51,6 +56,7 @@ class ImageTasksTrigger(BaseTrigger):
         self.submission = submission
         self.not_before = not_before
         self.poll_interval = poll_interval
+        self.hold = hold
         self.version = version
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -62,6 +68,7 @@ class ImageTasksTrigger(BaseTrigger):
                 "submission": self.submission,
                 "not_before": self.not_before,
                 "poll_interval": self.poll_interval,
+                "hold": self.hold,
                 "version": self.version,
             },
         )
@@ -73,6 +80,34 @@ class ImageTasksTrigger(BaseTrigger):
         await asyncio.sleep(max(0.0, self.not_before - time.time()))
         event = {"version": KWARGS_VERSION, "status": await self._status(), "submission": self.submission}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Cancel the tasks where the gateway can, unless a newer try waits for them already.
+
+        Airflow 3.3 and later call this when a user marks or clears the deferred task, never on a restart. It
+        cancels this very call at its next beat, about a second later, hence a task of its own.
+        """
+        if self.hold is None:
+            return
+        cancelling = asyncio.create_task(self._cancel(self.hold))
+        _cancelling.add(cancelling)
+        cancelling.add_done_callback(_cancelling.discard)
+        await asyncio.shield(cancelling)
+
+    async def _cancel(self, hold: dict[str, Any]) -> None:
+        from airflow_provider_imagegen.cancelling import cancel_all
+        from airflow_provider_imagegen.hooks.aws import as3_client
+        from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
+        from airflow_provider_imagegen.ledger import Attempt, Ledger
+        from airflow_provider_imagegen.schemas import Hold, Submission
+
+        holder, submission = Hold.model_validate(hold), Submission.model_validate(self.submission)
+        try:
+            ledger = Ledger(await as3_client(holder.aws_conn_id), holder.bucket, holder.ledger_key)
+            async with await ImageGenHook(self.imagegen_conn_id).aget_conn() as client:
+                await cancel_all(submission.open, client, ledger, Attempt.model_validate(holder.attempt))
+        except ImageGenError as error:
+            log.warning("Nothing was cancelled: %s", error)
 
     async def _status(self) -> str:
         """Wait for the tasks and return what became of it: ``done``, ``timeout`` or ``failed``.

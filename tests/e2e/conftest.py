@@ -16,7 +16,7 @@ DAGS = Path(__file__).parent / "dags"
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    options = StackOptions(dag_folders=(EXAMPLES, DAGS), latency=2.0)
+    options = StackOptions(dag_folders=(EXAMPLES, DAGS), latency=2.0, python_path=(ROOT / "tests" / "third_party",))
     logs = ROOT / "stack-logs"
     shutil.rmtree(logs, ignore_errors=True)
     with Stack(logs, options) as running:

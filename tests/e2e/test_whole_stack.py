@@ -11,6 +11,7 @@ import pytest
 
 from tests.stack.rest import Connection, DagRun
 from tests.stack.stack import Stack
+from tests.stack.waiting import wait_until
 
 
 def set_latency(stack: Stack, latency: float | str) -> None:
@@ -144,6 +145,41 @@ class TestTriggererKilledWhileWaiting:
         run = stack.client.wait_for_run("waiting", run_id, timeout=180)
         assert run.state == "success"
         assert manifest_of(stack, run)["delivered"] == 1
+        assert billed(stack) - before == 1
+
+
+class TestGatewayThatCanCancel:
+    @pytest.fixture
+    def deferred(self, stack: Stack) -> DagRun:
+        """A run that waits for a picture which takes longer than anybody will wait."""
+        extra = {"gateway": "cancelling"}
+        connection = Connection(
+            "imagegen_cancelling", "imagegen", host=stack.gateway.host, password=stack.gateway.token, extra=extra
+        )
+        stack.client.create_connection(connection)
+        set_latency(stack, 40)
+        stack.client.wait_for_dag("cancelling")
+        run_id = stack.client.trigger("cancelling")
+        stack.client.wait_for_task("cancelling", run_id, "generate", states=["deferred"])
+        logs = stack.logs / "tasks" / "dag_id=cancelling" / f"run_id={run_id}"
+        # Airflow tells only a trigger that has started.
+        wait_until(lambda: list(logs.rglob("*.trigger.*")), what="the trigger to start", timeout=30)
+        return stack.client.run("cancelling", run_id)
+
+    def rows(self, stack: Stack, run: DagRun) -> list[tuple[str, str | None]]:
+        rows = [row for row in stack.ledger()["rows"] if row["prompt"] == f"a lonely buoy {run.run_id}"]
+        return [(row["state"], row["code"]) for row in rows]
+
+    def test_is_told_when_the_deferred_task_is_marked_failed(self, stack: Stack, deferred: DagRun) -> None:
+        stack.client.mark("cancelling", deferred.run_id, "generate", "failed")
+        wait_until(lambda: ("failed", "cancelled") in self.rows(stack, deferred), what="the cancel", timeout=30)
+
+    def test_is_not_told_of_what_the_cleared_task_attached_to(self, stack: Stack, deferred: DagRun) -> None:
+        before = billed(stack)
+        stack.client.clear("cancelling", deferred.run_id, ["generate"])
+        run = stack.client.wait_for_run("cancelling", deferred.run_id, timeout=120)
+        assert run.state == "success"
+        assert self.rows(stack, run) == [("succeeded", None)]
         assert billed(stack) - before == 1
 
 

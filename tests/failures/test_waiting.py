@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from typing import Any
 
@@ -176,8 +177,8 @@ class TestDeadline:
         """A task that is done by the deadline is landed, however long the poll interval."""
         laboratory.emulator.change(latency=0.5)
         work = laboratory.work(timeout=1.0)
-        slow = PollSchedule(interval=60)
-        patient = type(work)(**{**vars(work), "terms": type(work.terms)(**{**vars(work.terms), "schedule": slow})})
+        terms = dataclasses.replace(work.terms, schedule=PollSchedule(interval=60))
+        patient = dataclasses.replace(work, terms=terms)
         assert isinstance(asyncio.run(patient.begin()), Manifest)
 
 

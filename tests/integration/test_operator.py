@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 from tests.conftest import BUCKET
 from tests.integration.conftest import Outcome, set_connection
 from tests.stack.objectstore import ObjectStore
+from tests.stack.waiting import wait_until
 
 RunTask = Callable[..., Outcome]
 
@@ -111,9 +113,30 @@ class TestChoices:
 
 
 class TestKilled:
-    def test_says_what_goes_on_at_the_gateway(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_says_what_goes_on_at_the_gateway(self, run_task: RunTask, emulator: RunningEmulator) -> None:
+        emulator.change(latency=1)
+
+        class KilledOperator(GenerateImageOperator):
+            """Killed while it waits, as a signal would."""
+
+            def execute(self, context: Any) -> Any:
+                killer = threading.Thread(target=self._kill)
+                killer.start()
+                try:
+                    return super().execute(context)
+                finally:
+                    killer.join()
+
+            def _kill(self) -> None:
+                wait_until(lambda: emulator.totals()["running"], what="the submit", timeout=10)
+                self.on_kill()
+
+        outcome = run_task(operator=KilledOperator, deferrable=False)
+        assert "goes on at the gateway and is billed" in outcome.log
+
+    def test_before_it_began_has_nothing_to_cancel(self, emulator: RunningEmulator) -> None:
         GenerateImageOperator(task_id="t", prompt="p", s3_bucket=BUCKET).on_kill()
-        assert "goes on at the gateway and is billed" in caplog.text
+        assert emulator.totals()["submits"] == 0
 
 
 class TestWhatTheLogTells:

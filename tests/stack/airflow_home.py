@@ -31,6 +31,7 @@ class AirflowHome:
     :param dag_folders: folders of DAG files, one bundle each
     :param parallelism: how many tasks run at once
     :param variables: Airflow Variables, given through the environment
+    :param python_path: folders whose modules and packages Airflow finds besides the installed ones
     :param settings: more configuration, as ``{"section.option": value}``; wins over what is set here
     """
 
@@ -41,6 +42,7 @@ class AirflowHome:
     dag_folders: Sequence[Path]
     parallelism: int = 8
     variables: Mapping[str, str] = field(default_factory=dict)
+    python_path: Sequence[Path] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     login: Login = Login()
 
@@ -68,6 +70,7 @@ class AirflowHome:
             | variables
             | {_variable(name): value for name, value in options.items()}
             | {"AIRFLOW_HOME": str(self.directory)}
+            | {"PYTHONPATH": os.pathsep.join(filter(None, [*map(str, self.python_path), os.environ.get("PYTHONPATH")]))}
         )
 
     @property

@@ -34,6 +34,7 @@ class StackOptions:
     :param bucket: the bucket, which DAGs find in the Airflow Variable ``imagegen_bucket``
     :param parallelism: how many tasks run at once
     :param triggerers: how many triggerers
+    :param python_path: folders whose modules and packages Airflow finds besides the installed ones
     :param settings: more Airflow configuration, as ``{"section.option": value}``; by default only what is triggered
         runs, neither schedules nor assets (``scheduler.use_job_schedule``)
     :param connection_extra: more extra fields of the connection ``imagegen_default``
@@ -46,6 +47,7 @@ class StackOptions:
     bucket: str = DEFAULT_BUCKET
     parallelism: int = 8
     triggerers: int = 1
+    python_path: Sequence[Path] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     connection_extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -174,6 +176,7 @@ class Stack:
             dag_folders=self.options.dag_folders,
             parallelism=self.options.parallelism,
             variables={"imagegen_bucket": self.options.bucket},
+            python_path=self.options.python_path,
             settings=self.options.settings,
         )
 

@@ -9,7 +9,18 @@ import pytest
 from airflow_provider_imagegen.exceptions import OutcomeUnknown, PaidImageLost
 from airflow_provider_imagegen.gateways.base import Abilities
 from airflow_provider_imagegen.ledger import Attempt, LedgerRecord
-from airflow_provider_imagegen.resume import Attach, Find, Hand, Policy, Renew, Stop, next_step
+from airflow_provider_imagegen.resume import (
+    Adopt,
+    Attach,
+    AwaitEnd,
+    Find,
+    Hand,
+    Policy,
+    Renew,
+    Stop,
+    next_step,
+    when_gone,
+)
 
 WITH_LOOK_UP = Abilities(tasks=True, look_up_by_trace_id=True)
 WITHOUT = Abilities()
@@ -41,8 +52,10 @@ class TestNextStep:
             (record("claimed"), WITH_LOOK_UP, Policy(on_unknown="resubmit"), Find()),
             (record("claimed"), WITHOUT, Policy(on_unknown="resubmit"), Renew()),
             (record("submitted", task_id="t1"), WITHOUT, Policy(), Attach("t1")),
+            (record("cancelling", task_id="t1"), WITHOUT, Policy(), AwaitEnd("t1")),
             (record("answered", task_id="t1"), WITH_LOOK_UP, Policy(), Attach("t1")),
-            (record("answered"), WITHOUT, Policy(on_unknown="resubmit"), Renew()),
+            (record("answered"), WITHOUT, Policy(), Adopt()),
+            (record("answered"), WITHOUT, Policy(on_unknown="resubmit"), Adopt()),
             (record("failed"), WITHOUT, Policy(), Renew()),
             (record("failed", task_id="t1"), WITH_LOOK_UP, Policy(), Renew()),
             (record("landed"), WITHOUT, Policy(), Hand()),
@@ -52,12 +65,18 @@ class TestNextStep:
     def test_follows_the_table(self, left: LedgerRecord, abilities: Abilities, policy: Policy, step: object) -> None:
         assert next_step(left, ME, abilities, policy) == step
 
-    @pytest.mark.parametrize(("state", "kind"), [("claimed", OutcomeUnknown), ("answered", PaidImageLost)])
-    def test_stops_where_nobody_can_tell(self, state: str, kind: type) -> None:
-        step = next_step(record(state), ME, WITHOUT, Policy())
+    def test_stops_where_nobody_can_tell(self) -> None:
+        step = next_step(record("claimed"), ME, WITHOUT, Policy())
         assert isinstance(step, Stop)
-        assert type(step.error) is kind
+        assert type(step.error) is OutcomeUnknown
         assert step.error.trace_id == "trace"
+
+    def test_pays_again_for_what_is_gone_only_where_it_was_landed_or_that_was_chosen(self) -> None:
+        assert when_gone(record("landed"), Policy()) == Renew()
+        assert when_gone(record("answered"), Policy(on_unknown="resubmit")) == Renew()
+        step = when_gone(record("answered"), Policy())
+        assert isinstance(step, Stop)
+        assert type(step.error) is PaidImageLost
 
     @pytest.mark.parametrize(
         ("drawn_by", "drawn_in", "epoch", "step"),

@@ -1,0 +1,234 @@
+"""Row 25: what becomes of a submitted task whose Airflow task is killed or cleared, where the gateway can cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_imagegen import submitter
+from airflow_provider_imagegen.cancelling import cancel_all
+from airflow_provider_imagegen.client import ImageClient
+from airflow_provider_imagegen.effects import Effect, observe
+from airflow_provider_imagegen.gateways import registered_gateways
+from airflow_provider_imagegen.ledger import Attempt
+from airflow_provider_imagegen.resume import Policy
+from airflow_provider_imagegen.schemas import Submission
+from airflow_provider_imagegen.triggers import imagegen as triggers
+from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
+from tests.conftest import BUCKET
+from tests.failures.conftest import Laboratory, killed_at
+from tests.integration.conftest import set_connection
+from tests.stack.waiting import wait_until
+
+THIRD_PARTY = Path(__file__).parents[1] / "third_party"
+pytestmark = pytest.mark.usefixtures("connections", "short_deferral")
+
+
+@pytest.fixture
+def short_deferral(short_grace: Callable[[float], None]) -> None:
+    short_grace(0.1)
+
+
+@pytest.fixture
+def cancellable(laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laboratory]:
+    """A laboratory whose gateway can cancel, and takes its time."""
+    monkeypatch.syspath_prepend(THIRD_PARTY)
+    monkeypatch.setattr(submitter, "CANCELLING_TIME", 0.5)
+    registered_gateways.cache_clear()
+    laboratory.use("cancelling")
+    laboratory.emulator.change(latency=60)
+    yield laboratory
+    registered_gateways.cache_clear()
+    sys.modules.pop("cancelling_gateway", None)
+
+
+def kill(laboratory: Laboratory, submission: Submission, try_number: int = 1) -> None:
+    """Do what the trigger of a try does when Airflow kills it."""
+    attempt = Attempt(dag_id="dag", task_id="t", run_id=laboratory.run_id, try_number=try_number, process="other")
+
+    async def cancel() -> None:
+        async with ImageClient(laboratory.settings) as client:
+            await cancel_all(submission.open, client, laboratory.ledger, attempt)
+
+    asyncio.run(cancel())
+
+
+def states(laboratory: Laboratory) -> list[str]:
+    return [entry.record.state for entry in laboratory.entries()]
+
+
+def running(laboratory: Laboratory) -> int:
+    return laboratory.emulator.totals()["running"]
+
+
+class TestKilledWhileDeferred:
+    def test_is_cancelled_at_the_gateway(self, cancellable: Laboratory) -> None:
+        kill(cancellable, cancellable.submitted(n=2))
+        assert states(cancellable) == ["failed", "failed"]
+        assert (running(cancellable), cancellable.emulator.totals()["accepted_images"]) == (0, 0)
+
+    def test_next_try_pays_once_for_a_new_generation(self, cancellable: Laboratory) -> None:
+        kill(cancellable, cancellable.submitted())
+        cancellable.emulator.change(latency=0)
+        manifest = cancellable.attempt(try_number=2)
+        assert cancellable.is_landed(manifest)
+        assert manifest.billed == cancellable.billed == 1
+        assert states(cancellable) == ["failed", "landed"]
+
+    def test_goes_on_where_the_gateway_cannot(self, cancellable: Laboratory, caplog: pytest.LogCaptureFixture) -> None:
+        cancellable.use("acedatacloud")
+        kill(cancellable, cancellable.submitted())
+        assert "goes on at the gateway and is billed" in caplog.text
+        assert (states(cancellable), running(cancellable)) == (["submitted"], 1)
+
+
+class TestClearedWhileDeferred:
+    def test_old_try_spares_what_the_new_one_attached_to(self, cancellable: Laboratory) -> None:
+        first = cancellable.submitted()
+        second = cancellable.submitted(try_number=2)
+        kill(cancellable, first)
+        assert second.task_ids == first.task_ids
+        assert (states(cancellable), running(cancellable), cancellable.submits) == (["submitted"], 1, 1)
+
+    def test_new_try_may_cancel_it(self, cancellable: Laboratory) -> None:
+        cancellable.submitted()
+        kill(cancellable, cancellable.submitted(try_number=2), try_number=2)
+        assert (states(cancellable), running(cancellable)) == (["failed"], 0)
+
+    def test_new_try_that_attaches_in_the_last_moment_wins(self, cancellable: Laboratory) -> None:
+        first = cancellable.submitted()
+        attached: list[Submission] = []
+
+        def attach(which: Effect, moment: str) -> None:
+            if (which, moment) == (Effect.RECORD, "before") and not attached:
+                end()
+                thread = threading.Thread(target=lambda: attached.append(cancellable.submitted(try_number=2)))
+                thread.start()
+                thread.join()
+
+        end = observe(attach)
+        kill(cancellable, first)
+        assert attached[0].task_ids == first.task_ids
+        assert (states(cancellable), running(cancellable)) == (["submitted"], 1)
+
+
+class TestSharedPicture:
+    def test_is_never_cancelled(self, cancellable: Laboratory) -> None:
+        cancellable.policy = Policy(reuse="always")
+        kill(cancellable, cancellable.submitted(prompt=f"shared by all {cancellable.run_id}"))
+        assert (states(cancellable), running(cancellable)) == (["submitted"], 1)
+
+
+class TestCancelThatCameToNothing:
+    def test_killed_before_asking_leaves_a_task_to_attach_to(self, cancellable: Laboratory) -> None:
+        submission = cancellable.submitted()
+        with killed_at(Effect.CANCEL, "before"):
+            kill(cancellable, submission)
+        assert states(cancellable) == ["cancelling"]
+        second = cancellable.submitted(try_number=2)
+        assert second.task_ids == submission.task_ids
+        assert (states(cancellable), cancellable.submits) == (["submitted"], 1)
+
+    def test_killed_after_asking_starts_a_new_generation(self, cancellable: Laboratory) -> None:
+        submission = cancellable.submitted()
+        with killed_at(Effect.CANCEL, "after"):
+            kill(cancellable, submission)
+        cancellable.emulator.change(latency=0)
+        assert cancellable.is_landed(cancellable.attempt(try_number=2))
+        assert (cancellable.billed, states(cancellable)) == (1, ["failed", "landed"])
+
+    def test_too_late_costs_nothing_more(self, cancellable: Laboratory) -> None:
+        cancellable.emulator.change(latency=0.4)
+        submission = cancellable.submitted()
+        wait_until(lambda: running(cancellable) == 0, what="the picture", timeout=10)
+        asyncio.run(cancellable.work().resume(submission, gave_up=False))
+        kill(cancellable, submission)
+        assert cancellable.is_landed(cancellable.attempt(try_number=2))
+        assert cancellable.billed == cancellable.submits == 1
+
+    def test_refused_because_it_is_done_is_landed_by_the_next_try(self, cancellable: Laboratory) -> None:
+        cancellable.emulator.change(latency=0.2)
+        submission = cancellable.submitted()
+        wait_until(lambda: running(cancellable) == 0, what="the picture", timeout=10)
+        kill(cancellable, submission)
+        assert states(cancellable) == ["submitted"]
+        assert cancellable.is_landed(cancellable.attempt(try_number=2))
+        assert cancellable.billed == cancellable.submits == 1
+
+
+class TestKilledInTheWorker:
+    def test_cancels_what_it_waits_for(self, cancellable: Laboratory) -> None:
+        work = cancellable.work(n=2)
+        ended: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                asyncio.run(work.begin())
+            except Exception as error:  # noqa: BLE001
+                ended.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        wait_until(lambda: states(cancellable) == ["submitted", "submitted"], what="both submits", timeout=10)
+        work.cancel()
+        thread.join()
+        assert states(cancellable) == ["failed", "failed"]
+        assert "cancelled" in str(ended[0])
+        assert cancellable.emulator.totals()["accepted_images"] == 0
+
+
+class TestTrigger:
+    def use_cancelling(self, laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+        emulator = laboratory.emulator
+        fields = {"conn_type": "imagegen", "host": emulator.base_url, "password": emulator.token}
+        set_connection(monkeypatch, "imagegen_default", **fields, extra={"gateway": "cancelling"})
+
+    async def test_cancels_through_its_own_connections(
+        self, cancellable: Laboratory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.use_cancelling(cancellable, monkeypatch)
+        submission = await asyncio.to_thread(cancellable.submitted)
+        await trigger(cancellable, submission).on_kill()
+        assert (states(cancellable), running(cancellable)) == (["failed"], 0)
+
+    async def test_goes_on_when_airflow_cancels_the_call_itself(
+        self, cancellable: Laboratory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.use_cancelling(cancellable, monkeypatch)
+        submission = await asyncio.to_thread(cancellable.submitted)
+        killing = asyncio.create_task(trigger(cancellable, submission).on_kill())
+        await asyncio.sleep(0)
+        killing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await killing
+        await asyncio.to_thread(wait_until, lambda: running(cancellable) == 0, what="the cancel", timeout=10)
+        await asyncio.gather(*triggers._cancelling)
+        assert states(cancellable) == ["failed"]
+
+    async def test_says_so_when_a_connection_is_gone(
+        self, cancellable: Laboratory, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        submission = await asyncio.to_thread(cancellable.submitted)
+        await trigger(cancellable, submission, imagegen_conn_id="gone").on_kill()
+        assert "Nothing was cancelled" in caplog.text
+        assert running(cancellable) == 1
+
+    async def test_of_an_older_release_has_nothing_to_cancel_by(self, cancellable: Laboratory) -> None:
+        submission = await asyncio.to_thread(cancellable.submitted)
+        await trigger(cancellable, submission, hold=None).on_kill()
+        assert running(cancellable) == 1
+
+
+def trigger(laboratory: Laboratory, submission: Submission, **changes: Any) -> ImageTasksTrigger:
+    attempt = Attempt(dag_id="dag", task_id="t", run_id=laboratory.run_id).model_dump(mode="json")
+    ledger_key = laboratory.ledger.prefix
+    hold = {"aws_conn_id": "aws_default", "bucket": BUCKET, "ledger_key": ledger_key, "attempt": attempt}
+    arguments: dict[str, Any] = {"imagegen_conn_id": "imagegen_default", "not_before": 0.0, "poll_interval": 0.1}
+    submitted = submission.model_dump(mode="json")
+    return ImageTasksTrigger(submission=submitted, **(arguments | {"hold": hold} | changes))
