@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from airflow_provider_imagegen.emulator.app import create_app
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from airflow_provider_imagegen.emulator.settings import DialectName, EmulatorSettings, Latency
+from airflow_provider_imagegen.emulator.settings import DialectName, EmulatorSettings, Latency, LognormalLatency
 
-__all__ = ["DialectName", "EmulatorSettings", "Latency", "RunningEmulator", "create_app"]
+__all__ = ["DialectName", "EmulatorSettings", "Latency", "LognormalLatency", "RunningEmulator", "create_app"]

@@ -20,14 +20,16 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--host", default=defaults.host)
     add("--port", type=int, default=defaults.port, help="0 takes a free one (default: %(default)s)")
-    add("--token", default=defaults.token, help="the bearer token that is accepted (default: %(default)s)")
-    add("--latency", default="0", help="seconds per picture, or a range such as 1-8 (default: %(default)s)")
+    add("--token", action="append", dest="tokens",
+        help=f"a bearer token that is accepted; give it again for more (default: {defaults.token})")  # fmt: skip
+    add("--latency", default="0",
+        help="seconds per picture, a range such as 1-8, or lognormal:MEDIAN,SIGMA (default: %(default)s)")  # fmt: skip
     add("--jitter", type=float, default=0.0, help="0.2 makes 5 seconds into 4 to 6 (default: %(default)s)")
     add("--seed", type=int, default=defaults.seed, help="of the latencies (default: %(default)s)")
     add("--dialect", type=DialectName, choices=list(DialectName), default=defaults.dialect,
         help="who answers at the root's /v1/images/... (default: %(default)s)")  # fmt: skip
     add("--preview-share", type=float, default=defaults.preview_share, help="of tasks that show a preview")
-    add("--max-in-flight", type=int, help="unfinished tasks before rate_limited (default: unlimited)")
+    add("--max-in-flight", type=int, help="unfinished tasks of a token before rate_limited (default: unlimited)")
     add("--result-ttl", type=float, help="seconds a result URL lives (default: for good)")
     add("--image-bytes", type=int, help="make every result a noise PNG of this many bytes")
     return parser
@@ -41,6 +43,8 @@ def read_settings(arguments: Sequence[str]) -> EmulatorSettings:
         given["latency"] = Latency.parse(given["latency"], given.pop("jitter"))
     except ValueError as error:
         parser.error(f"--latency: {error}")
+    if tokens := given.pop("tokens"):
+        given["token"], given["more_tokens"] = tokens[0], tuple(tokens[1:])
     return EmulatorSettings(**given)
 
 

@@ -6,7 +6,7 @@ A task's state is never stored: it follows from the clock, so ten thousand waiti
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +37,7 @@ class Task:
     :param hiccup: whether its pending record complains of a passing trouble
     :param visible_at: when look-ups by task id begin to find it
     :param traceable_at: when look-ups by trace id begin to find it
+    :param payer: number of the token it was submitted with, in order of the settings
     :param old_style: its record has no ``finished_at``
     :param link_version: rises when the result URLs handed out so far have been declared stale
     """
@@ -59,6 +60,7 @@ class Task:
     old_style: bool = False
     link_version: int = 0
     stale_version: int = 0
+    payer: int = 0
     downloads: int = 0
     headers: tuple[str, ...] = ()
 
@@ -105,14 +107,14 @@ class Books:
     tasks: dict[str, Task] = field(default_factory=dict)
     _traces: dict[str, list[str]] = field(default_factory=dict)
     _refusals: deque[RefusedRequest] = field(default_factory=lambda: deque(maxlen=REFUSALS_KEPT))
-    _deadlines: list[float] = field(default_factory=list)
+    _deadlines: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     _peak_in_flight: int = 0
 
     def accept(self, task: Task) -> None:
         """Enter a task; from now on it will be billed when it is finished."""
         self.tasks[task.id] = task
         self._traces.setdefault(task.trace_id, []).append(task.id)
-        heapq.heappush(self._deadlines, task.ready_at)
+        heapq.heappush(self._deadlines[task.payer], task.ready_at)
         self._peak_in_flight = max(self._peak_in_flight, self.in_flight())
 
     def cancel(self, task_id: str) -> bool:
@@ -120,8 +122,9 @@ class Books:
         task = self.by_id(task_id)
         if task is None or task.finished(self.clock()):
             return False
-        self._deadlines.remove(task.ready_at)
-        heapq.heapify(self._deadlines)
+        deadlines = self._deadlines[task.payer]
+        deadlines.remove(task.ready_at)
+        heapq.heapify(deadlines)
         task.failure, task.ready_at = Failure("cancelled", "cancelled on request"), self.clock()
         return True
 
@@ -132,10 +135,14 @@ class Books:
 
     def in_flight(self) -> int:
         """Return how many accepted tasks are not finished yet."""
-        now = self.clock()
-        while self._deadlines and self._deadlines[0] <= now:
-            heapq.heappop(self._deadlines)
-        return len(self._deadlines)
+        return sum(map(self.in_flight_of, list(self._deadlines)))
+
+    def in_flight_of(self, payer: int) -> int:
+        """Return how many accepted tasks of one token are not finished yet."""
+        now, deadlines = self.clock(), self._deadlines[payer]
+        while deadlines and deadlines[0] <= now:
+            heapq.heappop(deadlines)
+        return len(deadlines)
 
     def by_id(self, task_id: str) -> Task | None:
         """Return the task if look-ups by its id see it yet."""

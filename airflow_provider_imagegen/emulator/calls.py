@@ -53,12 +53,14 @@ class Call:
 
     :param body: the JSON body, or the text fields of a multipart one
     :param uploads: field name and bytes of each uploaded file
+    :param payer: number of the token that came with it
     """
 
     route: Route
     request: Request
     body: dict[str, Any] = field(default_factory=dict)
     uploads: list[tuple[str, bytes]] = field(default_factory=list)
+    payer: int = 0
     request_id: str = field(default_factory=lambda: secrets.token_hex(16))
 
     @property

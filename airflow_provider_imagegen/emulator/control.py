@@ -11,14 +11,14 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from airflow_provider_imagegen.emulator.faults import ArmedFault, Fault
-from airflow_provider_imagegen.emulator.settings import Latency
+from airflow_provider_imagegen.emulator.settings import Latency, LognormalLatency
 from airflow_provider_imagegen.emulator.studio import Studio
 
 
 class Changes(BaseModel):
     """What ``POST /_emulator/settings`` takes; only what is given changes.
 
-    :param latency: seconds, or a range such as ``1-8``; tasks accepted from now on take as long
+    :param latency: seconds, a range such as ``1-8``, or ``lognormal:10,0.2``; tasks accepted from now on take as long
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -30,7 +30,7 @@ class Changes(BaseModel):
     image_bytes: int | None = Field(default=None, ge=200)
     result_ttl: float | None = Field(default=None, ge=0)
 
-    def pace(self) -> Latency | None:
+    def pace(self) -> Latency | LognormalLatency | None:
         """Return the latency asked for.
 
         :raises ValueError: when it is none

@@ -52,8 +52,9 @@ class Gate:
         self._count()
         call: Call | None = None
         try:
-            self._check_token(request)
+            payer = self._payer(request)
             call = await read_call(self.route, request)
+            call.payer = payer
             return await self._served(call)
         except Refusal as refusal:
             return self._turn_away(refusal, request, call)
@@ -94,12 +95,15 @@ class Gate:
         if self.route is Route.EDIT:
             counts["edits"] += 1
 
-    def _check_token(self, request: Request) -> None:
+    def _payer(self, request: Request) -> int:
+        """Return the number of the token that came with a request."""
         token = bearer(request)
         if token is None:
             raise Refusal("no_token", "no bearer token in the authorization header")
-        if not hmac.compare_digest(token.encode(), self.studio.token.encode()):
-            raise Refusal("invalid_token", "the token is not valid")
+        for number, accepted in enumerate(self.studio.tokens):
+            if hmac.compare_digest(token.encode(), accepted.encode()):
+                return number
+        raise Refusal("invalid_token", "the token is not valid")
 
     def _turn_away(self, refusal: Refusal, request: Request, call: Call | None) -> Response:
         trace_id = (call and call.trace_id) or str(uuid.uuid4())

@@ -17,7 +17,7 @@ from airflow_provider_imagegen.emulator.faults import Concern, FaultSchedule, Ph
 from airflow_provider_imagegen.emulator.gallery import Gallery
 from airflow_provider_imagegen.emulator.outcomes import strike
 from airflow_provider_imagegen.emulator.painter import Picture
-from airflow_provider_imagegen.emulator.settings import EmulatorSettings, Latency
+from airflow_provider_imagegen.emulator.settings import EmulatorSettings, Latency, LognormalLatency
 from airflow_provider_imagegen.emulator.tickets import Tickets
 
 MODERATION_MARKER = "[[moderation]]"
@@ -49,7 +49,7 @@ class Studio:
     settings: EmulatorSettings
     clock: Clock = time.time
     token: str = field(init=False, repr=False)
-    latency: Latency = field(init=False)
+    latency: Latency | LognormalLatency = field(init=False)
     max_in_flight: int | None = field(init=False)
     image_bytes: int | None = field(init=False)
     books: Books = field(init=False)
@@ -73,12 +73,17 @@ class Studio:
         self._dice = random.Random(self.settings.seed)
         self._asked: Counter[tuple[str, tuple[Picture, ...]]] = Counter()
 
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """All tokens that are accepted now."""
+        return (self.token, *self.settings.more_tokens)
+
     def place(self, order: Order) -> Task:
         """Turn an order into a task; it will be billed when it is finished.
 
-        :raises Refusal: ``rate_limited`` when too many tasks are in flight
+        :raises Refusal: ``rate_limited`` when too many tasks of its token are in flight
         """
-        if self.max_in_flight is not None and self.books.in_flight() >= self.max_in_flight:
+        if self.max_in_flight is not None and self.books.in_flight_of(order.call.payer) >= self.max_in_flight:
             raise Refusal("rate_limited", f"more than {self.max_in_flight} tasks in flight")
         task = self._task(order)
         concern = Concern((order.prompt,), (task.id,))
@@ -98,6 +103,7 @@ class Studio:
             model=order.model,
             prompt=order.prompt,
             request=order.request,
+            payer=order.call.payer,
             pictures=self._fresh(order),
             failure=self._moderation(order.prompt),
             created_at=now,

@@ -45,7 +45,14 @@ class TestCommandLine:
         assert settings.latency == Latency(4, 6)
         assert (settings.dialect, settings.max_in_flight) == (DialectName.APIGO, 5)
 
-    @pytest.mark.parametrize("latency", ["soon", "8-1", "nan", "-5"])
+    def test_further_tokens_are_accepted_too(self) -> None:
+        settings = read_settings(["--token", "sesame", "--token", "tahini"])
+        assert (settings.token, settings.more_tokens) == ("sesame", ("tahini",))
+        assert read_settings([]).token == EmulatorSettings().token
+
+    @pytest.mark.parametrize(
+        "latency", ["soon", "8-1", "nan", "-5", "lognormal:", "lognormal:0,1", "lognormal:5,-1", "lognormal:nan,1"]
+    )
     def test_a_latency_that_makes_no_sense_is_refused(self, latency: str, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             read_settings([f"--latency={latency}"])
@@ -61,8 +68,43 @@ class TestLatency:
         assert max(drawn) - min(drawn) > 5
         assert drawn == [latency.draw(random.Random(seed)) for seed in range(200)]
 
-    def test_the_token_does_not_show(self) -> None:
-        assert "sesame" not in repr(EmulatorSettings(token="sesame"))
+    def test_a_lognormal_one_has_its_median_and_a_long_tail(self) -> None:
+        latency = Latency.parse("lognormal:10,0.5")
+        dice = random.Random(0)
+        drawn = sorted(latency.draw(dice) for _ in range(2_000))
+        assert drawn[1_000] == pytest.approx(10, rel=0.1)
+        assert drawn[0] > 0
+        assert drawn[-1] - 10 > 2 * (10 - drawn[0])
+
+    def test_a_lognormal_one_can_be_asked_for_while_it_runs(self, client: Client) -> None:
+        client.emulator.change(latency="lognormal:4,0")
+        client.submit()
+        (task,) = client.emulator.studio.books.tasks.values()
+        assert task.ready_at - task.created_at == pytest.approx(4)
+
+    def test_the_tokens_do_not_show(self) -> None:
+        assert "sesame" not in repr(EmulatorSettings(token="sesame", more_tokens=("open sesame",)))
+
+
+class TestTokens:
+    def test_each_has_tasks_in_flight_of_its_own(self) -> None:
+        settings = EmulatorSettings(
+            token="sesame", more_tokens=("tahini",), max_in_flight=2, latency=Latency(3600, 3600)
+        )
+        with RunningEmulator(settings) as emulator, httpx.Client(base_url=emulator.base_url) as http:
+
+            def submit(token: str) -> int:
+                body = {"prompt": PROMPT, "model": "gpt-image-1", "async": True}
+                headers = {"authorization": f"Bearer {token}"}
+                return http.post("/openai/images/generations", json=body, headers=headers).status_code
+
+            assert [submit("sesame") for _ in range(3)] == [200, 200, 429]
+            assert [submit("tahini") for _ in range(3)] == [200, 200, 429]
+            assert submit("poppy") == 401
+            assert emulator.totals()["in_flight"] == 4
+            first = next(iter(emulator.studio.books.tasks))
+            http.post(f"/_emulator/tasks/{first}/cancel")
+            assert [submit("tahini"), submit("sesame")] == [429, 200]
 
 
 class TestControl:
