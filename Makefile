@@ -24,7 +24,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos witnesses check format bench constraints clean
+.PHONY: help install demo test chaos fuzz witnesses check format bench constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ test: check ## Everything: check, and all tests with coverage
 
 chaos: $(INSTALLED) ## Kill workers, triggerers and schedulers at random, then audit the bill; KILLS=200 SEED=1 TASKS=36
 	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(TASKS),--tasks $(TASKS))
+
+fuzz: $(INSTALLED) ## Damage pictures and answers at random until one is not borne; FUZZ_SECONDS=600 CASES=1000000 SEED=1
+	$(BIN)/python -m tests.fuzz $(if $(CASES),--cases $(CASES)) $(if $(FUZZ_SECONDS),--seconds $(FUZZ_SECONDS)) $(if $(SEED),--seed $(SEED))
 
 witnesses: $(INSTALLED) ## Tests with software that is not ours, the heavy ones too
 	HEAVY_WITNESSES=1 $(BIN)/python -m pytest tests/witnesses

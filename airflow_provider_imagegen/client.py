@@ -5,6 +5,7 @@ Used by the hook and by the job; a plain script may use it without Airflow runni
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 import ssl
@@ -16,10 +17,12 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 from httpx_sse import EventSource
 
+from airflow_provider_imagegen import metering
 from airflow_provider_imagegen.answer_body import Answer, AnswerTooLarge, read_answer
 from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import (
@@ -29,13 +32,15 @@ from airflow_provider_imagegen.exceptions import (
     LookUpFailed,
     NotSent,
     OutcomeUnknown,
+    SpoolFailed,
     UnreadableAnswer,
 )
 from airflow_provider_imagegen.gateways import gateway_for
 from airflow_provider_imagegen.gateways.answers import read_document
 from airflow_provider_imagegen.gateways.base import Handle
-from airflow_provider_imagegen.redaction import redacted
+from airflow_provider_imagegen.redaction import hiding, redacted
 from airflow_provider_imagegen.schemas import EditRequest, ImageOutput, ImageRequest, ImageTask
+from airflow_provider_imagegen.spool import spooling
 
 CONNECT_TIMEOUT = 10.0
 """Seconds to establish a connection."""
@@ -106,18 +111,22 @@ class ImageClient:
         :raises OutcomeUnknown: The call left and no usable answer came back.
         :raises GatewayError: The gateway refused.
         """
+        with hiding([*self._secrets, request.callback_url or ""]):
+            return await self._submit(request, trace_id)
+
+    async def _submit(self, request: ImageRequest, trace_id: str) -> ImageTask:
         gateway = self.gateway
         if isinstance(request, EditRequest):
             call = gateway.edit(request, trace_id)
         else:
             call = gateway.submit(request, trace_id)
         try:
-            async with self._sent(call) as response:
-                if response.headers.get("content-type", "").startswith("text/event-stream"):
-                    task = await self._read_events(response)
-                else:
-                    answer = await read_answer(response, self._pictures)
-                    task = _with_files(gateway.read_submitted(answer.response), answer)
+            with spooling():
+                return await self._submitted(call, trace_id)
+        except SpoolFailed as error:
+            words = f"the answer came, and {error.message}"
+            advice = f"{error.advice} A gateway that can look it up is asked for it again."
+            raise OutcomeUnknown(words, gateway=gateway.name, trace_id=trace_id, advice=advice) from None
         except httpx.HTTPError as error:
             raise self._submit_fault(error, trace_id) from None
         except AnswerTooLarge as error:
@@ -125,6 +134,14 @@ class ImageClient:
         except GatewayError as error:
             error.trace_id = error.trace_id or trace_id
             raise
+
+    async def _submitted(self, call: httpx.Request, trace_id: str) -> ImageTask:
+        async with self._sent(call) as response:
+            if response.headers.get("content-type", "").startswith("text/event-stream"):
+                task = await self._read_events(response)
+            else:
+                answer = await read_answer(response, self._pictures)
+                task = _with_files(self.gateway.read_submitted(answer.response), answer)
         return task if task.trace_id else task.model_copy(update={"trace_id": trace_id})
 
     async def look_up(self, keys: Sequence[str], by: Handle = "id") -> dict[str, ImageTask]:
@@ -136,17 +153,25 @@ class ImageClient:
         :raises LookUpFailed: If no usable answer came back.
         :raises AuthenticationError: If the token is not accepted.
         """
+        if keys and not self.gateway.abilities.tasks:
+            words = f"{self.settings.name} leads to {self.gateway.name}, which has no tasks to look up"
+            raise ConfigurationError(words, billed="unknown", advice="Was its gateway changed? Change it back.")
         tasks: dict[str, ImageTask] = {}
         step = self.gateway.abilities.ids_per_look_up
-        for start in range(0, len(keys), step):
-            tasks |= await self._look_up(keys[start : start + step], by)
+        with hiding(self._secrets):
+            for start in range(0, len(keys), step):
+                tasks |= await self._look_up(keys[start : start + step], by)
         return tasks
 
     async def _look_up(self, keys: Sequence[str], by: Handle) -> dict[str, ImageTask]:
+        metering.count("lookups")
         try:
-            async with self._sent(self.gateway.look_up(keys, by)) as response:
-                answer = await read_answer(response, self._pictures)
+            with spooling():
+                async with self._sent(self.gateway.look_up(keys, by)) as response:
+                    answer = await read_answer(response, self._pictures)
             found = self.gateway.read_looked_up(answer.response, keys, by)
+        except SpoolFailed as error:
+            raise LookUpFailed(f"the answer came, and {error.message}", gateway=self.gateway.name) from None
         except httpx.HTTPError as error:
             raise self._look_up_fault(error) from None
         except AnswerTooLarge as error:
@@ -161,24 +186,22 @@ class ImageClient:
 
         :raises GatewayError: If the gateway did not do it.
         """
-        try:
-            async with self._sent(self.gateway.cancel(task_id)) as response:
-                answer = await read_answer(response, self._pictures)
-            self.gateway.read_cancelled(answer.response)
-        except httpx.HTTPError as error:
-            raise self._look_up_fault(error) from None
-        except AnswerTooLarge as error:
-            raise UnreadableAnswer(str(error), gateway=self.gateway.name) from None
+        with hiding(self._secrets):
+            self.gateway.read_cancelled(await self._answer(self.gateway.cancel(task_id)))
 
     async def probe(self) -> None:
         """Prove base URL and token with a free call.
 
         :raises GatewayError: If either is wrong.
         """
+        with hiding(self._secrets):
+            self.gateway.read_probe(await self._answer(self.gateway.probe()))
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        """Return the answer to a call that is free and says little."""
         try:
-            async with self._sent(self.gateway.probe()) as response:
-                answer = await read_answer(response, self._pictures)
-            self.gateway.read_probe(answer.response)
+            async with self._sent(request) as response:
+                return (await read_answer(response, self._pictures)).response
         except httpx.HTTPError as error:
             raise self._look_up_fault(error) from None
         except AnswerTooLarge as error:
@@ -204,6 +227,12 @@ class ImageClient:
         raise OutcomeUnknown("the stream ended before the image was complete", gateway=self.gateway.name)
 
     @property
+    def _secrets(self) -> list[str]:
+        """What the connection holds that no error may show."""
+        proxy = urlsplit(self.settings.proxy or "").password
+        return [self.settings.token, *self.settings.headers.values(), *([proxy] if proxy else [])]
+
+    @property
     def _pictures(self) -> Path:
         return Path(self._opened.pictures.name)
 
@@ -218,8 +247,13 @@ class ImageClient:
         http = self._opened.http
         # A request built outside the client carries no time-out of its own.
         request.extensions.setdefault("timeout", http.timeout.as_dict())
-        with quiet_httpx():
-            response = await http.send(request, stream=True)
+        try:
+            # A time-out of httpx starts anew with every piece; how long a request can be on its way must be known.
+            async with asyncio.timeout(self.timeout):
+                with quiet_httpx():
+                    response = await http.send(request, stream=True)
+        except TimeoutError:
+            raise httpx.ReadTimeout(f"no answer within {self.timeout:g} s") from None
         try:
             yield response
         finally:
@@ -310,4 +344,6 @@ def _is_loud(record: logging.LogRecord) -> bool:
     return not _quiet.get()
 
 
-logging.getLogger("httpx").addFilter(_is_loud)
+# At its DEBUG level httpcore logs headers, addresses to follow among them.
+for _name in ("httpx", "httpcore.http11"):
+    logging.getLogger(_name).addFilter(_is_loud)

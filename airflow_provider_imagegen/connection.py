@@ -5,9 +5,11 @@ The hook fills it from a connection; a plain script fills it by hand.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +17,7 @@ from airflow_provider_imagegen.exceptions import ConfigurationError
 
 DEFAULT_MAX_IN_FLIGHT = 10
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HOST_NAME = re.compile(r"[\w-]+(?:\.[\w-]+)*\.?")
 _PATH = re.compile(r"/(?![/\\])[\w./~%:+-]*", re.ASCII)
 DEFAULT_VISIBILITY_GRACE = 60.0
 
@@ -32,9 +35,11 @@ class GatewaySettings:
     :param headers: Headers to add to every call.
     :param max_in_flight: Requests to have running at once, at most.
     :param visibility_grace: Seconds a request that the gateway accepted may stay invisible to look-ups.
-    :param private_result_hosts: Hosts on private addresses from which results may be fetched.
+    :param private_result_hosts: Host names, addresses and networks from which results may be fetched although
+        they are not public; the gateway's own host needs no mention.
+    :param allow_insecure_results: Whether a result's https address may redirect to http.
     :param verify: Whether to verify TLS certificates, or the path of a CA bundle.
-    :param proxy: Proxy for calls to the gateway.
+    :param proxy: Proxy for calls to the gateway and for downloads, except from ``private_result_hosts``.
     :param name: How errors call it, e.g. ``connection 'imagegen_default'``.
     """
 
@@ -48,6 +53,7 @@ class GatewaySettings:
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     visibility_grace: float = DEFAULT_VISIBILITY_GRACE
     private_result_hosts: tuple[str, ...] = ()
+    allow_insecure_results: bool = False
     verify: bool | str = True
     proxy: str | None = field(default=None, repr=False)
     name: str = "the connection"
@@ -56,6 +62,11 @@ class GatewaySettings:
     def host(self) -> str:
         """The gateway's host name, lower case, without port."""
         return urlsplit(self.base_url).hostname or ""
+
+    @property
+    def account(self) -> str:
+        """A short digest by which the account that is billed is known again, without telling the token."""
+        return hashlib.sha256(f"imagegen {self.base_url} {self.token}".encode()).hexdigest()[:12]
 
     @classmethod
     def from_fields(
@@ -89,7 +100,8 @@ class GatewaySettings:
             headers=read.headers("headers"),
             max_in_flight=read.count("max_in_flight", DEFAULT_MAX_IN_FLIGHT),
             visibility_grace=read.number("visibility_grace", above=0) or DEFAULT_VISIBILITY_GRACE,
-            private_result_hosts=read.names("private_result_hosts"),
+            private_result_hosts=read.hosts("private_result_hosts"),
+            allow_insecure_results=read.flag("allow_insecure_results", default=False),
             verify=read.flag_or_text("verify", default=True),
             proxy=read.proxy("proxy"),
             name=name,
@@ -134,6 +146,16 @@ def _is_header(name: object, value: object) -> bool:
         and value.isascii()
         and value.isprintable()
     )
+
+
+def _is_host(text: str) -> bool:
+    if _HOST_NAME.fullmatch(text):
+        return True
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -195,12 +217,21 @@ class _Extra:
             raise self._refusal(key, "an object of header names and one-line texts", shown=False)
         return {str(header): str(text) for header, text in value.items()}
 
-    def names(self, key: str) -> tuple[str, ...]:
+    def hosts(self, key: str) -> tuple[str, ...]:
         value = self.values.get(key) or ()
         listed = value.split(",") if isinstance(value, str) else value
         if not isinstance(listed, list | tuple) or not all(isinstance(entry, str) for entry in listed):
             raise self._refusal(key, "a list of host names, or one text with commas")
-        return tuple(entry.strip().lower() for entry in listed if entry.strip())
+        hosts = tuple(entry.strip().lower() for entry in listed if entry.strip())
+        if not all(_is_host(host) for host in hosts):
+            raise self._refusal(key, "host names, addresses and networks like 10.1.0.0/16, without scheme and port")
+        return hosts
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.flag_or_text(key, default)
+        if not isinstance(value, bool):
+            raise self._refusal(key, "true or false")
+        return value
 
     def flag_or_text(self, key: str, default: bool) -> bool | str:
         value = self.values.get(key)

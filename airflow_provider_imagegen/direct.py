@@ -48,9 +48,9 @@ async def generate(
     watcher = TaskWatcher(client, PollSchedule(interval=poll_interval))
     open_ids = [task.task_id for task in tasks if task.task_id and not task.is_terminal]
     seen = await watcher.wait(open_ids, until=started + timeout, submitted_at=started)
-    finished = [seen.get(task.task_id or "", task) for task in tasks]
+    finished = [seen.tasks.get(task.task_id or "", task) for task in tasks]
     for task in finished:
-        if error := verdict(task, client.gateway.name, watcher.last_fault):
+        if error := verdict(task, client.gateway.name, seen.last_fault):
             raise _with_siblings(error, [other for other in finished if other.state == "succeeded"])
     return finished
 

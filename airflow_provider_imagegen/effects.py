@@ -27,6 +27,8 @@ class Effect(StrEnum):
     """Put an image into S3."""
     PUT_MANIFEST = "put_manifest"
     """Put the manifest into S3."""
+    PUT_CHECKPOINT = "put_checkpoint"
+    """Put into S3 how far a batch is, before it defers."""
     CANCEL = "cancel"
     """Ask the gateway to cancel a task."""
 

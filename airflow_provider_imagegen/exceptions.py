@@ -4,6 +4,8 @@
 
     ImageGenError
     ├── InvalidRequest *          a parameter the model or gateway is known to refuse
+    ├── InvalidRows *             rows of a batch that make no request
+    ├── RowsUnread                S3 did not hand over the file with a batch's rows
     ├── ConfigurationError *      connection missing or unusable: base URL, token, gateway, S3 credentials
     ├── DestinationError *        the bucket is missing or not ours to write
     ├── LedgerError               the ledger in S3 could not be read or written
@@ -25,10 +27,15 @@
     └── LandingError
         ├── PaidImageLost *       a synchronous gateway's image was paid for and is gone
         ├── DownloadFailed        the image could not be fetched whole
-        │   └── ResultExpired     the result's address no longer leads to it
+        │   ├── ResultExpired     the result's address no longer leads to it
+        │   └── ResultHostRefused the result's address leads to a host that is not public
         ├── NotAnImage            what came back is not an acceptable picture
+        ├── SpoolFailed           a temporary file could not be written: disk full, over quota
         ├── UploadFailed          S3 did not take the object
+        │   └── ObjectExists *    something else is there, and replace is False
         └── PartialDelivery       fewer images than asked for
+            ├── FewerImages *     because the gateway made no more
+            └── IncompleteBatch * rows of a batch are missing, and no retry can get any of them
 
 Errors marked ``*`` are :class:`~airflow.exceptions.AirflowFailException` too: Airflow does not retry
 the task, because a retry cannot help (or, for :class:`OutcomeUnknown`, could pay twice).
@@ -36,19 +43,26 @@ the task, because a retry cannot help (or, for :class:`OutcomeUnknown`, could pa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_imagegen.redaction import without_secrets
+
 Billed = Literal["yes", "no", "unknown"]
+
+_ROWS_SHOWN = 20
 
 
 class ImageGenError(Exception):
     """Base of all errors of this provider.
 
-    Its text reads: what happened (to which task); whether it was billed; what to do.
+    Its text reads: what happened (to which task); whether it was billed; what to do. Whoever raises it redacts the
+    words of others; whatever still looks like a secret is cut out here.
 
-    :param message: What happened, in one line, free of secrets.
+    :param message: What happened, in one line.
     :param gateway: Name of the gateway that was spoken to.
     :param task_id: The gateway's id of the task, if one is known.
     :param trace_id: The id this provider or the gateway gave the request.
@@ -75,18 +89,19 @@ class ImageGenError(Exception):
         billed: Billed | None = None,
         advice: str | None = None,
     ) -> None:
+        message = without_secrets(message)
         super().__init__(message)
         self.message = message
         self.gateway = gateway
         self.task_id = task_id
         self.trace_id = trace_id
         self.request_id = request_id
-        self.code = code
+        self.code = None if code is None else without_secrets(code)
         self.status = status
         if billed is not None:
             self.billed = billed
         if advice is not None:
-            self.advice = advice
+            self.advice = without_secrets(advice)
 
     def __str__(self) -> str:
         known = {
@@ -124,6 +139,54 @@ class InvalidRequest(PermanentError):
 
     def __reduce__(self) -> tuple[type[InvalidRequest], tuple[str, object, str]]:
         return type(self), (self.field, self.value, self.allowed)
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidRow:
+    """A row of a batch that makes no request.
+
+    :param place: Where it stands: ``line 7``, or ``requests[6]``.
+    :param reason: What is wrong with it, in one line.
+    :param number: Position in the batch, from 0; ``None`` if it is no row, as the line that names the columns.
+    """
+
+    place: str
+    reason: str
+    number: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+class InvalidRows(PermanentError):
+    """Rows of a batch are wrong; none of it was sent.
+
+    Its text lists the first of them, one a line.
+
+    :param rows: All of them.
+    :param advice: What to do where going on without them is no way.
+    """
+
+    advice = "Correct them, or pass on_invalid='skip' to go on without such rows."
+
+    def __init__(self, rows: Sequence[InvalidRow], advice: str | None = None) -> None:
+        super().__init__("1 row is wrong" if len(rows) == 1 else f"{len(rows)} rows are wrong", advice=advice)
+        self.rows = tuple(rows)
+
+    def __str__(self) -> str:
+        shown = [str(row) for row in self.rows[:_ROWS_SHOWN]]
+        if more := len(self.rows) - len(shown):
+            shown.append(f"… and {more} more")
+        return "\n  ".join([super().__str__(), *shown])
+
+    def __reduce__(self) -> tuple[type[InvalidRows], tuple[tuple[InvalidRow, ...], str]]:
+        return type(self), (self.rows, self.advice)
+
+
+class RowsUnread(ImageGenError):
+    """S3 did not hand over the whole file with a batch's rows; nothing was sent."""
+
+    advice = "Check the AWS connection; a retry reads it again."
 
 
 class ConfigurationError(PermanentError):
@@ -210,7 +273,7 @@ class OutcomeUnknown(GatewayError, PermanentError):
     """
 
     billed = "unknown"
-    advice = "Look the trace id up at the gateway before clearing the task: a new try may pay again."
+    advice = "See at the gateway whether it was billed; on_unknown='resubmit' and a clear pay for a new image."
 
 
 class LookUpFailed(GatewayError):
@@ -228,7 +291,7 @@ class UnknownTask(GatewayError):
     """The gateway does not know the task, even after the time it may take to become visible."""
 
     billed = "unknown"
-    advice = "Look the trace id up at the gateway before clearing the task: a new try may pay again."
+    advice = "A retry looks again and pays nothing; on_unknown='resubmit' pays for a new image."
 
 
 class GenerationFailed(GatewayError):
@@ -264,13 +327,19 @@ class DownloadFailed(LandingError):
 class ResultExpired(DownloadFailed):
     """The result's address no longer leads to the image."""
 
-    advice = "The gateway kept the image for a limited time; ask its support with the task id."
+    advice = "Ask the gateway's support with the task id; on_unknown='resubmit' pays for a new image."
+
+
+class ResultHostRefused(DownloadFailed):
+    """The result's address, or a redirect of it, leads to a host that is not public; it was not connected to."""
+
+    advice = "A retry lands the image once its host is allowed."
 
 
 class NotAnImage(LandingError):
     """What came back is not a picture, is cut off, or is larger than allowed."""
 
-    advice = "Look at the result at the gateway; raise the limit if the picture is meant to be that large."
+    advice = "A retry fetches it again; on_unknown='resubmit' pays for a new image."
 
 
 class UploadFailed(LandingError):
@@ -279,10 +348,36 @@ class UploadFailed(LandingError):
     advice = "Check the bucket and the AWS connection."
 
 
+class ObjectExists(UploadFailed, PermanentError):
+    """Something else is where the image belongs, and ``replace`` is False."""
+
+    advice = "Move it away or pass replace=True, and clear the task: what was paid for is landed then."
+
+
+class SpoolFailed(LandingError):
+    """A temporary file could not be written or read: the disk is full, over quota, or broken."""
+
+    advice = "Free space there or point TMPDIR elsewhere; a retry lands what the gateway still keeps."
+
+
 class PartialDelivery(LandingError):
     """Fewer images were delivered than asked for, and ``on_partial`` is ``fail``."""
 
     advice = "The delivered ones are in S3; pass on_partial='accept' to go on with fewer."
+
+
+class FewerImages(PartialDelivery, PermanentError):
+    """The gateway made fewer images than it was asked for, which a retry of the same request does not change."""
+
+    advice = "The delivered ones are in S3; pass on_partial='accept' to go on with fewer."
+
+
+class IncompleteBatch(PartialDelivery, PermanentError):
+    """Rows of a batch are missing, and a retry would end as this try did."""
+
+    advice = (
+        "Correct the rows that manifest.jsonl says are wrong, then clear the task: what has landed is not paid again."
+    )
 
 
 def _shortened(value: object, limit: int = 80) -> str:

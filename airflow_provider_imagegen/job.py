@@ -6,26 +6,44 @@ Operators drive it step by step, because a deferral may come between watching an
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Literal
 
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from airflow_provider_imagegen import __version__, metering
+from airflow_provider_imagegen.answer_body import MAX_IMAGE_BYTES
 from airflow_provider_imagegen.client import ImageClient
 from airflow_provider_imagegen.exceptions import (
-    GenerationFailed,
+    GatewayError,
     ImageGenError,
+    LandingError,
     LedgerError,
-    OutcomeUnknown,
+    NotAnImage,
+    ObjectExists,
     PaidImageLost,
-    PartialDelivery,
-    PermanentError,
+    ResultExpired,
+    ResultHostRefused,
 )
 from airflow_provider_imagegen.landing import Landing
-from airflow_provider_imagegen.ledger import Attempt, Entry, Ledger, LedgerKey
+from airflow_provider_imagegen.ledger import Attempt, Entry, Ledger, LedgerKey, LedgerRecord
+from airflow_provider_imagegen.outcomes import (
+    OnPartial,
+    Outcome,
+    Refused,
+    complaint,
+    differences,
+    gravest,
+    manifest_of,
+    shortfall,
+    tally,
+    total_usage,
+    with_bill,
+)
 from airflow_provider_imagegen.planning import Call, check, fingerprint, plan
 from airflow_provider_imagegen.resume import Policy
 from airflow_provider_imagegen.schemas import (
@@ -34,17 +52,21 @@ from airflow_provider_imagegen.schemas import (
     ImageTask,
     LandedImage,
     Manifest,
-    MissingImage,
     OpenTask,
+    Origin,
+    Sidecar,
     Submission,
+    TaskFailure,
 )
+from airflow_provider_imagegen.spool import check_room
 from airflow_provider_imagegen.submitter import Settled, Submitter
 from airflow_provider_imagegen.verdict import verdict
-from airflow_provider_imagegen.watcher import PollSchedule, TaskWatcher
+from airflow_provider_imagegen.watcher import PollSchedule, Seen, TaskWatcher
 
 log = logging.getLogger(__name__)
 
-OnPartial = Literal["fail", "accept"]
+STUBBORNNESS = 8
+"""How often an image is landed that the gateway keeps no copy of, at most: some two minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +89,20 @@ class Terms:
     land_previews: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Company:
+    """What a job shares with others that are at work beside it for the same Airflow task.
+
+    :param watcher: Looks up for all of them.
+    :param turn: Entered before every paid call.
+    :param counted: Ledger keys whose cost another of them accounts for.
+    """
+
+    watcher: TaskWatcher
+    turn: AbstractAsyncContextManager[object]
+    counted: Collection[LedgerKey] = ()
+
+
 class ImageJob:
     """One request on its way from a gateway into a bucket.
 
@@ -75,18 +111,38 @@ class ImageJob:
     :param landing: An opened landing.
     :param ledger: The ledger of the destination's bucket.
     :param terms: On what terms.
+    :param name_of: File name of an image, without extension, by its position among the images asked for.
+    :param company: What it shares with other jobs; ``None`` if it is all that its Airflow task does.
     """
 
     def __init__(
-        self, request: ImageRequest, client: ImageClient, landing: Landing, ledger: Ledger, terms: Terms
+        self,
+        request: ImageRequest,
+        client: ImageClient,
+        landing: Landing,
+        ledger: Ledger,
+        terms: Terms,
+        *,
+        name_of: Callable[[int], str] = str,
+        company: Company | None = None,
     ) -> None:
         self._request = request
         self._client = client
         self._landing = landing
         self._ledger = ledger
         self._terms = terms
-        self._submitter = Submitter(client, ledger, terms.attempt, terms.policy)
-        self._watcher = TaskWatcher(client, terms.schedule)
+        self._name_of = name_of
+        self._counted = company.counted if company else ()
+        self._submitter = Submitter(
+            client,
+            ledger,
+            terms.attempt,
+            terms.policy,
+            check_free=self._check_free,
+            turn=company.turn if company else None,
+        )
+        self._watcher = company.watcher if company else TaskWatcher(client, terms.schedule)
+        self._seen = Seen({})
         self._entries: dict[int, Entry] = {}
         self._refusals: list[ImageGenError] = []
         self.open: list[OpenTask] = []
@@ -102,22 +158,25 @@ class ImageJob:
     async def submit(self) -> Submission:
         """Settle every call, at most ``max_in_flight`` at once; land what comes back at once without a task.
 
+        :raises SpoolFailed: If there is no room for images that nobody would keep; nothing is paid then.
         :raises ImageGenError: What went wrong, if every call was refused.
         """
+        if not self._client.gateway.abilities.tasks:
+            check_room(MAX_IMAGE_BYTES)
         started = time.time()
         deadline = started + self._terms.timeout
         calls = plan(self._request, self._client.gateway)
         width = self._client.settings.max_in_flight
-        outcomes: list[OpenTask | _Outcome] = []
+        outcomes: list[OpenTask | Outcome] = []
         for start in range(0, len(calls), width):
             await self._wait_for_places(outcomes, deadline, started)
             wave = calls[start : start + width]
             outcomes += await asyncio.gather(*(self._settle(call, deadline) for call in wave))
-        closed = [outcome for outcome in outcomes if isinstance(outcome, _Outcome)]
+        closed = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
         errors = [error for outcome in closed for error in outcome.errors]
         self._refusals = [error.error for error in errors]
         if errors and len(closed) == len(outcomes) and not any(outcome.images for outcome in closed):
-            raise _gravest(self._refusals)
+            raise with_bill(gravest(self._refusals), 0, [missing for error in errors for missing in error.missing])
         return Submission(
             submitted_at=started,
             deadline=deadline,
@@ -125,7 +184,8 @@ class ImageJob:
             landed=tuple(image for outcome in closed for image in outcome.images),
             failures=tuple(missing for error in errors for missing in error.missing),
             billed=sum(outcome.billed for outcome in closed),
-            usage=_total_usage(closed),
+            usage=total_usage(closed),
+            fingerprint=fingerprint(self._request, self._client.gateway),
         )
 
     async def wait(self, submission: Submission, until: float) -> dict[str, ImageTask]:
@@ -136,12 +196,15 @@ class ImageJob:
         :return: The last that was seen of every open task.
         """
         self.open = list(submission.open)
-        return await self._watcher.wait(submission.task_ids, until=until, submitted_at=submission.submitted_at)
+        self._seen = await self._watcher.wait(
+            submission.task_ids, until=until, submitted_at=submission.last_submitted_at, model=self._request.model
+        )
+        return self._seen.tasks
 
     @property
     def last_fault(self) -> ImageGenError | None:
         """Why the last look-up failed; ``None`` if it did not."""
-        return self._watcher.last_fault
+        return self._seen.last_fault
 
     async def land(self, submission: Submission, tasks: dict[str, ImageTask]) -> Manifest:
         """Bring everything that was generated to S3, and write the manifest beside it.
@@ -151,39 +214,86 @@ class ImageJob:
         :raises ImageGenError: If something is missing: the gravest reason, or
             :class:`~airflow_provider_imagegen.exceptions.PartialDelivery`.
         """
+        manifest, error = await self.collect(submission, tasks)
+        if manifest.images:
+            await self._landing.put_sidecar(self._sidecar(manifest))
+        if error:
+            raise error
+        return manifest
+
+    async def collect(
+        self, submission: Submission, tasks: dict[str, ImageTask]
+    ) -> tuple[Manifest, ImageGenError | None]:
+        """Bring everything that was generated to S3.
+
+        :param submission: What was submitted.
+        :param tasks: What was last seen of the open tasks.
+        :return: What is there, and what to complain of if that is too little.
+        """
         seen = [tasks[open_task.task_id] for open_task in submission.open]
-        log.info("Finished after %.0f s: %s", time.time() - submission.submitted_at, _tally(submission, seen))
+        seconds = max(0.0, time.time() - submission.submitted_at)
+        log.info("Finished after %.0f s: %s", seconds, tally(submission, seen))
+        for task in seen:
+            if task.state == "succeeded":
+                metering.took("generation", seconds)
         pairs = zip(submission.open, seen, strict=True)
         outcomes = await asyncio.gather(*(self._land_task(open_task, task) for open_task, task in pairs))
         errors = [error for outcome in outcomes for error in outcome.errors]
-        manifest = self._manifest(submission, outcomes)
-        if manifest.images:
-            await self._landing.put_manifest(manifest)
-        self._raise_if_short(submission, manifest, [*self._refusals, *(error.error for error in errors)])
-        return manifest
+        manifest = manifest_of(self._request, self._client.gateway, submission, outcomes, self._manifest_uri)
+        reasons = [*self._refusals, *(error.error for error in errors)]
+        return manifest, complaint(submission, manifest, reasons, self._terms.on_partial)
 
-    async def _wait_for_places(self, outcomes: Sequence[OpenTask | _Outcome], deadline: float, started: float) -> None:
+    @property
+    def _manifest_uri(self) -> str:
+        destination = self._landing.destination
+        return destination.uri(destination.manifest_key)
+
+    def _sidecar(self, manifest: Manifest) -> Sidecar:
+        attempt = self._terms.attempt
+        origin = Origin.model_validate(attempt.model_dump(include=set(Origin.model_fields)))
+        asked = self._request.described()
+        digest = hashlib.sha256(self._request.prompt.encode()).hexdigest()
+        return Sidecar(
+            **dict(manifest), provider_version=__version__, origin=origin, request=asked, prompt_sha256=digest
+        )
+
+    async def _wait_for_places(self, outcomes: Sequence[OpenTask | Outcome], deadline: float, started: float) -> None:
         open_ids = [outcome.task_id for outcome in outcomes if isinstance(outcome, OpenTask)]
         if open_ids:
-            await self._watcher.wait(open_ids, until=deadline, submitted_at=started)
+            await self._watcher.wait(open_ids, until=deadline, submitted_at=started, model=self._request.model)
 
-    async def _settle(self, call: Call, deadline: float) -> OpenTask | _Outcome:
+    async def _check_free(self, call: Call) -> None:
+        await self._landing.check_free(map(self._name_of, call.indices))
+
+    async def _settle(self, call: Call, deadline: float) -> OpenTask | Outcome:
+        started = time.monotonic()
         try:
             settled = await self._submitter.settle(call, deadline)
-            if settled.entry.record.state == "landed":
-                return await self._hand_out(settled, deadline)
-            if settled.entry.record.state == "answered" and settled.task is None:
-                return await self._adopt(settled, deadline)
-            return await self._open_or_land(settled)
+            if settled.task is not None:
+                metering.took("generation", time.monotonic() - started)
+            while (reached := await self._take(settled)) is None:
+                settled = await self._submitter.replace(settled, deadline)
+            return reached
         except ImageGenError as error:
             log.warning("Image %d: %s", call.index, error)
-            return _Outcome(errors=(_Refused(call.index, call.count, error),))
+            metering.count("failed", call.count)
+            return Outcome(errors=(Refused(call.index, call.count, error),))
 
-    async def _open_or_land(self, settled: Settled) -> OpenTask | _Outcome:
+    async def _take(self, settled: Settled) -> OpenTask | Outcome | None:
+        """Take up a call where it stands; ``None`` if its images were paid for and are gone."""
+        if settled.entry.record.state == "landed":
+            return await self._hand_out(settled)
+        if settled.entry.record.state == "answered" and settled.task is None:
+            return await self._adopt(settled)
+        return await self._open_or_land(settled)
+
+    async def _open_or_land(self, settled: Settled) -> OpenTask | Outcome:
         call, record = settled.call, settled.entry.record
         self._entries[call.index] = settled.entry
         if settled.task is not None:
-            outcome = await self._land_outputs(settled.task, call.index, call.count)
+            # Objects are found again by the trace id in the ledger, whatever id the gateway gave.
+            task = settled.task.model_copy(update={"trace_id": record.trace_id})
+            outcome = await self._land_outputs(task, call.index, call.count)
             return await self._note_landing(settled.key, settled.entry, outcome)
         if record.task_id is None:
             raise RuntimeError(f"the record {record.key} is neither answered nor submitted")
@@ -195,53 +305,65 @@ class ImageJob:
             scope=settled.key.scope,
             fingerprint=settled.key.fingerprint,
             generation=record.generation,
+            submitted_at=record.updated_at,
         )
         self.open.append(open_task)
         return open_task
 
-    async def _hand_out(self, settled: Settled, deadline: float) -> OpenTask | _Outcome:
+    async def _hand_out(self, settled: Settled) -> Outcome | None:
         """Hand out images that are paid for: where they are, or copied to where they are wanted now."""
         record = settled.entry.record
-        copies = await asyncio.gather(*(self._landing.reuse(image) for image in record.images))
+        names = ((image, self._name_of(image.index)) for image in record.images)
+        copies = await asyncio.gather(*(self._landing.reuse(image, name) for image, name in names))
         images = tuple(image for image in copies if image is not None)
         if len(images) < len(record.images):
-            return await self._open_or_land(await self._submitter.replace(settled, deadline))
-        is_ours = record.attempt.instance == self._terms.attempt.instance
-        return _Outcome(
+            return None
+        outcome = Outcome(
             images=images,
-            billed=record.billed + record.billed_before if is_ours else 0,
-            usage=record.usage if is_ours else {},
-            errors=_shortfall(settled.call.index, settled.call.count, len(images)),
+            billed=record.billed + record.billed_before,
+            usage=record.usage,
+            errors=shortfall(settled.call.index, settled.call.count, len(images)),
         )
+        metering.count("reused", len(images))
+        is_on_our_bill = self._is_ours(record) and settled.key not in self._counted
+        return outcome if is_on_our_bill else outcome.paid_by_others()
 
-    async def _adopt(self, settled: Settled, deadline: float) -> OpenTask | _Outcome:
+    def _is_ours(self, record: LedgerRecord) -> bool:
+        """Return whether this task instance is the one that pays."""
+        return record.attempt.instance == self._terms.attempt.instance
+
+    async def _adopt(self, settled: Settled) -> Outcome | None:
         """Take up images that came with an answer and were put, by a try that could not note it any more."""
         call, record = settled.call, settled.entry.record
-        images = await self._landing.find(record.trace_id, range(call.index, call.index + call.count))
+        names = {index: self._name_of(index) for index in call.indices}
+        images = await self._landing.find(record.trace_id, names)
         lost = record.billed - len(images)
         if lost > 0 and (not images or self._terms.policy.on_unknown == "resubmit"):
-            return await self._open_or_land(await self._submitter.replace(settled, deadline))
+            return None
         there = {image.index for image in images}
         missing = [index for index in range(call.index, call.index + record.billed) if index not in there]
         error = PaidImageLost(f"{record.gateway} keeps no copy of it", gateway=record.gateway, trace_id=record.trace_id)
-        errors = (*(_Refused(index, 1, error) for index in missing), *_shortfall(call.index, call.count, record.billed))
-        outcome = _Outcome(images=images, billed=record.billed, usage=record.usage, errors=errors)
+        errors = (*(Refused(index, 1, error) for index in missing), *shortfall(call.index, call.count, record.billed))
+        outcome = Outcome(images=images, billed=record.billed, usage=record.usage, errors=errors)
         return await self._note_landing(settled.key, settled.entry, outcome)
 
-    async def _land_task(self, open_task: OpenTask, task: ImageTask) -> _Outcome:
+    async def _land_task(self, open_task: OpenTask, task: ImageTask) -> Outcome:
         key = LedgerKey(open_task.scope, open_task.index, open_task.fingerprint)
         entry = await self._entry_of(open_task, key)
         before = entry.record.billed_before if entry else 0
-        error = verdict(task, self._client.gateway.name, self._watcher.last_fault)
+        error = verdict(task, self._client.gateway.name, self.last_fault)
         if error is None:
             outcome = await self._land_outputs(task, open_task.index, open_task.count)
             return await self._note_landing(key, entry, outcome)
         log.warning("Image %d: %s", open_task.index, error)
+        metering.count("failed", open_task.count)
         if task.state == "failed" and entry is not None:
             await self._note(key, entry, state="failed", failure=task.failure)
-        return _Outcome(billed=before, errors=(_Refused(open_task.index, open_task.count, error),))
+        elif task.state == "lost" and entry is not None:
+            await self._note(key, entry, failure=TaskFailure(code=type(error).__name__, message=error.message))
+        return Outcome(billed=before, errors=(Refused(open_task.index, open_task.count, error),))
 
-    async def _land_outputs(self, task: ImageTask, first_index: int, count: int) -> _Outcome:
+    async def _land_outputs(self, task: ImageTask, first_index: int, count: int) -> Outcome:
         """Land every output on its own, so that one fault does not cost the others."""
         indices = [
             # What came beyond what was asked for is landed behind everything that was.
@@ -251,24 +373,73 @@ class ImageJob:
         pairs = zip(indices, task.outputs, strict=True)
         results = await asyncio.gather(*(self._land_output(output, index, task) for index, output in pairs))
         if self._terms.land_previews:
-            await self._landing.land_previews(task, first_index)
-        refused = tuple(result for result in results if isinstance(result, _Refused))
-        return _Outcome(
+            await self._land_previews(task, first_index)
+        refused = tuple(result for result in results if isinstance(result, Refused))
+        return Outcome(
             images=tuple(image for image in results if isinstance(image, LandedImage)),
             billed=len(task.outputs),
             usage=task.usage or {},
-            errors=(*refused, *_shortfall(first_index, count, len(task.outputs))),
+            errors=(*refused, *shortfall(first_index, count, len(task.outputs))),
         )
 
-    async def _land_output(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage | _Refused:
+    async def _land_previews(self, task: ImageTask, index: int) -> None:
         try:
-            image = await self._landing.land(output, index, task)
+            await self._landing.land_previews(task, index, self._name_of(index))
+        except ImageGenError as error:
+            log.warning("A preview of image %d: %s", index, error)
+
+    async def _land_output(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage | Refused:
+        started = time.monotonic()
+        try:
+            if self._client.gateway.abilities.tasks:
+                image = await self._land_fresh(output, index, task)
+            else:
+                image = await self._land_stubbornly(output, index, task)
         except ImageGenError as error:
             log.warning("Image %d: %s", index, error)
-            return _Refused(index, 1, error)
+            metering.count("failed")
+            return Refused(index, 1, error)
+        metering.count("landed")
+        metering.took("landing", time.monotonic() - started)
+        image = image.model_copy(update={"differs": differences(self._request, image)})
         size = f"{image.bytes} bytes, {image.width}x{image.height} {image.content_type}"
         log.info("Landed image %d: %s, %s", image.index, image.uri, size)
         return image
+
+    async def _land_fresh(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage:
+        """Land an output; if its address has expired, look the task up once more: look-ups sign addresses anew."""
+        try:
+            return await self._landing.land(output, index, task, self._name_of(index))
+        except ResultExpired as error:
+            if task.task_id is None:
+                raise
+            log.warning("Image %d: %s Asking for a new address.", index, error)
+            position = task.outputs.index(output)
+            fresh = await self._looked_up_again(task.task_id)
+            if position >= len(fresh):
+                raise
+            return await self._landing.land(fresh[position], index, task, self._name_of(index))
+
+    async def _land_stubbornly(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage:
+        """Land an output that nobody keeps for us: again and again, as long as there may be hope."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, LandingError) and not _is_hopeless(error)),
+            wait=wait_random_exponential(multiplier=0.5, max=30),
+            stop=stop_after_attempt(STUBBORNNESS),
+            reraise=True,
+        )
+        try:
+            return await retrying(self._landing.land, output, index, task, self._name_of(index))
+        except LandingError as error:
+            error.advice = "The gateway keeps no copy; on_unknown='resubmit' pays for a new image once this is mended."
+            raise
+
+    async def _looked_up_again(self, task_id: str) -> tuple[ImageOutput, ...]:
+        try:
+            return (await self._client.look_up([task_id]))[task_id].outputs
+        except GatewayError as error:
+            log.warning("The look-up failed: %s", error)
+            return ()
 
     async def _entry_of(self, open_task: OpenTask, key: LedgerKey) -> Entry | None:
         """Return the task's record; ``None`` if S3 cannot show it, which must not keep the image from landing."""
@@ -280,14 +451,21 @@ class ImageJob:
             log.warning("Image %d: %s", open_task.index, error)
             return None
 
-    async def _note_landing(self, key: LedgerKey, entry: Entry | None, outcome: _Outcome) -> _Outcome:
+    async def _note_landing(self, key: LedgerKey, entry: Entry | None, outcome: Outcome) -> Outcome:
         """Note in the ledger what landed, unless some of it did not: then a retry lands it again."""
         if entry is None:
             return outcome
-        if outcome.images and not any(error.is_about_landing for error in outcome.errors):
+        is_ours = self._is_ours(entry.record)
+        spoilt = next((error for error in outcome.errors if error.is_about_landing), None)
+        if outcome.images and spoilt is None:
             facts = {"images": outcome.images, "billed": outcome.billed, "usage": outcome.usage}
-            await self._note(key, entry, state="landed", attempt=self._terms.attempt, **facts)
-        return outcome.with_earlier_bills(entry.record.billed_before)
+            attempt = self._terms.attempt if is_ours else entry.record.attempt
+            await self._note(key, entry, state="landed", attempt=attempt, **facts)
+        elif spoilt is not None and isinstance(spoilt.error, ResultExpired | NotAnImage):
+            failure = TaskFailure(code=type(spoilt.error).__name__, message=spoilt.error.message)
+            await self._note(key, entry, failure=failure)
+        outcome = outcome.with_earlier_bills(entry.record.billed_before)
+        return outcome if is_ours else outcome.paid_by_others()
 
     async def _note(self, key: LedgerKey, entry: Entry, **changes: object) -> None:
         try:
@@ -295,101 +473,6 @@ class ImageJob:
         except LedgerError as error:
             log.warning("The ledger could not be told: %s", error)
 
-    def _manifest(self, submission: Submission, outcomes: Sequence[_Outcome]) -> Manifest:
-        images = [*submission.landed, *(image for outcome in outcomes for image in outcome.images)]
-        missing = [missing for outcome in outcomes for error in outcome.errors for missing in error.missing]
-        destination = self._landing.destination
-        return Manifest(
-            gateway=self._client.gateway.name,
-            model=self._request.model,
-            requested=self._request.n,
-            delivered=len(images),
-            billed=submission.billed + sum(outcome.billed for outcome in outcomes),
-            reused=sum(image.reused for image in images),
-            images=tuple(sorted(images, key=lambda image: image.index)),
-            failures=tuple(sorted([*submission.failures, *missing], key=lambda entry: entry.index)),
-            usage=dict(Counter(submission.usage) + Counter(_total_usage(outcomes))),
-            fingerprint=fingerprint(self._request, self._client.gateway),
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            elapsed=round(time.time() - submission.submitted_at, 3),
-            manifest_uri=destination.uri(destination.key("manifest.json")),
-        )
 
-    def _raise_if_short(self, submission: Submission, manifest: Manifest, errors: Sequence[ImageGenError]) -> None:
-        if manifest.images and (manifest.delivered >= manifest.requested or self._terms.on_partial == "accept"):
-            return
-        gravest = _gravest(errors) if errors else None
-        unknown = next((missing for missing in submission.failures if missing.billed == "unknown"), None)
-        if unknown is not None and not isinstance(gravest, OutcomeUnknown):
-            raise OutcomeUnknown(unknown.message, gateway=manifest.gateway, code=unknown.code)
-        if gravest is not None and (not manifest.images or isinstance(gravest, PermanentError)):
-            raise gravest
-        reasons = "; ".join(f"image {missing.index}: {missing.message}" for missing in manifest.failures)
-        if manifest.images:
-            summary = f"{manifest.delivered} of {manifest.requested} images landed ({reasons})"
-            raise PartialDelivery(summary, gateway=manifest.gateway)
-        raise GenerationFailed(f"no image landed ({reasons})", gateway=manifest.gateway)
-
-
-@dataclass(frozen=True)
-class _Refused:
-    """Images that came to nothing, and why."""
-
-    index: int
-    count: int
-    error: ImageGenError
-
-    @property
-    def missing(self) -> tuple[MissingImage, ...]:
-        indices = range(self.index, self.index + self.count)
-        return tuple(MissingImage.because_of(self.error, index) for index in indices)
-
-    @property
-    def is_about_landing(self) -> bool:
-        """Whether the image was paid for and did not arrive."""
-        return self.error.billed == "yes"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Outcome:
-    """What became of one call."""
-
-    images: tuple[LandedImage, ...] = ()
-    billed: int = 0
-    usage: Mapping[str, object] = field(default_factory=dict)
-    errors: tuple[_Refused, ...] = ()
-
-    def with_earlier_bills(self, billed: int) -> _Outcome:
-        """Return it with what earlier generations of the same call cost."""
-        return _Outcome(images=self.images, billed=self.billed + billed, usage=self.usage, errors=self.errors)
-
-
-def _shortfall(first_index: int, count: int, made: int) -> tuple[_Refused, ...]:
-    if made >= count:
-        return ()
-    fewer = GenerationFailed("the gateway made fewer images than asked", code="fewer_images")
-    return (_Refused(first_index + made, count - made, fewer),)
-
-
-def _gravest(errors: Iterable[ImageGenError]) -> ImageGenError:
-    """Return the error to stop with: an unknown outcome first, then what no retry cures, then the first."""
-
-    def mildness(error: ImageGenError) -> int:
-        return 0 if isinstance(error, OutcomeUnknown) else 1 if isinstance(error, PermanentError) else 2
-
-    return min(errors, key=mildness)
-
-
-def _total_usage(outcomes: Iterable[_Outcome]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for outcome in outcomes:
-        total.update({name: count for name, count in outcome.usage.items() if type(count) is int})
-    return dict(total)
-
-
-def _tally(submission: Submission, tasks: Sequence[ImageTask]) -> str:
-    counts = Counter(task.state for task in tasks)
-    words = [f"{count} {state}" for state, count in counts.items()]
-    if submission.landed:
-        words.append(f"{len(submission.landed)} landed already")
-    return ", ".join(words) or "nothing open"
+def _is_hopeless(error: LandingError) -> bool:
+    return isinstance(error, ObjectExists | ResultHostRefused)

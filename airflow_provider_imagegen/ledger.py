@@ -10,8 +10,9 @@ import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +22,6 @@ from airflow_provider_imagegen.effects import Effect, effect
 from airflow_provider_imagegen.exceptions import DestinationError, LedgerConflict, LedgerCorrupt, LedgerError
 from airflow_provider_imagegen.s3_faults import (
     S3_ERRORS,
-    code_of,
     is_condition_failed,
     is_not_ours,
     is_not_there,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Reuse = Literal["task", "always", "never"]
+Standing = Literal["may be new", "is known"]
 State = Literal["claimed", "submitted", "cancelling", "answered", "landed", "failed"]
 
 SHARED_SCOPE = "shared"
@@ -49,6 +50,7 @@ class Attempt(BaseModel):
     """Who asks: one try of one task instance.
 
     :param epoch: How often the task instance was cleared before this try.
+    :param row: Key of the row of a batch that asks, where equal rows are to be told apart.
     :param process: Host and process id, for people who look.
     """
 
@@ -60,6 +62,7 @@ class Attempt(BaseModel):
     map_index: int = -1
     try_number: int = 1
     epoch: int = 0
+    row: str = ""
     process: str = ""
 
     @property
@@ -86,7 +89,10 @@ class LedgerRecord(BaseModel):
     :param claimed_at: Unix seconds; renewed while a claimant waits before sending.
     :param images: What landed.
     :param billed: Number of images paid for in this generation.
-    :param billed_before: Number of images paid for in earlier generations.
+    :param billed_before: Number of images the same task instance has paid for in earlier generations.
+    :param failure: Why it failed; of a submitted one, why what the gateway has cannot be landed.
+    :param account: A short digest by which the account that is billed is known again.
+    :param write_id: Of the last write, by which its author knows it for their own.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -109,6 +115,8 @@ class LedgerRecord(BaseModel):
     billed: int = 0
     billed_before: int = 0
     usage: dict[str, JsonValue] = {}
+    account: str = ""
+    write_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,11 +126,13 @@ class Entry:
     :param record: What it says.
     :param etag: Its version, which an update must match.
     :param is_new: Whether this process has just created it.
+    :param age: Seconds since its last write when it was read, by S3's own clock.
     """
 
     record: LedgerRecord
     etag: str
     is_new: bool = False
+    age: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -143,7 +153,9 @@ class LedgerKey:
         """Return the key under which an attempt finds what it may reuse."""
         if reuse == "always":
             return cls(SHARED_SCOPE, item, fingerprint)
-        owner: list[Any] = [*attempt.instance, *([attempt.try_number] if reuse == "never" else [])]
+        owner: list[Any] = [*attempt.instance]
+        if reuse == "never":
+            owner += [attempt.try_number, *([attempt.row] if attempt.row else [])]
         return cls(hashlib.sha256(json.dumps(owner).encode()).hexdigest()[:32], item, fingerprint)
 
     def __str__(self) -> str:
@@ -177,14 +189,16 @@ class Ledger:
         """
         if not self._is_conditional() and (found := self.read(key, record.generation)) is not None:
             return found
+        record = _signed(record)
         try:
             with effect(Effect.CLAIM):
-                return Entry(record, self._put(key, record, IfNoneMatch="*"), is_new=True)
+                return Entry(record, self._put(key, record, "may be new", IfNoneMatch="*"), is_new=True)
         except LedgerConflict:
             found = self.read(key, record.generation)
         if found is None:
-            raise LedgerError(f"the claim {key} is taken and cannot be read")
-        return found
+            raise LedgerError(f"the claim {key} is taken and cannot be read", trace_id=record.trace_id)
+        # The answer to our own put was lost, and boto3 has put again.
+        return replace(found, is_new=True) if found.record == record else found
 
     def read(self, key: LedgerKey, generation: int) -> Entry | None:
         """Return a record, or ``None`` if there is none.
@@ -200,9 +214,15 @@ class Ledger:
         :raises LedgerConflict: If somebody else changed it meanwhile.
         :raises LedgerError: If S3 fails.
         """
-        record = entry.record.model_copy(update=changes)
-        with effect(Effect.RECORD):
-            return Entry(record, self._put(key, record, IfMatch=entry.etag))
+        record = _signed(entry.record.model_copy(update=changes))
+        try:
+            with effect(Effect.RECORD):
+                return Entry(record, self._put(key, record, IfMatch=entry.etag))
+        except LedgerConflict:
+            found = self.read(key, record.generation)
+            if found is not None and found.record == record:
+                return found
+            raise
 
     def others(self, key: LedgerKey) -> list[str]:
         """Return the fingerprints under which the same task instance asked for the same item before.
@@ -226,7 +246,7 @@ class Ledger:
     def _object_key(self, key: LedgerKey, generation: int) -> str:
         return f"{self.prefix}/{key}.{generation}.json"
 
-    def _put(self, key: LedgerKey, record: LedgerRecord, **condition: Any) -> str:
+    def _put(self, key: LedgerKey, record: LedgerRecord, what: Standing = "is known", **condition: Any) -> str:
         arguments: dict[str, Any] = {
             "Bucket": self.bucket,
             "Key": self._object_key(key, record.generation),
@@ -238,7 +258,9 @@ class Ledger:
         try:
             return str(self._s3.put_object(**arguments)["ETag"])
         except S3_ERRORS as error:
-            raise self._fault(error, f"the record {key} cannot be written") from None
+            fault = self._fault(error, f"the record {key} cannot be written", what)
+            fault.trace_id = record.trace_id
+            raise fault from None
 
     def _read(self, name: str) -> Entry | None:
         try:
@@ -249,7 +271,7 @@ class Ledger:
                 return None
             raise self._fault(error, f"the record {name} cannot be read") from None
         try:
-            return Entry(LedgerRecord.model_validate_json(body), etag)
+            return Entry(LedgerRecord.model_validate_json(body), etag, age=_age(found))
         except ValidationError:
             raise LedgerCorrupt(f"the record s3://{self.bucket}/{name} cannot be understood") from None
 
@@ -261,15 +283,30 @@ class Ledger:
         except S3_ERRORS as error:
             raise self._fault(error, f"records under {start} cannot be listed") from None
 
-    def _fault(self, error: BaseException, what: str) -> LedgerError | DestinationError:
+    def _fault(self, error: BaseException, what: str, record: Standing = "is known") -> LedgerError | DestinationError:
+        """Return what an error of S3 means; only a claim can find that the destination was never usable."""
         if is_condition_failed(error):
             return LedgerConflict(f"{what}: another attempt was faster")
-        if is_not_ours(error) or "credentials" in str(error).lower():
+        is_unusable = is_not_ours(error) or "credentials" in str(error).lower()
+        if is_unusable and record == "may be new":
             return DestinationError(f"s3_bucket={self.bucket!r} cannot be used: {words_of(error)}; {what}")
-        return LedgerError(f"{what}: {code_of(error) or words_of(error)}")
+        return LedgerError(f"{what}: {words_of(error)}", billed="no" if record == "may be new" else "unknown")
 
     def _is_conditional(self) -> bool:
         return _is_conditional(self._s3, self.bucket, self.prefix)
+
+
+def _signed(record: LedgerRecord) -> LedgerRecord:
+    return record.model_copy(update={"write_id": uuid.uuid4().hex})
+
+
+def _age(found: Mapping[str, Any]) -> float:
+    """Return how old an object is by the clock of the store, which all workers share."""
+    date = found["ResponseMetadata"]["HTTPHeaders"].get("date")
+    if date is None:
+        return float("inf")
+    now = parsedate_to_datetime(date)
+    return max(0.0, float((now - found["LastModified"]).total_seconds()))
 
 
 @cache

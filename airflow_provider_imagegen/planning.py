@@ -28,6 +28,11 @@ class Call:
         """Number of images it asks for."""
         return self.request.n
 
+    @property
+    def indices(self) -> range:
+        """Positions of its images among the images asked for."""
+        return range(self.index, self.index + self.count)
+
 
 def check(request: ImageRequest, gateway: Gateway) -> None:
     """Refuse what model or gateway are known not to do, before anything is paid.

@@ -94,6 +94,17 @@ def _connection_fields() -> dict[str, dict[str, Any]]:
             "description": "How long an accepted request may stay invisible to look-ups (default 60).",
             "schema": {"type": ["number", "null"], "minimum": 1},
         },
+        "private_result_hosts": {
+            "label": "Private result hosts",
+            "description": "Host names, addresses or networks, with commas between, from which results may be fetched "
+            "although they are not public.",
+            "schema": {"type": ["string", "null"]},
+        },
+        "allow_insecure_results": {
+            "label": "Allow insecure results",
+            "description": "Whether a result's https address may redirect to http (default false).",
+            "schema": {"type": ["boolean", "null"]},
+        },
         "verify": {
             "label": "Verify TLS",
             "description": "true, false, or the path of a CA bundle (default true).",
@@ -101,7 +112,7 @@ def _connection_fields() -> dict[str, dict[str, Any]]:
         },
         "proxy": {
             "label": "Proxy",
-            "description": "Proxy for calls to the gateway.",
+            "description": "Proxy for calls to the gateway and for downloads.",
             "schema": {"type": ["string", "null"], "format": "password"},
         },
     }

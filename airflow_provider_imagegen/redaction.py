@@ -5,33 +5,85 @@ Called wherever a gateway's or a result host's own words are quoted.
 
 from __future__ import annotations
 
+import base64
+import json
 import re
-from collections.abc import Iterable
-from urllib.parse import urlsplit
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+from urllib.parse import quote, quote_plus, urlsplit
 
-_URL = re.compile(r"(?P<address>[a-z][a-z0-9+.-]*://[^\s?#\"'<>]*)[?#][^\s\"'<>]*", re.IGNORECASE)
-_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^\s/@\"'<>]*@", re.IGNORECASE)
+SHORTEST_SECRET = 8
+"""Characters a secret has at least: anything shorter stands in honest words too."""
+
+_READ = 10_000
+"""Characters of a text that are looked at when it is cut to one short line: answers may be megabytes long."""
+
+# Repetitions are bounded, so that no text takes long.
+_URL = re.compile(r"(?P<address>[a-z][a-z0-9+.-]{0,30}://[^\s?#\"'<>]*)[?#][^\s\"'<>]*", re.IGNORECASE)
+_TEMPLATE = re.compile(r"\{[{%#]")
+_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,30}://)[^\s/@\"'<>]*@", re.IGNORECASE)
+# As people write it who forget the scheme.
+_LOGIN = re.compile(r"(?<![\w/:*])[^\s/@:\"'<>=(]{1,100}:[^\s/@\"'<>]{1,100}@(?=[\w\[])")
 _BEARER = re.compile(r"(?P<scheme>\b(?:bearer|key|basic)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
+
+
+_hidden: ContextVar[tuple[str, ...]] = ContextVar("imagegen_hidden", default=())
+
+
+@contextmanager
+def hiding(secrets: Iterable[str]) -> Iterator[None]:
+    """Keep secrets out of every text that is redacted inside the block, however it spells them.
+
+    :param secrets: Strings that must not appear; short ones are ignored.
+    """
+    known = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
+    token = _hidden.set((*_hidden.get(), *known))
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
 
 
 def redacted(text: str, secrets: Iterable[str] = (), limit: int = 200) -> str:
     """Return one short line of ``text`` without secrets.
 
     URL queries, fragments and user names are cut off (signatures live there), bearer tokens and every
-    given secret are replaced.
+    secret are replaced: those given, and those of :func:`hiding`.
 
     :param text: Words from outside.
     :param secrets: Strings that must not appear, e.g. the connection's token.
     :param limit: Characters to keep at most.
     """
-    line = " ".join(text.split())
-    for secret in secrets:
-        if secret:
-            line = line.replace(secret, "***")
-    line = _URL.sub(r"\g<address>?…", line)
-    line = _USERINFO.sub(r"\g<scheme>***@", line)
-    line = _BEARER.sub(r"\g<scheme>***", line)
+    line = _BEARER.sub(r"\g<scheme>***", without_secrets(_beginning(text), secrets))
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def _beginning(text: str) -> str:
+    """Return the beginning of a text as one line, with no word cut in two."""
+    if len(text) > _READ:
+        text = text[:_READ].rpartition(" ")[0] or text[:_READ]
+    return " ".join(text.split())
+
+
+def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return a text of any length without secrets, those of :func:`hiding` included.
+
+    :param secrets: Further strings that must not appear.
+    """
+    spellings = {spelling for secret in (*secrets, *_hidden.get()) if secret for spelling in _spellings(secret)}
+    # The longest first: one may begin like another.
+    for spelling in sorted(spellings, key=len, reverse=True):
+        text = text.replace(spelling, "***")
+    return _LOGIN.sub("***@", _without_queries(text))
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """Yield a secret as it is, and as URLs, JSON and base64 spell it."""
+    yield from (secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1])
+    for encoded in (base64.b64encode(secret.encode()), base64.urlsafe_b64encode(secret.encode())):
+        yield encoded.decode().rstrip("=")
 
 
 def address_of(url: str) -> str:
@@ -42,3 +94,32 @@ def address_of(url: str) -> str:
         return "an address that is none"
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"
+
+
+def without_queries(value: Any) -> Any:
+    """Return JSON data with the query, fragment and user name of every URL in its texts cut off."""
+    if isinstance(value, str):
+        return _without_queries(value)
+    if isinstance(value, Mapping):
+        return {name: without_queries(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [without_queries(entry) for entry in value]
+    return value
+
+
+def queries_in(value: Any) -> Iterator[str]:
+    """Yield the query of every address in JSON data, with or without a scheme, as far as it is no template."""
+    if isinstance(value, str):
+        parted = (word.partition("?") for word in value.split())
+        queries = (query for address, _, query in parted if "/" in address)
+        yield from (query for query in queries if len(query) >= SHORTEST_SECRET and not _TEMPLATE.search(query))
+    elif isinstance(value, Mapping):
+        for entry in value.values():
+            yield from queries_in(entry)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from queries_in(entry)
+
+
+def _without_queries(text: str) -> str:
+    return _USERINFO.sub(r"\g<scheme>***@", _URL.sub(r"\g<address>?…", text))

@@ -10,10 +10,13 @@ from typing import Literal
 
 from airflow_provider_imagegen.exceptions import ImageGenError, OutcomeUnknown, PaidImageLost
 from airflow_provider_imagegen.gateways.base import Abilities
-from airflow_provider_imagegen.ledger import Attempt, LedgerRecord, Reuse
+from airflow_provider_imagegen.ledger import Attempt, Entry, LedgerRecord, Reuse
 
 OnUnknown = Literal["fail", "resubmit"]
 OnClear = Literal["reuse", "regenerate"]
+
+LANDING = 300.0
+"""Seconds within which another task instance lands an image that came with an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,11 @@ class Hand:
 
 
 @dataclass(frozen=True)
+class Wait:
+    """Somebody else may just be at it, and the gateway cannot be asked: read the record again."""
+
+
+@dataclass(frozen=True)
 class Adopt:
     """It came with the answer: it is in S3 if it was put, and nowhere else."""
 
@@ -71,7 +79,7 @@ class Stop:
     error: ImageGenError
 
 
-Step = Attach | AwaitEnd | Adopt | Find | Hand | Renew | Stop
+Step = Attach | AwaitEnd | Adopt | Wait | Find | Hand | Renew | Stop
 
 
 def lease_time(visibility_grace: float) -> float:
@@ -91,25 +99,33 @@ def time_to_show_up(visibility_grace: float, timeout: float) -> float:
     return lease_time(visibility_grace) + timeout + visibility_grace
 
 
-def next_step(record: LedgerRecord, attempt: Attempt, abilities: Abilities, policy: Policy) -> Step:
+def next_step(entry: Entry, attempt: Attempt, abilities: Abilities, policy: Policy, timeout: float) -> Step:
     """Return what to do about a record that somebody left.
 
-    :param record: What stands in the ledger.
+    :param entry: What stands in the ledger.
     :param attempt: Who asks now.
     :param abilities: What the gateway can do.
     :param policy: What the user chose.
+    :param timeout: Seconds the gateway may stay silent.
     """
+    record = entry.record
     if record.state == "failed" or _is_to_be_drawn_anew(record, attempt, policy):
         return Renew()
     if record.state == "landed":
         return Hand()
     if record.task_id is not None:
-        return AwaitEnd(record.task_id) if record.state == "cancelling" else Attach(record.task_id)
-    if record.state == "claimed" and abilities.look_up_by_trace_id:
+        return _go_on_with(record, record.task_id, policy)
+    if abilities.look_up_by_trace_id:
         return Find()
-    if record.state == "answered":
-        return Adopt()
-    return _resubmit_or_stop(record, policy)
+    if record.attempt.instance != attempt.instance and entry.age < (timeout if record.state == "claimed" else LANDING):
+        return Wait()
+    return Adopt() if record.state == "answered" else _resubmit_or_stop(record, policy)
+
+
+def _go_on_with(record: LedgerRecord, task_id: str, policy: Policy) -> Step:
+    if record.failure is not None and policy.on_unknown == "resubmit":
+        return Renew()
+    return AwaitEnd(task_id) if record.state == "cancelling" else Attach(task_id)
 
 
 def when_gone(record: LedgerRecord, policy: Policy) -> Renew | Stop:
@@ -130,12 +146,12 @@ def _why_nobody_can_tell(record: LedgerRecord) -> ImageGenError:
     origin = f"try {record.attempt.try_number} of {record.attempt.dag_id}.{record.attempt.task_id}"
     if record.state == "answered":
         return PaidImageLost(
-            f"{origin} got the image and could not land it; {record.gateway} keeps no copy to fetch",
+            f"{origin} got the image and did not land it; {record.gateway} keeps no copy to fetch",
             gateway=record.gateway,
             trace_id=record.trace_id,
         )
     return OutcomeUnknown(
-        f"{origin} ended while the request was out, and {record.gateway} cannot look requests up",
+        f"{origin} did not tell what became of its request, and {record.gateway} cannot look requests up",
         gateway=record.gateway,
         trace_id=record.trace_id,
     )

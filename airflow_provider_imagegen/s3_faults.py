@@ -10,6 +10,7 @@ _NOT_THERE = frozenset({"404", "NoSuchKey"})
 _CONDITION_FAILED = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
 _NOT_OURS = frozenset({"403", "AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 _UNKNOWN_TO_STORE = frozenset({"NotImplemented", "501"})
+_MAY_BE_ABOUT_CHECKSUMS = frozenset({"InvalidRequest", "InvalidArgument", "UnsupportedArgument"})
 _MEANING = {
     "404": "there is no such bucket",
     "403": "access denied",
@@ -44,6 +45,13 @@ def is_not_ours(error: BaseException) -> bool:
 def is_unknown_to_store(error: BaseException) -> bool:
     """Return whether the store does not know what it was asked to do."""
     return code_of(error) in _UNKNOWN_TO_STORE
+
+
+def is_checksum_unknown(error: BaseException) -> bool:
+    """Return whether the store cannot take the checksum it was sent, as opposed to finding it wrong."""
+    if is_unknown_to_store(error):
+        return True
+    return code_of(error) in _MAY_BE_ABOUT_CHECKSUMS and "checksum" in str(error).lower()
 
 
 def words_of(error: BaseException) -> str:

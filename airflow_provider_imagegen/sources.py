@@ -41,6 +41,15 @@ def read_sources(
     return tuple(_read_source(entry, field, bucket, read_object) for entry in given)
 
 
+def name_sources(given: Sequence[str], bucket: str) -> tuple[ImageSource, ...]:
+    """Turn what a user wrote into image sources by address alone, nothing of which is read.
+
+    :param given: ``https://`` addresses, ``s3://bucket/key`` addresses, or keys in ``bucket``.
+    :param bucket: Bucket of bare keys.
+    """
+    return tuple(ImageSource(url=entry if "://" in entry else f"s3://{bucket}/{entry}") for entry in given)
+
+
 def _read_source(entry: str | bytes, field: str, bucket: str | None, read_object: ReadObject) -> ImageSource:
     if isinstance(entry, bytes):
         return _source_of(entry, field, "image")

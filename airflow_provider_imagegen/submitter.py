@@ -10,15 +10,25 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
+from airflow_provider_imagegen import metering
 from airflow_provider_imagegen.client import ImageClient
 from airflow_provider_imagegen.effects import Effect, effect
 from airflow_provider_imagegen.exceptions import (
     GatewayError,
+    ImageGenError,
     LedgerConflict,
     LedgerError,
     LookUpFailed,
@@ -26,6 +36,7 @@ from airflow_provider_imagegen.exceptions import (
     OutcomeUnknown,
     RateLimited,
     TaskTimeout,
+    UnknownTask,
 )
 from airflow_provider_imagegen.ledger import Attempt, Entry, Ledger, LedgerKey, LedgerRecord
 from airflow_provider_imagegen.planning import Call, fingerprint
@@ -38,6 +49,7 @@ from airflow_provider_imagegen.resume import (
     Policy,
     Renew,
     Stop,
+    Wait,
     lease_time,
     next_step,
     time_to_show_up,
@@ -49,6 +61,8 @@ log = logging.getLogger(__name__)
 
 CANCELLING_TIME = 10.0
 """Seconds within which a gateway that was asked to cancel shows it."""
+LEDGER_PATIENCE = 30.0
+"""Seconds to go on trying to write what would otherwise be taken for a request that was sent."""
 LOOK_AGAIN = 2.0
 """Seconds between look-ups for a request that may have been sent."""
 
@@ -77,6 +91,9 @@ class Submitter:
     :param ledger: The ledger of the destination's bucket.
     :param attempt: Who asks.
     :param policy: What the user chose.
+    :param check_free: Raises if a call's images would replace what may not be replaced; asked before paying.
+    :param turn: Entered before every paid call, where these take turns with others of the same Airflow task;
+        ``None`` if they are all that it asks for.
     :param clock: Wall clock, in unix seconds; claims come from other processes.
     """
 
@@ -86,12 +103,18 @@ class Submitter:
         ledger: Ledger,
         attempt: Attempt,
         policy: Policy,
+        *,
+        check_free: Callable[[Call], Awaitable[None]],
+        turn: AbstractAsyncContextManager[object] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
         self._ledger = ledger
         self._attempt = attempt
         self._policy = policy
+        self._check_free = check_free
+        self._is_alone = turn is None
+        self._turn = turn or nullcontext()
         self._clock = clock
         self._places = asyncio.Semaphore(client.settings.max_in_flight)
 
@@ -105,7 +128,13 @@ class Submitter:
         :raises GatewayError: If the gateway refused; the ledger knows that nothing was billed.
         """
         key = self._key(call)
-        entry = await self._claim(call, key, generation=1, billed_before=0)
+        try:
+            entry = await self._claim(call, key, generation=1, billed_before=0)
+        except ImageGenError as error:
+            if self._attempt.try_number > 1:
+                # What an earlier try sent, only the record tells.
+                error.billed = "unknown"
+            raise
         return await self._go_on(call, key, entry, deadline)
 
     async def replace(self, settled: Settled, deadline: float) -> Settled:
@@ -115,9 +144,10 @@ class Submitter:
         """
         step = when_gone(settled.entry.record, self._policy)
         if isinstance(step, Stop):
-            raise step.error
-        log.warning("Image %d was paid for and is not in S3: drawing it anew", settled.call.index)
-        entry = await self._renew(settled.call, settled.key, settled.entry)
+            entry = await self._later(settled.key, settled.entry, step.error)
+        else:
+            log.warning("Image %d was paid for and is not in S3: drawing it anew", settled.call.index)
+            entry = await self._renew(settled.call, settled.key, settled.entry)
         return await self._go_on(settled.call, settled.key, entry, deadline)
 
     async def _go_on(self, call: Call, key: LedgerKey, entry: Entry, deadline: float) -> Settled:
@@ -134,22 +164,41 @@ class Submitter:
     async def _settle_entry(self, call: Call, key: LedgerKey, entry: Entry, deadline: float) -> Settled | Entry:
         """Take one step; return where it ends, or the entry to go on with."""
         if entry.is_new:
+            await self._check_destination(call, key, entry)
             return await self._send(call, key, entry, deadline)
-        step = next_step(entry.record, self._attempt, self._client.gateway.abilities, self._policy)
-        match step:
+        abilities, timeout = self._client.gateway.abilities, self._client.timeout
+        reached: Settled | Entry
+        match next_step(entry, self._attempt, abilities, self._policy, timeout):
             case Renew():
-                return await self._renew(call, key, entry)
+                reached = await self._renew(call, key, entry)
             case Stop(error):
-                raise error
+                reached = await self._later(key, entry, error)
+            case Wait():
+                reached = await self._wait(key, entry, deadline)
             case Find():
-                found = await self._find(call, key, entry, deadline)
-                return found or await self._take_over(key, entry)
+                reached = await self._find(call, key, entry, deadline) or await self._take_over(key, entry)
             case AwaitEnd(task_id):
-                return await self._await_end(call, key, entry, task_id)
-            case Adopt() | Attach() | Hand():
+                reached = await self._await_end(call, key, entry, task_id)
+            case (Adopt() | Attach() | Hand()) as step:
                 entry = await self._taken_up(step, key, entry)
                 log.info("Image %d: %s", call.index, _what_is_there(entry.record, self._attempt))
-                return Settled(call, key, entry)
+                reached = Settled(call, key, entry)
+        return reached
+
+    async def _wait(self, key: LedgerKey, entry: Entry, deadline: float) -> Entry:
+        """Give whoever is at it a moment, then read what became of it."""
+        if self._clock() > deadline:
+            words = "the deadline passed while another task instance was at it"
+            raise TaskTimeout(words, gateway=entry.record.gateway, trace_id=entry.record.trace_id)
+        await asyncio.sleep(LOOK_AGAIN)
+        return await self._reread(key, entry)
+
+    async def _later(self, key: LedgerKey, entry: Entry, error: ImageGenError) -> Entry:
+        """Return the next generation, if somebody has chosen to pay for one since; else stop."""
+        later = await asyncio.to_thread(self._ledger.read, key, entry.record.generation + 1)
+        if later is None:
+            raise error
+        return later
 
     async def _taken_up(self, step: Adopt | Attach | Hand, key: LedgerKey, entry: Entry) -> Entry:
         match step:
@@ -178,6 +227,13 @@ class Submitter:
                 return Settled(call, key, held, task if task.state == "succeeded" else None)
             await asyncio.sleep(min(LOOK_AGAIN, CANCELLING_TIME / 4))
 
+    async def _check_destination(self, call: Call, key: LedgerKey, entry: Entry) -> None:
+        try:
+            await self._check_free(call)
+        except ImageGenError as error:
+            await self._note_refusal(key, entry, error)
+            raise
+
     async def _reread(self, key: LedgerKey, entry: Entry) -> Entry:
         current = await asyncio.to_thread(self._ledger.read, key, entry.record.generation)
         if current is None:
@@ -203,14 +259,19 @@ class Submitter:
             claimed_at=now,
             updated_at=now,
             billed_before=billed_before,
+            account=self._client.settings.account,
         )
         entry = await asyncio.to_thread(self._ledger.create, record, key)
-        if entry.is_new and generation == 1 and self._attempt.try_number > 1:
+        if entry.is_new and generation == 1 and self._attempt.try_number > 1 and self._is_alone:
             await self._warn_of_other_prompts(key)
         return entry
 
     async def _warn_of_other_prompts(self, key: LedgerKey) -> None:
-        others = await asyncio.to_thread(self._ledger.others, key)
+        try:
+            others = await asyncio.to_thread(self._ledger.others, key)
+        except LedgerError as error:
+            log.info("Whether earlier tries asked for something else cannot be told: %s", error)
+            return
         if others:
             log.warning(
                 "An earlier try asked for something else (fingerprint %s, now %s): does a template change "
@@ -222,7 +283,9 @@ class Submitter:
     async def _renew(self, call: Call, key: LedgerKey, entry: Entry) -> Entry:
         record = entry.record
         log.info("Image %d: generation %d is over (%s); next one", call.index, record.generation, record.state)
-        return await self._claim(call, key, record.generation + 1, record.billed + record.billed_before)
+        is_ours = record.attempt.instance == self._attempt.instance
+        billed_before = record.billed + record.billed_before if is_ours else 0
+        return await self._claim(call, key, record.generation + 1, billed_before)
 
     async def _newest(self, key: LedgerKey, entry: Entry) -> Entry:
         """Return the newest generation that landed: after a regeneration there is a later one."""
@@ -271,6 +334,15 @@ class Submitter:
             return None
 
     async def _take_over(self, key: LedgerKey, entry: Entry) -> Entry:
+        """Take over a claim whose request the gateway does not have; anything else must not be sent again."""
+        record = entry.record
+        if record.state != "claimed":
+            error = UnknownTask("the gateway has accepted it and does not show it any more")
+            error.gateway, error.trace_id = record.gateway, record.trace_id
+            raise error
+        if record.account not in {"", self._client.settings.account}:
+            words = "it was claimed with another token, and what that account was billed cannot be seen with this one"
+            raise OutcomeUnknown(words, gateway=record.gateway, trace_id=record.trace_id)
         log.info("Trace %s never reached the gateway; sending it now", entry.record.trace_id)
         taken = await self._update(key, entry, attempt=self._attempt, claimed_at=self._clock())
         return replace(taken, is_new=True)
@@ -281,7 +353,9 @@ class Submitter:
         lease = _Lease(entry, time.monotonic() - age)
 
         async def send_once() -> ImageTask:
-            async with self._places:
+            async with self._places, self._turn:
+                if self._clock() > deadline:
+                    raise TaskTimeout("the deadline passed before it was sent", billed="no")
                 lease.entry = await self._renewed(key, lease)
                 with effect(Effect.SUBMIT):
                     return await self._client.submit(call.request, lease.entry.record.trace_id)
@@ -300,7 +374,7 @@ class Submitter:
         if time.monotonic() - lease.since < lease_time(self._client.settings.visibility_grace):
             return lease.entry
         lease.since = time.monotonic()
-        return await self._update(key, lease.entry, claimed_at=self._clock())
+        return await self._update_patiently(key, lease.entry, claimed_at=self._clock())
 
     async def _resolve(
         self, call: Call, key: LedgerKey, entry: Entry, error: OutcomeUnknown, deadline: float
@@ -324,6 +398,7 @@ class Submitter:
         return await self._send(call, key, await self._take_over(key, entry), deadline)
 
     async def _note_acceptance(self, call: Call, key: LedgerKey, entry: Entry, task: ImageTask) -> Settled:
+        metering.count("submitted")
         changes: dict[str, Any] = {"state": "submitted", "task_id": task.task_id}
         if task.outputs:
             changes |= {"state": "answered", "billed": len(task.outputs), "usage": task.usage or {}}
@@ -333,7 +408,8 @@ class Submitter:
             entry = await self._update(key, entry, **changes)
         except LedgerConflict:
             entry = await self._reread(key, entry)
-            if task.task_id is None or entry.record.task_id != task.task_id:
+            # Images in hand are paid for, whoever else is at work.
+            if not task.outputs and entry.record.task_id != task.task_id:
                 raise
         except LedgerError as error:
             # The gateway has it and we know its id: going on beats stopping, and a retry finds it by trace id.
@@ -341,12 +417,22 @@ class Submitter:
             entry = Entry(entry.record.model_copy(update=changes), entry.etag)
         return Settled(call, key, entry, task if task.outputs else None)
 
-    async def _note_refusal(self, key: LedgerKey, entry: Entry, error: GatewayError) -> None:
+    async def _note_refusal(self, key: LedgerKey, entry: Entry, error: ImageGenError) -> None:
         failure = TaskFailure(code=error.code or type(error).__name__, message=error.message)
         try:
-            await self._update(key, entry, state="failed", failure=failure)
+            await self._update_patiently(key, entry, state="failed", failure=failure)
         except LedgerError as fault:
             log.warning("The refusal could not be noted: %s", fault)
+
+    async def _update_patiently(self, key: LedgerKey, entry: Entry, **changes: Any) -> Entry:
+        """Update a record although S3 has a hiccup: a claim left behind looks as if it had been sent."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: type(error) is LedgerError),
+            wait=wait_random_exponential(multiplier=0.5, max=10),
+            stop=stop_after_delay(LEDGER_PATIENCE),
+            reraise=True,
+        )
+        return await retrying(self._update, key, entry, **changes)
 
     async def _update(self, key: LedgerKey, entry: Entry, **changes: Any) -> Entry:
         return await asyncio.to_thread(self._ledger.update, key, entry, updated_at=self._clock(), **changes)

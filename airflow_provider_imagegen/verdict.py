@@ -11,7 +11,8 @@ from airflow_provider_imagegen.exceptions import (
 )
 from airflow_provider_imagegen.schemas import ImageTask
 
-_MODERATION_CODES = frozenset({"moderation_blocked", "content_policy_violation"})
+MODERATION_CODES = frozenset({"moderation_blocked", "content_policy_violation"})
+"""Codes by which gateways say that their content policy refused."""
 
 
 def verdict(task: ImageTask, gateway: str, last_fault: ImageGenError | None = None) -> ImageGenError | None:
@@ -31,7 +32,7 @@ def _end_of(task: ImageTask, last_fault: ImageGenError | None) -> ImageGenError 
     if task.state == "succeeded":
         return None
     if task.failure is not None:
-        kind = ModerationBlocked if task.failure.code in _MODERATION_CODES else GenerationFailed
+        kind = ModerationBlocked if task.failure.code in MODERATION_CODES else GenerationFailed
         return kind(f"the gateway gave up: {task.failure.message}", code=task.failure.code)
     if task.state in {"unseen", "lost"}:
         return UnknownTask("the gateway shows no such task")

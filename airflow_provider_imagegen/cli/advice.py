@@ -124,9 +124,15 @@ def finding(filed: Filed, task: ImageTask | None, lookups: Lookups, now: float) 
         return Finding(f"skipped: sent to {record.gateway}", f"Reconcile with a connection to {address}.", {})
     if task is None:
         return Finding(_why_not_asked(record, lookups, now), next_step(filed, lookups, now), {})
+    return _shown(record, task)
+
+
+def _shown(record: LedgerRecord, task: ImageTask) -> Finding:
     is_news = record.task_id is None or (record.state == "cancelling" and task.state == "failed")
     if task.state == "unseen":
         return _never_accepted() if is_news else _no_longer_shown(record)
+    if task.task_id is None:
+        return Finding("cannot be understood", "The gateway's answer names no task: reconcile again later.", {})
     known = {"task_id": task.task_id} if is_news else {}
     if task.state == "failed":
         changes = {"state": "failed", "failure": task.failure, **known} if is_news else {}
@@ -163,8 +169,9 @@ def _when_answered(record: LedgerRecord) -> str:
         return f"Paid: {_pick_up(record)}"
     again = "" if reuse_of(record) == "never" else "set on_unknown='resubmit' on the operator and "
     return (
-        f"Paid; the image came with the answer. If the Airflow task is running, it is landing it: wait. "
-        f"If not, the image is lost, {record.gateway} keeps no copy: to pay for a new one, {again}clear the task."
+        f"Paid; the image came with the answer. If the Airflow task is running, it is landing it: wait. If not, "
+        f"clear the task: it hands the image out if it got into S3. Otherwise it is lost; {record.gateway} keeps no "
+        f"copy: to pay for a new one, {again}clear the task."
     )
 
 

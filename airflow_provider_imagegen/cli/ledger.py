@@ -23,7 +23,7 @@ from airflow.utils.providers_configuration_loader import providers_configuration
 from airflow_provider_imagegen.cli import advice, rows
 from airflow_provider_imagegen.cli.advice import Finding, Lookups
 from airflow_provider_imagegen.cli.reading import Contents, Filed, Place, places, read
-from airflow_provider_imagegen.exceptions import ConfigurationError, ImageGenError, LedgerConflict
+from airflow_provider_imagegen.exceptions import ConfigurationError, ImageGenError, LedgerConflict, LedgerError
 from airflow_provider_imagegen.gateways import registered_gateways
 from airflow_provider_imagegen.gateways.base import Abilities
 from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
@@ -195,6 +195,8 @@ def _noted(ledger: Ledger, filed: Filed, finding: Finding, is_dry_run: bool) -> 
         ledger.update(filed.place.key, filed.entry, updated_at=time.time(), **finding.changes)
     except LedgerConflict:
         return "no, another try was faster"
+    except LedgerError as error:
+        return f"no: {error.message}"
     return state
 
 

@@ -75,18 +75,26 @@ class AceDataCloudGateway(Gateway):
         document = read_document(response)
         if not response.is_success or document is None:
             raise self.fault(response, "look_up")
-        records = document.get("items", [document] if document else [])
+        records = document.get("items", None if by == "trace_id" else [document] if document else [])
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
             raise self.fault(response, "look_up")
-        only_key = keys[0] if len(keys) == 1 else None
-        found = {text_or_none(record.get(by)) or only_key: record for record in records}
+        only_key = keys[0] if len(keys) == 1 and by == "id" else None
+        # Of two tasks under one trace id, the one that failed tells least.
+        told = sorted(records, key=lambda record: self._read_record(record, {}).state != "failed")
+        found = {_handle(record, by) or only_key: record for record in told}
+        if by == "trace_id" and self._says_more_than_it_shows(document, keys, set(found)):
+            raise self.fault(response, "look_up")
         return {key: self._read_key(key, by, found.get(key)) for key in keys}
+
+    def _says_more_than_it_shows(self, document: dict[str, Any], keys: Sequence[str], found: set[str | None]) -> bool:
+        """Return whether absence from an answer proves nothing; a request that is absent may be sent again."""
+        return bool(document["items"] or document.get("count")) and not found & set(keys)
 
     def _read_key(self, key: str, by: Handle, record: dict[str, Any] | None) -> ImageTask:
         handle = {"task_id": key} if by == "id" else {"trace_id": key}
         if record is None:
             return ImageTask(state="unseen", **handle)
-        told = {"task_id": text_or_none(record.get("id")), "trace_id": text_or_none(record.get("trace_id"))}
+        told = {"task_id": _handle(record, "id"), "trace_id": text_or_none(record.get("trace_id"))}
         return self._read_record(record, {**told, **handle})
 
     def _read_record(self, record: dict[str, Any], handle: dict[str, str | None]) -> ImageTask:
@@ -118,3 +126,9 @@ class AceDataCloudGateway(Gateway):
     def probe(self) -> httpx.Request:
         """Build a look-up of a task that cannot exist: free, and refused unless the token is right."""
         return self.look_up([_NO_SUCH_TASK])
+
+
+def _handle(record: dict[str, Any], by: Handle) -> str | None:
+    """Return what a record is known by; an id may come as a number."""
+    value = record.get(by)
+    return str(value) if type(value) is int else text_or_none(value)

@@ -31,8 +31,9 @@ def _client_of(connection: Connection | None) -> S3Client:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 
+    from airflow_provider_imagegen.s3_client import client_of
+
     hook = S3Hook(aws_conn_id=connection.conn_id if connection else None)
     # A blocking look-up from a triggerer's event loop can hang; what is known need not be looked up.
     hook.conn_config = AwsConnectionWrapper(conn=connection)
-    client: S3Client = hook.get_conn()
-    return client
+    return client_of(hook)

@@ -294,13 +294,13 @@ async def _look_up(client: ImageClient, task_ids: Sequence[str]) -> dict[str, Im
 
 
 async def _wait(client: ImageClient, task_id: str, patience: Patience) -> ImageTask:
-    from airflow_provider_imagegen.watcher import PollSchedule, TaskWatcher
+    from airflow_provider_imagegen.watcher import PollSchedule, shared_watcher
 
     now = time.time()
-    async with client:
-        watcher = TaskWatcher(client, PollSchedule(interval=patience.poll_interval))
-        seen = await watcher.wait([task_id], until=now + patience.timeout, submitted_at=now)
-        task = _in_memory(seen[task_id])
+    schedule = PollSchedule(interval=patience.poll_interval)
+    async with shared_watcher(client.settings) as watcher:
+        seen = await watcher.wait([task_id], until=now + patience.timeout, submitted_at=now, schedule=schedule)
+        task = _in_memory(seen.tasks[task_id])
     if not task.is_terminal:
         raise TaskTimeout(
             f"the task is not done after {patience.timeout:g} s", gateway=client.gateway.name, task_id=task_id

@@ -10,24 +10,42 @@ import asyncio
 import logging
 import tempfile
 from collections.abc import Iterable, Mapping
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.effects import Effect, effect
-from airflow_provider_imagegen.exceptions import DownloadFailed, NotAnImage, UploadFailed
-from airflow_provider_imagegen.landing.destination import Destination
-from airflow_provider_imagegen.landing.download import Downloader
-from airflow_provider_imagegen.landing.finding import PIXELS, SHA256, TRACE_ID, find_image
-from airflow_provider_imagegen.landing.objects import ObjectStore
+from airflow_provider_imagegen.exceptions import LandingError, NotAnImage, ObjectExists
+from airflow_provider_imagegen.landing.fetching.download import Downloader
+from airflow_provider_imagegen.landing.marking import AiMark, mark_as_ai_made
 from airflow_provider_imagegen.landing.pictures import VerifiedFile, decode_base64, verify
-from airflow_provider_imagegen.schemas import ImageOutput, ImageTask, LandedImage, Manifest
+from airflow_provider_imagegen.landing.storing.destination import Destination
+from airflow_provider_imagegen.landing.storing.finding import PIXELS, SHA256, TRACE_ID, find_image
+from airflow_provider_imagegen.landing.storing.objects import ObjectStore
+from airflow_provider_imagegen.schemas import ImageOutput, ImageTask, LandedImage, Sidecar
+from airflow_provider_imagegen.spool import spooling
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Treatment:
+    """What a picture goes through between its arrival and its put.
+
+    :param svg: Whether svg is accepted too; it may hold scripts, and is served as an attachment.
+    :param provenance: Whether to write the standard mark for AI-made pictures into the file.
+    :param model: The model to name in the mark.
+    """
+
+    svg: bool = False
+    provenance: bool = False
+    model: str | None = None
 
 
 class Landing:
@@ -37,16 +55,23 @@ class Landing:
     :param destination: Where images go.
     :param settings: The gateway's connection, which knows where results may come from.
     :param metadata: User metadata of every object.
+    :param treatment: What pictures go through on their way.
     """
 
     def __init__(
-        self, s3: S3Client, destination: Destination, settings: GatewaySettings, metadata: Mapping[str, str]
+        self,
+        s3: S3Client,
+        destination: Destination,
+        settings: GatewaySettings,
+        metadata: Mapping[str, str],
+        treatment: Treatment | None = None,
     ) -> None:
         self.destination = destination
         self._s3 = s3
         self._store = ObjectStore(s3, destination)
         self._downloader = Downloader(settings)
         self._metadata = metadata
+        self._treatment = treatment or Treatment()
 
     async def __aenter__(self) -> Self:
         await self._downloader.__aenter__()
@@ -57,64 +82,103 @@ class Landing:
     ) -> None:
         await self._downloader.__aexit__(kind, error, trace)
 
-    async def land(self, output: ImageOutput, index: int, task: ImageTask, name: str | None = None) -> LandedImage:
+    async def land(self, output: ImageOutput, index: int, task: ImageTask, name: str) -> LandedImage:
         """Bring one image to S3.
 
         :param output: Where the image is, or what it is.
         :param index: Position among the images asked for.
-        :param name: File name of the object, without extension; by default the index.
         :param task: The task it came from.
+        :param name: File name of the object, without extension.
         :raises DownloadFailed: If it could not be fetched whole.
         :raises NotAnImage: If the bytes are no acceptable picture.
+        :raises SpoolFailed: If the disk did not take it on its way.
         :raises UploadFailed: If S3 did not take it.
         """
-        with _place_for(output) as file:
-            try:
+        try:
+            with spooling(), _place_for(output) as file:
                 await self._fetch(output, file)
-                verified = await asyncio.to_thread(verify, file)
-                return await asyncio.to_thread(self._put, verified, output, index, task, name or str(index))
-            except (DownloadFailed, NotAnImage, UploadFailed) as error:
-                error.task_id, error.trace_id = task.task_id, task.trace_id
-                raise
+                with tempfile.TemporaryFile(prefix="imagegen-") as marked:
+                    verified, mark = await asyncio.to_thread(self._treated, file, marked)
+                    image = await asyncio.to_thread(self._put, verified, output, index, task, name)
+            return image.model_copy(update={"provenance": mark})
+        except LandingError as error:
+            error.task_id, error.trace_id = task.task_id, task.trace_id
+            raise
 
-    async def land_previews(self, task: ImageTask, index: int) -> None:
-        """Land streamed previews as ``<index>.preview-<number>.<ext>``, in order of their making.
+    async def land_previews(self, task: ImageTask, index: int, name: str) -> None:
+        """Land streamed previews as ``<name>.preview-<number>.<ext>``, in order of their making.
 
         :raises LandingError: As :meth:`land` does.
         """
         for number, preview in enumerate(task.previews):
-            image = await self.land(preview, index, task, name=f"{index}.preview-{number}")
+            image = await self.land(preview, index, task, f"{name}.preview-{number}")
             log.info("Landed preview %d of image %d: %s", number, index, image.uri)
 
-    async def reuse(self, image: LandedImage) -> LandedImage | None:
+    async def reuse(self, image: LandedImage, name: str) -> LandedImage | None:
         """Hand out an image that landed before: where it is, or copied to where it is wanted now.
 
         :param image: As it landed.
+        :param name: File name of the object, without extension.
         :return: The image under this destination, marked as reused; ``None`` if it is no longer in S3.
         :raises UploadFailed: If S3 does not answer.
         """
-        return await asyncio.to_thread(self._reuse, image)
+        return await asyncio.to_thread(self._reuse, image, name)
 
-    async def find(self, trace_id: str, indices: Iterable[int]) -> tuple[LandedImage, ...]:
+    async def find(self, trace_id: str, names: Mapping[int, str]) -> tuple[LandedImage, ...]:
         """Return the images that a request generation has put, whether or not anybody noted it.
 
         :param trace_id: The trace id of the generation.
-        :param indices: Positions among the images asked for.
+        :param names: File names without extension, by position among the images asked for.
         :raises UploadFailed: If S3 does not answer.
         """
         look = partial(find_image, self._s3, self.destination, trace_id)
-        found = await asyncio.gather(*(asyncio.to_thread(look, index) for index in indices))
+        found = await asyncio.gather(*(asyncio.to_thread(look, index, name) for index, name in names.items()))
         return tuple(image for image in found if image is not None)
 
-    async def put_manifest(self, manifest: Manifest) -> None:
-        """Put the manifest beside the images.
+    async def check_free(self, names: Iterable[str]) -> None:
+        """Refuse to go on if images of these names would replace what may not be replaced; before paying.
+
+        :raises ObjectExists: Naming what is in the way.
+        """
+        if self.destination.options.replace:
+            return
+        if taken := await asyncio.to_thread(self._store.taken, names):
+            words = f"{self.destination.uri(taken[0])} is there already, and replace is False"
+            raise ObjectExists(words, billed="no", advice="Choose another s3_key, or pass replace=True.")
+
+    async def put_sidecar(self, sidecar: Sidecar) -> None:
+        """Put the manifest, with where all of it comes from, beside the images.
 
         :raises UploadFailed: If S3 did not take it.
         """
-        body = manifest.model_dump_json(indent=2).encode()
+        body = sidecar.model_dump_json(indent=2).encode()
         with effect(Effect.PUT_MANIFEST):
-            key = self.destination.key("manifest.json")
-            await asyncio.to_thread(self._store.put, key, body, "application/json", {})
+            key = self.destination.manifest_key
+            await asyncio.to_thread(self._store.put_document, key, body, "application/json")
+
+    async def put_lines(self, name: str, lines: IO[bytes]) -> str:
+        """Put a file of JSON lines beside the images.
+
+        :param name: Its name.
+        :param lines: Its content.
+        :return: Its address.
+        :raises UploadFailed: If S3 did not take it.
+        """
+        key = self.destination.key(name)
+        with effect(Effect.PUT_MANIFEST):
+            await asyncio.to_thread(self._store.put_file, key, lines, "application/jsonl")
+        return self.destination.uri(key)
+
+    def for_request(self, model: str | None, fingerprint: str) -> Landing:
+        """Return this landing as it tells objects of another request; connections and limits are shared.
+
+        :param model: What draws its images.
+        :param fingerprint: SHA-256 of everything that decides what they are.
+        """
+        twin = copy(self)
+        twin._metadata = {**self._metadata, "model": model or "", "fingerprint": fingerprint}
+        twin._treatment = replace(self._treatment, model=model)
+        return twin
 
     async def _fetch(self, output: ImageOutput, file: IO[bytes]) -> None:
         if output.damage is not None:
@@ -123,6 +187,14 @@ class Landing:
             await self._downloader.fetch(output.url, file)
         elif output.b64_json is not None:
             await asyncio.to_thread(decode_base64, output.b64_json, file)
+
+    def _treated(self, file: IO[bytes], marked: IO[bytes]) -> tuple[VerifiedFile, str | None]:
+        """Verify a picture and mark it as AI-made if that was asked for; return what to put, and what the mark is."""
+        verified = verify(file, svg=self._treatment.svg)
+        if not self._treatment.provenance:
+            return verified, None
+        mark = mark_as_ai_made(file, marked, verified.content_type, self._treatment.model)
+        return (verify(marked) if mark is AiMark.ADDED else verified), str(mark)
 
     def _put(self, verified: VerifiedFile, output: ImageOutput, index: int, task: ImageTask, name: str) -> LandedImage:
         key = self.destination.key(f"{name}.{verified.extension}")
@@ -134,14 +206,14 @@ class Landing:
             PIXELS: f"{verified.width}x{verified.height}",
         }
         with effect(Effect.PUT_IMAGE):
-            stored = self._store.put(key, verified.file, verified.content_type, metadata)
+            stored = self._store.put(key, verified, metadata)
         return LandedImage(
             index=index,
             uri=self.destination.uri(key),
             bucket=self.destination.bucket,
             key=key,
-            etag=stored["ETag"].strip('"'),
-            version_id=stored.get("VersionId"),
+            etag=stored.etag,
+            version_id=stored.version_id,
             bytes=verified.bytes,
             sha256=verified.sha256,
             content_type=verified.content_type,
@@ -152,16 +224,17 @@ class Landing:
             revised_prompt=output.revised_prompt,
         )
 
-    def _reuse(self, image: LandedImage) -> LandedImage | None:
-        key = self.destination.key(image.key.rpartition("/")[2])
+    def _reuse(self, image: LandedImage, name: str) -> LandedImage | None:
+        extension = image.key.rpartition(".")[2]
+        key = self.destination.key(f"{name}.{extension}")
         if (image.bucket, image.key) == (self.destination.bucket, key):
-            is_there = self._store.exists(image.bucket, image.key)
+            is_there = self._store.holds(image.bucket, image.key, image.sha256)
             return image.model_copy(update={"reused": True}) if is_there else None
-        copied = self._store.copy(image.bucket, image.key, key)
+        copied = self._store.copy(image.bucket, image.key, key, image.sha256)
         if copied is None:
             return None
         place = {"uri": self.destination.uri(key), "bucket": self.destination.bucket, "key": key}
-        version = {"etag": copied["CopyObjectResult"]["ETag"].strip('"'), "version_id": copied.get("VersionId")}
+        version = {"etag": copied.etag, "version_id": copied.version_id}
         return image.model_copy(update={**place, **version, "reused": True})
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import io
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -12,20 +14,19 @@ from PIL import Image, UnidentifiedImageError
 
 from airflow_provider_imagegen.answer_body import MAX_IMAGE_BYTES
 from airflow_provider_imagegen.exceptions import NotAnImage
+from airflow_provider_imagegen.landing.formats import gif, jpeg, png, webp
+from airflow_provider_imagegen.landing.formats.markup import BadMarkup
+from airflow_provider_imagegen.landing.formats.parts import PIECE, BrokenPicture, Part
+from airflow_provider_imagegen.landing.vector import svg_size
 from airflow_provider_imagegen.redaction import redacted
 
 MAX_BYTES = MAX_IMAGE_BYTES
 """Largest image that is fetched."""
 MAX_PIXELS = 80_000_000
 """Largest image that is accepted; the largest known model makes 8 294 400 pixels."""
-PIECE = 64 * 1024
+SVG = "image/svg+xml"
 
-_MEDIA_TYPES = {
-    "PNG": ("image/png", "png"),
-    "JPEG": ("image/jpeg", "jpg"),
-    "WEBP": ("image/webp", "webp"),
-    "GIF": ("image/gif", "gif"),
-}
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "PIECE", "VerifiedFile", "decode_base64", "verify"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class VerifiedFile:
     width: int
     height: int
 
+    @property
+    def content_disposition(self) -> str | None:
+        """How the object is to be served: vector pictures can hold scripts, so a browser must not open them."""
+        return "attachment" if self.content_type == SVG else None
+
 
 def decode_base64(text: str, file: IO[bytes]) -> None:
     """Decode base64 into a file, piece by piece.
@@ -53,51 +59,91 @@ def decode_base64(text: str, file: IO[bytes]) -> None:
         raise NotAnImage(f"the answer holds more than {MAX_BYTES} bytes of base64")
     try:
         for start in range(0, len(text), PIECE):
-            file.write(base64.b64decode(text[start : start + PIECE], validate=True))
-    except (binascii.Error, ValueError) as error:
+            piece = text[start : start + PIECE]
+            if piece.endswith("=") and start + PIECE < len(text):
+                raise binascii.Error("data after padding")
+            file.write(base64.b64decode(piece, validate=True))
+    except ValueError as error:
         raise NotAnImage(f"the answer's b64_json is not base64: {error}") from None
 
 
-def verify(file: IO[bytes]) -> VerifiedFile:
+def verify(file: IO[bytes], svg: bool = False) -> VerifiedFile:
     """Prove that a file holds one acceptable picture, by its bytes alone.
 
-    Only the header is decoded, so a decompression bomb stays packed.
+    Every part of the file is walked through, which notices any that is missing; only the header is decoded, so a
+    decompression bomb stays packed.
 
     :param file: The file; left at its start.
-    :raises NotAnImage: If it is none, is cut off, or has too many pixels.
+    :param svg: Whether vector pictures are acceptable too.
+    :raises NotAnImage: If it is none, is cut off, has no pixels or too many.
+    :raises OSError: If the file cannot be read.
     """
     digest, size = _digest(file)
-    _check_end(file)
-    file.seek(0)
     try:
-        with Image.open(file, formats=list(_MEDIA_TYPES)) as image:
-            kind, (width, height) = image.format or "", image.size
-            if width * height > MAX_PIXELS:
-                raise NotAnImage(f"the picture has {width}x{height} pixels, more than {MAX_PIXELS}")
-            image.verify()
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        words = redacted(f"{type(error).__name__} {error}")
-        raise NotAnImage(f"{size} bytes are not a whole png, jpeg, webp or gif picture: {words}") from None
+        content_type, extension, (width, height) = _identify(file, svg)
+    except (BrokenPicture, BadMarkup) as error:
+        words = redacted(str(error))
+        names = "png, jpeg, webp, gif or svg" if svg else "png, jpeg, webp or gif"
+        raise NotAnImage(f"{size} bytes are not a whole {names} picture: {words}") from None
+    if width * height > MAX_PIXELS:
+        raise NotAnImage(f"the picture has {width}x{height} pixels, more than {MAX_PIXELS}")
     file.seek(0)
-    content_type, extension = _MEDIA_TYPES[kind]
     return VerifiedFile(file, size, digest, content_type, extension, width, height)
 
 
-def _check_end(file: IO[bytes]) -> None:
-    """Refuse a JPEG or GIF that is cut off, which Pillow's own check does not notice.
-
-    Some encoders pad their files, so the end mark may have a little behind it. In a JPEG's data the mark
-    cannot occur by chance.
-    """
+def _identify(file: IO[bytes], svg: bool) -> tuple[str, str, tuple[int, int]]:
     file.seek(0)
-    head = file.read(4)
-    file.seek(-min(1024, file.seek(0, 2)), 2)
-    tail = file.read()
-    is_cut = (head.startswith(b"\xff\xd8\xff") and b"\xff\xd9" not in tail) or (
-        head == b"GIF8" and not tail.rstrip(b"\0").endswith(b"\x3b")
-    )
-    if is_cut:
-        raise NotAnImage("the picture is cut off: its end mark is missing")
+    head = file.read(PIECE)
+    for kind in _RASTERS:
+        if head.startswith(kind.signature):
+            for _ in kind.parts(file):
+                pass
+            return kind.content_type, kind.extension, kind.size(file)
+    if svg:
+        return SVG, "svg", svg_size(file)
+    hint = "; it looks like svg, which is taken only where it is asked for" if b"<svg" in head else ""
+    raise BrokenPicture(f"it begins like none of them{hint}")
+
+
+def _size_by_pillow(name: str, header: bytes) -> tuple[int, int]:
+    """Let Pillow read a header; no other part of the file can trouble it, however damaged or hostile."""
+    try:
+        with Image.open(io.BytesIO(header), formats=[name]) as image:
+            return image.size
+    except _PILLOW_ERRORS as error:
+        raise BrokenPicture(f"{type(error).__name__} {error}") from None
+
+
+def _size_of_webp(file: IO[bytes]) -> tuple[int, int]:
+    # Pillow reads the whole file and sets up a decoder for all pixels only to tell their number.
+    canvas = webp.canvas(file)
+    return canvas.width, canvas.height
+
+
+# What Pillow raises on damaged headers, as fuzzing found it (tests/fuzz).
+_PILLOW_ERRORS = (
+    UnidentifiedImageError,
+    ValueError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+
+@dataclass(frozen=True)
+class _Raster:
+    signature: bytes
+    content_type: str
+    extension: str
+    parts: Callable[[IO[bytes]], Iterator[Part]]
+    size: Callable[[IO[bytes]], tuple[int, int]]
+
+
+_RASTERS = (
+    _Raster(png.SIGNATURE, "image/png", "png", png.parts, lambda file: _size_by_pillow("PNG", png.header(file))),
+    _Raster(jpeg.SIGNATURE, "image/jpeg", "jpg", jpeg.parts, lambda file: _size_by_pillow("JPEG", jpeg.header(file))),
+    _Raster(webp.SIGNATURE, "image/webp", "webp", webp.parts, _size_of_webp),
+    _Raster(gif.SIGNATURE, "image/gif", "gif", gif.parts, lambda file: _size_by_pillow("GIF", gif.header(file))),
+)
 
 
 def _digest(file: IO[bytes]) -> tuple[str, int]:

@@ -13,19 +13,23 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, mask_secret
 
 from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRequest, LookUpFailed, ModerationBlocked
 from airflow_provider_imagegen.operators.deferral import SAFETY_NET, SETTLING_TIME, deferrable_by_default
+from airflow_provider_imagegen.redaction import queries_in
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from mypy_boto3_s3.client import S3Client
 
-    from airflow_provider_imagegen.job import OnPartial
+    from airflow_provider_imagegen.batch.summary import BatchSummary
+    from airflow_provider_imagegen.job import Terms
     from airflow_provider_imagegen.landing import Destination
     from airflow_provider_imagegen.ledger import Reuse
-    from airflow_provider_imagegen.operators.work import Work
+    from airflow_provider_imagegen.operators.batch_work import BatchWork
+    from airflow_provider_imagegen.operators.work import Duty, Work
+    from airflow_provider_imagegen.outcomes import OnPartial
     from airflow_provider_imagegen.resume import OnClear, OnUnknown
     from airflow_provider_imagegen.schemas import Hold, ImageRequest, ImageSource, Manifest, Submission
 
@@ -59,6 +63,10 @@ _REQUEST_FIELDS = (
 )
 
 
+# Template fields in which signed addresses are to be expected.
+_MAY_HOLD_ADDRESSES = frozenset({"extra", "images", "mask"})
+
+
 class GenerateImageOperator(BaseOperator):
     """Generate images from a prompt and land them in S3.
 
@@ -86,10 +94,20 @@ class GenerateImageOperator(BaseOperator):
     :param async_: ``False`` asks a gateway with tasks to answer with the image itself. (templated)
     :param extra: Further body fields, sent as they are. (templated)
     :param s3_bucket: Bucket for the images; may be left out if ``s3_key`` is an ``s3://`` URL. (templated)
-    :param s3_key: Key prefix, or ``s3://bucket/prefix``; by default made of DAG, run, task and map index.
-        (templated)
+    :param s3_key: Key prefix, or ``s3://bucket/prefix``; by default made of DAG, run, task and map index,
+        percent-encoded and shortened where an id contains what keys should not. (templated)
+    :param replace: Whether an image replaces an object that is there already; if not, the put is conditional.
     :param encrypt: Whether S3 encrypts the objects at rest with its own key.
+    :param kms_key_id: Id, ARN or alias of the KMS key that S3 encrypts the objects with instead. (templated)
     :param acl_policy: Canned ACL of the objects.
+    :param storage_class: Storage class of the objects, such as ``STANDARD_IA``.
+    :param tag_set: Tags of the objects, at most 10. (templated)
+    :param cache_control: ``Cache-Control`` header that readers of the objects get.
+    :param metadata: Further user metadata of the objects, beside what the provider notes: model, fingerprint,
+        gateway's task id, DAG, task and run. (templated)
+    :param provenance: Whether to write the standard mark for AI-made pictures (XMP,
+        ``digitalSourceType=trainedAlgorithmicMedia``) into the files; pixels stay as they are encoded.
+    :param svg: Whether svg pictures are landed too, to be downloaded rather than shown: they may hold scripts.
     :param imagegen_conn_id: Connection to the gateway. (templated)
     :param aws_conn_id: Connection to S3. (templated)
     :param land_previews: Whether to land streamed previews too, as ``<index>.preview-<number>.<ext>``.
@@ -113,10 +131,13 @@ class GenerateImageOperator(BaseOperator):
         *_REQUEST_FIELDS,
         "s3_bucket",
         "s3_key",
+        "kms_key_id",
+        "tag_set",
+        "metadata",
         "imagegen_conn_id",
         "aws_conn_id",
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"extra": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {"extra": "json", "tag_set": "json", "metadata": "json"}
     ui_color = "#f3e8ff"
 
     def __init__(
@@ -141,8 +162,16 @@ class GenerateImageOperator(BaseOperator):
         extra: dict[str, Any] | None = None,
         s3_bucket: str | None = None,
         s3_key: str = DEFAULT_S3_KEY,
+        replace: bool = True,
         encrypt: bool = False,
+        kms_key_id: str | None = None,
         acl_policy: str | None = None,
+        storage_class: str | None = None,
+        tag_set: dict[str, str] | None = None,
+        cache_control: str | None = None,
+        metadata: dict[str, str] | None = None,
+        provenance: bool = False,
+        svg: bool = False,
         imagegen_conn_id: str = "imagegen_default",
         aws_conn_id: str | None = "aws_default",
         land_previews: bool = False,
@@ -178,23 +207,38 @@ class GenerateImageOperator(BaseOperator):
         self.extra = extra
         self.s3_bucket = s3_bucket
         self.s3_key = s3_key
+        self.replace = replace
         self.encrypt = encrypt
+        self.kms_key_id = kms_key_id
         self.acl_policy = acl_policy
+        self.storage_class = storage_class
+        self.tag_set = tag_set
+        self.cache_control = cache_control
+        self.metadata = metadata
+        self.provenance = provenance
+        self.svg = svg
         self.imagegen_conn_id = imagegen_conn_id
         self.aws_conn_id = aws_conn_id
         self.land_previews = land_previews
         self.deferrable = deferrable
         self.poll_interval = _positive("poll_interval", poll_interval)
         self.timeout = _positive("timeout", timeout.total_seconds() if isinstance(timeout, timedelta) else timeout)
-        self.reuse = _one_of("reuse", reuse, ("task", "always", "never"))
-        self.on_clear = _one_of("on_clear", on_clear, ("reuse", "regenerate"))
-        self.on_unknown = _one_of("on_unknown", on_unknown, ("fail", "resubmit"))
-        self.on_partial = _one_of("on_partial", on_partial, ("fail", "accept"))
-        self.on_moderation = _one_of("on_moderation", on_moderation, ("fail", "skip"))
+        self.reuse = one_of("reuse", reuse, ("task", "always", "never"))
+        self.on_clear = one_of("on_clear", on_clear, ("reuse", "regenerate"))
+        self.on_unknown = one_of("on_unknown", on_unknown, ("fail", "resubmit"))
+        self.on_partial = one_of("on_partial", on_partial, ("fail", "accept"))
+        self.on_moderation = one_of("on_moderation", on_moderation, ("fail", "skip"))
         self.ledger_key = ledger_key
-        self._work_in_progress: Work | None = None
+        self._work_in_progress: Work | BatchWork | None = None
         if callback_url is not None and not isinstance(callback_url, str):
             raise InvalidRequest("callback_url", "(hidden)", "a text or template, not another task's output")
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        """Have Airflow mask the queries of addresses, where signatures live: rendered fields are stored and shown."""
+        if key in _MAY_HOLD_ADDRESSES:
+            for query in queries_in(value):
+                mask_secret(query)
+        super().__setattr__(key, value)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit, wait a moment, and defer; or wait to the end where deferring is off.
@@ -215,7 +259,7 @@ class GenerateImageOperator(BaseOperator):
 
         submission = Submission.model_validate(event["submission"])
         try:
-            work = self._work(context)
+            work = self._work(context, is_resuming=True)
         except ImageGenError as error:
             # It was fine when the task began, and Airflow calls any failed look-up of a connection "not found":
             # worth a retry, which attaches.
@@ -230,39 +274,77 @@ class GenerateImageOperator(BaseOperator):
         if self._work_in_progress is not None:
             self._work_in_progress.cancel()
 
-    def _work(self, context: Context) -> Work:
+    def _work(self, context: Context, is_resuming: bool = False) -> Work | BatchWork:
         """Check the arguments and connections, all of it free, and bundle what the task needs."""
+        from airflow_provider_imagegen.operators.work import Work
+
+        duty = self._duty(context)
+        request = self._request(self._asked(context), duty["s3"], duty["destination"], is_resuming)
+        return Work(request=request, **duty)
+
+    def _asked(self, context: Context) -> dict[str, Any]:
+        asked = {name: getattr(self, name) for name in _REQUEST_FIELDS}
+        return asked | {"callback_url": self.render_template(self.callback_url, context)}
+
+    def _duty(self, context: Context) -> dict[str, Any]:
+        """Return the fields of :class:`~airflow_provider_imagegen.operators.work.Duty`."""
+        from airflow.providers.common.compat.sdk import Stats
+
+        from airflow_provider_imagegen import metering
         from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
-        from airflow_provider_imagegen.job import Terms
+        from airflow_provider_imagegen.landing import Treatment
         from airflow_provider_imagegen.ledger import Ledger
-        from airflow_provider_imagegen.operators.work import Work, attempt_of, parse_destination, s3_client
+        from airflow_provider_imagegen.operators.work import s3_client
+
+        metering.report_to(Stats)
+        destination = self._destination(context)
+        s3 = s3_client(self.aws_conn_id)
+        return {
+            "settings": ImageGenHook(self.imagegen_conn_id).settings(),
+            "s3": s3,
+            "destination": destination,
+            "ledger": Ledger(s3, destination.bucket, self.ledger_key),
+            "terms": self._terms(context),
+            "metadata": self._metadata(context),
+            "treatment": Treatment(svg=self.svg, provenance=self.provenance, model=self.model),
+            "deferrable": self.deferrable,
+        }
+
+    def _terms(self, context: Context) -> Terms:
+        from airflow_provider_imagegen.job import Terms
+        from airflow_provider_imagegen.operators.work import attempt_of
         from airflow_provider_imagegen.resume import Policy
         from airflow_provider_imagegen.watcher import PollSchedule
 
-        destination = parse_destination(self.s3_bucket, self.s3_key, encrypt=self.encrypt, acl_policy=self.acl_policy)
-        asked = {name: getattr(self, name) for name in _REQUEST_FIELDS}
-        asked["callback_url"] = self.render_template(self.callback_url, context)
-        s3 = s3_client(self.aws_conn_id)
         ti = context["ti"]
-        return Work(
-            request=self._request(asked, s3, destination),
-            settings=ImageGenHook(self.imagegen_conn_id).settings(),
-            s3=s3,
-            destination=destination,
-            ledger=Ledger(s3, destination.bucket, self.ledger_key),
-            terms=Terms(
-                attempt=attempt_of(ti.dag_id, ti, self.retries or 0),
-                policy=Policy(reuse=self.reuse, on_unknown=self.on_unknown, on_clear=self.on_clear),
-                schedule=PollSchedule(interval=self.poll_interval),
-                timeout=self.timeout,
-                on_partial=self.on_partial,
-                land_previews=self.land_previews,
-            ),
-            metadata=self._metadata(context),
-            deferrable=self.deferrable,
+        return Terms(
+            attempt=attempt_of(ti.dag_id, ti, self.retries or 0),
+            policy=Policy(reuse=self.reuse, on_unknown=self.on_unknown, on_clear=self.on_clear),
+            schedule=PollSchedule(interval=self.poll_interval),
+            timeout=self.timeout,
+            on_partial=self.on_partial,
+            land_previews=self.land_previews,
         )
 
-    def _request(self, asked: dict[str, Any], s3: S3Client, destination: Destination) -> ImageRequest:
+    def _destination(self, context: Context) -> Destination:
+        from airflow_provider_imagegen.landing import ObjectOptions
+        from airflow_provider_imagegen.operators.work import key_of, parse_destination
+
+        options = ObjectOptions(
+            replace=self.replace,
+            encrypt=self.encrypt,
+            kms_key_id=self.kms_key_id,
+            acl_policy=self.acl_policy,
+            storage_class=self.storage_class,
+            tag_set=self.tag_set or {},
+            cache_control=self.cache_control,
+            metadata=self.metadata or {},
+        )
+        return parse_destination(self.s3_bucket, key_of(self.s3_key, context["ti"]), options)
+
+    def _request(
+        self, asked: dict[str, Any], s3: S3Client, destination: Destination, is_resuming: bool
+    ) -> ImageRequest:
         from airflow_provider_imagegen.schemas import ImageRequest
 
         return ImageRequest.checked(asked)
@@ -278,9 +360,9 @@ class GenerateImageOperator(BaseOperator):
         }
 
     def _finish_or_defer(
-        self, work: Work, step: Callable[[], Coroutine[Any, Any, Manifest | Submission]]
+        self, work: Duty, step: Callable[[], Coroutine[Any, Any, Manifest | BatchSummary | Submission]]
     ) -> dict[str, Any]:
-        from airflow_provider_imagegen.schemas import Manifest
+        from airflow_provider_imagegen.schemas import Submission
 
         try:
             result = asyncio.run(step())
@@ -288,11 +370,11 @@ class GenerateImageOperator(BaseOperator):
             if self.on_moderation == "skip":
                 raise AirflowSkipException(str(error)) from None
             raise
-        if not isinstance(result, Manifest):
+        if isinstance(result, Submission):
             self._defer(work, result)
         return result.model_dump(mode="json")
 
-    def _defer(self, work: Work, submission: Submission) -> NoReturn:
+    def _defer(self, work: Duty, submission: Submission) -> NoReturn:
         from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
 
         now = time.time()
@@ -310,7 +392,7 @@ class GenerateImageOperator(BaseOperator):
             timeout=timedelta(seconds=left) + SAFETY_NET,
         )
 
-    def _hold(self, work: Work) -> Hold:
+    def _hold(self, work: Duty) -> Hold:
         from airflow_provider_imagegen.schemas import Hold
 
         return Hold(
@@ -351,12 +433,17 @@ class EditImageOperator(GenerateImageOperator):
         self.mask = mask
         self.input_fidelity = input_fidelity
 
-    def _request(self, asked: dict[str, Any], s3: S3Client, destination: Destination) -> ImageRequest:
+    def _request(
+        self, asked: dict[str, Any], s3: S3Client, destination: Destination, is_resuming: bool
+    ) -> ImageRequest:
         from airflow_provider_imagegen.landing import read_object
         from airflow_provider_imagegen.schemas import EditRequest
-        from airflow_provider_imagegen.sources import read_sources
+        from airflow_provider_imagegen.sources import name_sources, read_sources
 
         def read(names: list[str], field: str) -> tuple[ImageSource, ...]:
+            if is_resuming:
+                # They were sent; what became of them since must not keep the result from landing.
+                return name_sources(names, destination.bucket)
             return read_sources(names, field, destination.bucket, partial(read_object, s3))
 
         images = read(self.images, "images")
@@ -365,7 +452,11 @@ class EditImageOperator(GenerateImageOperator):
         return EditRequest.checked(asked | edit)
 
 
-def _one_of(field: str, value: Choice, allowed: tuple[Choice, ...]) -> Choice:
+def one_of(field: str, value: Choice, allowed: tuple[Choice, ...]) -> Choice:
+    """Return a choice.
+
+    :raises InvalidRequest: If it is none of those that are allowed.
+    """
     if value not in allowed:
         raise InvalidRequest(field, value, f"one of {', '.join(map(repr, allowed))}")
     return value

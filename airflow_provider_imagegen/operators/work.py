@@ -23,11 +23,13 @@ from airflow_provider_imagegen.client import ImageClient
 from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import ConfigurationError, InvalidRequest
 from airflow_provider_imagegen.job import ImageJob, Terms
-from airflow_provider_imagegen.landing import Destination, Landing
+from airflow_provider_imagegen.landing import Destination, Landing, ObjectOptions, Treatment, default_prefix
 from airflow_provider_imagegen.ledger import Attempt, Ledger
 from airflow_provider_imagegen.operators.deferral import GRACE
-from airflow_provider_imagegen.redaction import redacted
-from airflow_provider_imagegen.schemas import ImageRequest, ImageTask, Manifest, Submission
+from airflow_provider_imagegen.planning import fingerprint
+from airflow_provider_imagegen.redaction import hiding, redacted
+from airflow_provider_imagegen.s3_client import client_of
+from airflow_provider_imagegen.schemas import ImageRequest, ImageTask, Manifest, OpenTask, Submission
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -39,27 +41,54 @@ CANCEL_TIMEOUT = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """One request of one task instance, with all it needs.
+class Duty:
+    """What one task instance works with, whatever it has to do.
 
-    :param request: What to draw.
     :param settings: The gateway's connection.
     :param s3: A boto3 S3 client.
     :param destination: Where the images go.
     :param ledger: Where claims stand.
     :param terms: On what terms the job works.
     :param metadata: User metadata of the objects.
+    :param treatment: What pictures go through on their way.
     :param deferrable: Whether waiting may be handed to a trigger.
     """
 
-    request: ImageRequest
     settings: GatewaySettings
     s3: S3Client
     destination: Destination
     ledger: Ledger
     terms: Terms
     metadata: Mapping[str, str] = field(default_factory=dict)
+    treatment: Treatment = field(default_factory=Treatment)
     deferrable: bool = True
+
+    def open_tasks(self) -> list[OpenTask]:
+        """Return what is known to be at the gateway; from any thread."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Cancel what was submitted, where the gateway can; from any thread, at any time.
+
+        On a thread and loop of its own: Airflow calls this from a signal handler, in the middle of everything.
+        """
+        thread = threading.Thread(target=lambda: asyncio.run(self._cancel()), name="imagegen-cancel")
+        thread.start()
+        thread.join(CANCEL_TIMEOUT)
+
+    async def _cancel(self) -> None:
+        async with ImageClient(self.settings) as client:
+            await cancel_all(self.open_tasks(), client, self.ledger, self.terms.attempt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work(Duty):
+    """One request of one task instance.
+
+    :param request: What to draw.
+    """
+
+    request: ImageRequest
     _at_work: list[ImageJob] = field(default_factory=list, init=False, repr=False)
 
     async def begin(self) -> Manifest | Submission:
@@ -95,29 +124,23 @@ class Work:
                 return submission
             return await job.land(submission, tasks)
 
-    def cancel(self) -> None:
-        """Cancel what was submitted, where the gateway can; from any thread, at any time.
-
-        On a thread and loop of its own: Airflow calls this from a signal handler, in the middle of everything.
-        """
-        thread = threading.Thread(target=lambda: asyncio.run(self._cancel()), name="imagegen-cancel")
-        thread.start()
-        thread.join(CANCEL_TIMEOUT)
-
-    async def _cancel(self) -> None:
-        tasks = [task for job in self._at_work for task in job.open]
-        async with ImageClient(self.settings) as client:
-            await cancel_all(tasks, client, self.ledger, self.terms.attempt)
+    def open_tasks(self) -> list[OpenTask]:
+        """Return what is known to be at the gateway; from any thread."""
+        return [task for job in self._at_work for task in job.open]
 
     @asynccontextmanager
     async def _job(self) -> AsyncIterator[ImageJob]:
-        async with (
-            ImageClient(self.settings) as client,
-            Landing(self.s3, self.destination, self.settings, self.metadata) as landing,
-        ):
-            job = ImageJob(self.request, client, landing, self.ledger, self.terms)
-            self._at_work.append(job)
-            yield job
+        with hiding([self.request.callback_url or ""]):
+            async with (
+                ImageClient(self.settings) as client,
+                Landing(self.s3, self.destination, self.settings, self._metadata(client), self.treatment) as landing,
+            ):
+                job = ImageJob(self.request, client, landing, self.ledger, self.terms)
+                self._at_work.append(job)
+                yield job
+
+    def _metadata(self, client: ImageClient) -> dict[str, str]:
+        return {**self.metadata, "fingerprint": fingerprint(self.request, client.gateway)}
 
     def _tell_what_is_asked(self) -> None:
         log.info(
@@ -158,17 +181,27 @@ def s3_client(aws_conn_id: str | None) -> S3Client:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
     try:
-        client: S3Client = S3Hook(aws_conn_id=aws_conn_id).get_conn()
+        return client_of(S3Hook(aws_conn_id=aws_conn_id))
     except (ValueError, BotoCoreError) as error:
         raise ConfigurationError(f"AWS connection {aws_conn_id!r} cannot be used: {redacted(str(error))}") from None
-    return client
 
 
-def parse_destination(s3_bucket: str | None, s3_key: str, *, encrypt: bool, acl_policy: str | None) -> Destination:
+def key_of(s3_key: str, ti: Any) -> str:
+    """Return a key prefix as it was rendered; one of nothing but ids is made safe, whatever they contain.
+
+    :param s3_key: The rendered prefix.
+    :param ti: The running task instance.
+    """
+    ids = ["imagegen", ti.dag_id, ti.run_id, ti.task_id, *([str(ti.map_index)] if ti.map_index >= 0 else [])]
+    return default_prefix(ti.dag_id, ti.run_id, ti.task_id, ti.map_index) if s3_key == "/".join(ids) else s3_key
+
+
+def parse_destination(s3_bucket: str | None, s3_key: str, options: ObjectOptions) -> Destination:
     """Read bucket and key prefix as a user wrote them.
 
     :param s3_bucket: The bucket, or ``None`` if ``s3_key`` is an ``s3://`` URL.
     :param s3_key: A key prefix, or ``s3://bucket/prefix``.
+    :param options: How objects are put.
     :raises InvalidRequest: If there is no bucket, or there are two different ones.
     """
     if not isinstance(s3_key, str):
@@ -182,7 +215,7 @@ def parse_destination(s3_bucket: str | None, s3_key: str, *, encrypt: bool, acl_
         bucket = s3_bucket or ""
     if not bucket:
         raise InvalidRequest("s3_bucket", s3_bucket, "a bucket's name, unless s3_key is s3://bucket/prefix")
-    return Destination(bucket=bucket, prefix=prefix.strip("/"), encrypt=encrypt, acl_policy=acl_policy)
+    return Destination(bucket=bucket, prefix=prefix.strip("/"), options=options)
 
 
 def _still_running(tasks: Mapping[str, ImageTask]) -> bool:

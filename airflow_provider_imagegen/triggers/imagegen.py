@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_imagegen.exceptions import AuthenticationError, ImageGenError
+from airflow_provider_imagegen.exceptions import ImageGenError
 
 if TYPE_CHECKING:
-    from airflow_provider_imagegen.schemas import ImageTask
+    from airflow_provider_imagegen.watcher import Seen
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class ImageTasksTrigger(BaseTrigger):
     :param not_before: Unix seconds before which it does not fire.
     :param poll_interval: Seconds between look-ups.
     :param hold: A :class:`~airflow_provider_imagegen.schemas.Hold` as JSON: whose the tasks are.
+    :param model: What draws the tasks, if known: the first look-up waits until such tasks usually begin to finish.
     :param version: Version of these arguments.
     """
 
@@ -48,6 +49,7 @@ class ImageTasksTrigger(BaseTrigger):
         not_before: float,
         poll_interval: float,
         hold: dict[str, Any] | None = None,
+        model: str | None = None,
         version: int = KWARGS_VERSION,
         **_ignored: Any,
     ) -> None:
@@ -57,6 +59,7 @@ class ImageTasksTrigger(BaseTrigger):
         self.not_before = not_before
         self.poll_interval = poll_interval
         self.hold = hold
+        self.model = model
         self.version = version
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -69,6 +72,7 @@ class ImageTasksTrigger(BaseTrigger):
                 "not_before": self.not_before,
                 "poll_interval": self.poll_interval,
                 "hold": self.hold,
+                "model": self.model,
                 "version": self.version,
             },
         )
@@ -115,27 +119,28 @@ class ImageTasksTrigger(BaseTrigger):
         After ``failed`` the worker looks for itself, meets the same error, and fails with it.
         """
         try:
-            tasks = await self._wait()
+            seen = await self._watch()
         except ImageGenError as error:
             log.error("Waiting ended: %s", error)
             return "failed"
-        return "done" if all(task.is_terminal for task in tasks.values()) else "timeout"
+        if all(task.is_terminal for task in seen.tasks.values()):
+            return "done"
+        if seen.last_fault is not None:
+            log.warning("The deadline passed and the last look-up failed: %s", seen.last_fault)
+        return "timeout"
 
-    async def _wait(self) -> dict[str, ImageTask]:
-        try:
-            return await self._watch()
-        except AuthenticationError:
-            log.warning("The token was refused; reading %r again", self.imagegen_conn_id)
-            return await self._watch()
-
-    async def _watch(self) -> dict[str, ImageTask]:
+    async def _watch(self) -> Seen:
         from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
         from airflow_provider_imagegen.schemas import Submission
-        from airflow_provider_imagegen.watcher import PollSchedule, TaskWatcher
+        from airflow_provider_imagegen.watcher import PollSchedule, wait_through
 
         submission = Submission.model_validate(self.submission)
-        async with await ImageGenHook(self.imagegen_conn_id).aget_conn() as client:
-            watcher = TaskWatcher(client, PollSchedule(interval=self.poll_interval))
-            return await watcher.wait(
-                submission.task_ids, until=submission.deadline, submitted_at=submission.submitted_at
-            )
+        return await wait_through(
+            self.imagegen_conn_id,
+            ImageGenHook(self.imagegen_conn_id).asettings,
+            submission.task_ids,
+            until=submission.deadline,
+            submitted_at=submission.submitted_at,
+            schedule=PollSchedule(interval=self.poll_interval),
+            model=self.model,
+        )

@@ -51,7 +51,7 @@ CANDIDATES = {
 async def land():
     destination = Destination(bucket=setup["bucket"], prefix="ours")
     async with Landing(s3, destination, settings, {}) as landing:
-        await landing.land(task.outputs[0], 0, task)
+        await landing.land(task.outputs[0], 0, task, "0")
 asyncio.run(land())
 """,
     "requests.get().content, put_object(Body=bytes)": """

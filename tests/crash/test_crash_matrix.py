@@ -15,8 +15,8 @@ from tests.crash.tries import DEFER, PUSH_XCOM, Point, Report
 from tests.crash.workshop import Task, counted, landed
 
 IMAGES = 2
-KILLED_ELSEWHERE = {Effect.CANCEL}
-"""Nothing of an ordinary way; see the tests of row 25."""
+KILLED_ELSEWHERE = {Effect.CANCEL, Effect.PUT_CHECKPOINT}
+"""Nothing of a single request's ordinary way; see the tests of row 25, and of batches."""
 LATENCY = 0.2
 NewTask = Callable[..., Task]
 

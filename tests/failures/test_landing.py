@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_imagegen.effects import Effect
-from airflow_provider_imagegen.exceptions import DownloadFailed, NotAnImage, ResultExpired, UploadFailed
+from airflow_provider_imagegen.exceptions import DownloadFailed, NotAnImage, UploadFailed
+from airflow_provider_imagegen.landing.fetching.download import TRIES
 from tests.failures.conftest import Laboratory, killed_at
 
 
@@ -35,21 +36,21 @@ class TestWrongContentType:
 
 class TestDownloadThatFails:
     @pytest.mark.parametrize("kind", ["cut", "drop", "reset"])
-    def test_is_noticed_and_a_retry_lands_for_nothing(self, laboratory: Laboratory, kind: str) -> None:
+    def test_once_is_noticed_and_lands_in_the_same_try(self, laboratory: Laboratory, kind: str) -> None:
         laboratory.emulator.arm("result", kind, times=1)
+        assert laboratory.is_landed(laboratory.attempt())
+        assert laboratory.submits == laboratory.billed == 1
+
+    @pytest.mark.parametrize("kind", ["cut", "drop", "reset"])
+    def test_again_and_again_is_an_error_and_a_retry_lands_for_nothing(self, laboratory: Laboratory, kind: str) -> None:
+        laboratory.emulator.arm("result", kind, times=TRIES)
         with pytest.raises(DownloadFailed, match="billed: yes"):
             laboratory.attempt()
         assert laboratory.is_landed(laboratory.attempt(try_number=2))
         assert laboratory.billed == 1
 
-    def test_of_an_expired_address_says_so(self, laboratory: Laboratory) -> None:
-        laboratory.emulator.arm("result", "expire", status=410)
-        with pytest.raises(ResultExpired, match="answered 410") as caught:
-            laboratory.attempt()
-        assert "sig=" not in str(caught.value)
-
     def test_of_an_endless_body_stops_at_the_cap(self, laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("airflow_provider_imagegen.landing.download.MAX_BYTES", 1_000_000)
+        monkeypatch.setattr("airflow_provider_imagegen.landing.fetching.download.MAX_BYTES", 1_000_000)
         laboratory.emulator.arm("result", "endless")
         with pytest.raises(NotAnImage, match="more than 1000000 bytes"):
             laboratory.attempt()

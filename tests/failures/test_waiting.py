@@ -199,7 +199,7 @@ class TestClockThatJumps:
             now = time.time()
             watcher = TaskWatcher(client, PollSchedule(interval=0.1), clock)
             seen = await watcher.wait([task.task_id], until=now + 5, submitted_at=now)
-        assert seen[task.task_id].state == "succeeded"
+        assert seen.tasks[task.task_id].state == "succeeded"
 
 
 class TestUpgradeWhileDeferred:

@@ -1,10 +1,13 @@
 """SeaweedFS, a real S3 server: checks signatures and honours conditional puts."""
 
+import json
 import os
 import secrets
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,21 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 
 
+@dataclass(frozen=True)
+class Identity:
+    """
+    Somebody with keys to the store, who may do only some things.
+
+    :param access_key: their access key
+    :param secret_key: their secret key
+    :param actions: what they may do, such as ``Read:bucket`` and ``Write:bucket/prefix/*``
+    """
+
+    access_key: str
+    secret_key: str
+    actions: tuple[str, ...]
+
+
 class ObjectStore:
     """
     One SeaweedFS with one bucket and one pair of keys.
@@ -29,14 +47,16 @@ class ObjectStore:
     :param directory: where it keeps its data
     :param log: file that gets its output
     :param bucket: the bucket it has from the start
+    :param identities: who else may use it
     """
 
-    def __init__(self, directory: Path, log: Path, bucket: str) -> None:
+    def __init__(self, directory: Path, log: Path, bucket: str, identities: Sequence[Identity] = ()) -> None:
         self.bucket = bucket
         self.access_key = "imagegen"
         self.secret_key = secrets.token_hex(16)
         self._port = free_port()
         self._directory = directory
+        self._identities = identities
         self.process = Process(
             "SeaweedFS",
             self._command(),
@@ -77,6 +97,8 @@ class ObjectStore:
     def start(self) -> None:
         """Start it; returns at once."""
         self._directory.mkdir(parents=True, exist_ok=True)
+        if self._identities:
+            self._configuration.write_text(json.dumps(self._identity_list()))
         self.process.start()
 
     def wait_ready(self, timeout: float = 30.0) -> None:
@@ -118,7 +140,25 @@ class ObjectStore:
             "-webdav=false",
             "-s3.autoCreateBucket=false",
             f"-bucket={self.bucket}",
+            *([f"-s3.config={self._configuration}"] if self._identities else []),
         ]
+
+    @property
+    def _configuration(self) -> Path:
+        return self._directory / "identities.json"
+
+    def _identity_list(self) -> dict[str, Any]:
+        owner = Identity(self.access_key, self.secret_key, ("Admin", "Read", "Write", "List", "Tagging"))
+        return {
+            "identities": [
+                {
+                    "name": identity.access_key,
+                    "credentials": [{"accessKey": identity.access_key, "secretKey": identity.secret_key}],
+                    "actions": list(identity.actions),
+                }
+                for identity in (owner, *self._identities)
+            ]
+        }
 
 
 def _weed() -> str:

@@ -60,7 +60,7 @@ class TestErrorOfASubmit:
         text = str(error(500, {"error": {"code": "api_error", "message": "boom"}}))
         assert "boom" in text
         assert "billed: unknown" in text
-        assert "clearing the task" in text
+        assert "on_unknown='resubmit'" in text
 
 
 class TestErrorOfALookUp:

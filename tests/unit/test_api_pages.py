@@ -145,7 +145,8 @@ class TestAceDataCloudTasks:
 
     def test_finds_by_trace_id(self) -> None:
         record = {"id": "t1", "trace_id": "tr1", "response": {"data": [{"url": "u"}]}, "finished_at": 1.0}
-        tasks = self.speaker.read_looked_up(httpx.Response(200, json=record), ["tr1"], "trace_id")
+        answer = httpx.Response(200, json={"items": [record], "count": 1})
+        tasks = self.speaker.read_looked_up(answer, ["tr1"], "trace_id")
         assert (tasks["tr1"].task_id, tasks["tr1"].state) == ("t1", "succeeded")
 
     def test_may_be_asked_under_another_path(self) -> None:

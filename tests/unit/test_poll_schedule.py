@@ -2,24 +2,172 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.watcher import PollSchedule
+from airflow_provider_imagegen.watcher.schedule import TICKS_PER_INTERVAL, Look, PollSchedule, Ticks
+from airflow_provider_imagegen.watcher.usual_times import KEPT, MODELS, NEEDED, UsualTimes, time_running
+
+INTERVALS = st.floats(0.01, 1000)
+MOMENTS = st.floats(0, 1e7)
+PHASES = st.floats(0, 1, exclude_max=True)
+FAR = 1e12
+
+
+def schedules() -> st.SearchStrategy[PollSchedule]:
+    return st.builds(PollSchedule, interval=INTERVALS, slowest=st.floats(0.01, 3600))
+
+
+@st.composite
+def faulty_looks(draw: st.DrawFn, asked_to_wait: st.SearchStrategy[float | None]) -> Look:
+    now = draw(MOMENTS)
+    faults, asked = draw(st.integers(1, 20)), draw(asked_to_wait)
+    return Look(asked_at=now, answered_at=now, looks=faults, faults_in_a_row=faults, asked_to_wait=asked)
+
+
+def tolerance(moment: float) -> float:
+    """What floating point may lose on the way to a grid and back."""
+    return 1e-9 * max(1.0, moment)
 
 
 class TestDelay:
-    def test_is_the_interval_while_all_goes_well(self) -> None:
-        assert PollSchedule(interval=5).delay(0) == 5
+    def test_grows_from_half_the_interval_to_the_interval_and_not_beyond(self) -> None:
+        schedule = PollSchedule(interval=8)
+        assert [schedule.delay(looks) for looks in (1, 2, 3, 4, 1000)] == [4, 6, 8, 8, 8]
 
     def test_doubles_with_every_fault_up_to_the_slowest(self) -> None:
         schedule = PollSchedule(interval=5, slowest=60)
-        assert [schedule.delay(faults) for faults in range(1, 6)] == [10, 20, 40, 60, 60]
+        assert [schedule.delay(1, faults) for faults in range(1, 6)] == [10, 20, 40, 60, 60]
 
     def test_is_at_least_what_the_gateway_asked_for(self) -> None:
-        assert PollSchedule(interval=5).delay(1, asked_to_wait=90) == 90
+        assert PollSchedule(interval=5).delay(1, 1, asked_to_wait=90) == 90
 
-    @given(st.floats(0.01, 1000), st.integers(0, 10_000), st.none() | st.floats(0, 1e6))
-    def test_is_always_bounded(self, interval: float, faults: int, asked: float | None) -> None:
-        delay = PollSchedule(interval=interval).delay(faults, asked)
-        assert interval <= delay <= max(60.0, interval, asked or 0.0)
+    @given(schedules(), st.integers(1, 10_000), st.integers(0, 10_000), st.none() | st.floats(0, 1e6))
+    def test_is_always_bounded(self, schedule: PollSchedule, looks: int, faults: int, asked: float | None) -> None:
+        delay = schedule.delay(looks, faults, asked)
+        longest = max(schedule.slowest, schedule.interval) if faults else schedule.interval
+        assert schedule.interval / 2 <= delay <= max(longest, asked or 0.0)
+
+    @given(schedules(), st.integers(1, 50), st.integers(0, 50))
+    def test_never_shrinks(self, schedule: PollSchedule, looks: int, faults: int) -> None:
+        assert schedule.delay(looks + 1, faults) >= schedule.delay(looks, faults)
+        assert schedule.delay(looks, faults + 1) >= schedule.delay(looks, faults)
+
+
+class TestFirstLook:
+    @given(schedules(), PHASES, MOMENTS, st.floats(-1000, 1000), st.floats(0, 1000))
+    def test_comes_at_once_unless_such_tasks_take_longer(
+        self, schedule: PollSchedule, phase: float, now: float, usual: float, patience: float
+    ) -> None:
+        end = now + patience
+        due = Ticks(phase).first(schedule, now=now, soon=now, usual_end=now + usual, end=end)
+        assert now <= due <= max(now, now + usual) + tolerance(now)
+        assert due <= end + schedule.gathering + tolerance(now)
+
+    @given(schedules(), PHASES, MOMENTS, st.floats(0, 1000))
+    def test_is_at_most_one_tick_earlier_than_such_tasks_finish(
+        self, schedule: PollSchedule, phase: float, now: float, usual: float
+    ) -> None:
+        due = Ticks(phase).first(schedule, now=now, soon=now, usual_end=now + usual, end=FAR)
+        assert due >= now + usual - schedule.interval / TICKS_PER_INTERVAL - tolerance(now)
+
+
+class TestNextLook:
+    @given(schedules(), PHASES, MOMENTS, st.floats(0, 100), st.integers(1, 100))
+    def test_comes_within_the_interval_while_all_goes_well(
+        self, schedule: PollSchedule, phase: float, asked_at: float, took: float, looks: int
+    ) -> None:
+        look = Look(asked_at=asked_at, answered_at=asked_at + took, looks=looks)
+        due = Ticks(phase).following(schedule, look, end=FAR)
+        tick = schedule.interval / TICKS_PER_INTERVAL
+        assert due <= max(asked_at + schedule.interval, look.answered_at + tick) + tolerance(asked_at)
+        # Never more often than a tick less than half the interval, and never before the answer is there.
+        assert due >= asked_at + schedule.interval / 2 - tick - tolerance(asked_at)
+        assert due >= look.answered_at - tolerance(asked_at)
+
+    @given(schedules(), PHASES, faulty_looks(st.floats(0, 1e5)), st.floats(0, 1))
+    def test_is_never_before_the_gateway_wants_it(
+        self, schedule: PollSchedule, phase: float, look: Look, jitter: float
+    ) -> None:
+        due = Ticks(phase).following(schedule, look, end=FAR, jitter=jitter)
+        now, asked = look.answered_at, look.asked_to_wait or 0.0
+        assert now + asked <= due + tolerance(now + asked)
+        latest = 1.25 * max(schedule.slowest, schedule.interval, asked) + schedule.interval / TICKS_PER_INTERVAL
+        assert due <= now + latest + tolerance(now)
+
+    @given(schedules(), PHASES, faulty_looks(st.none() | st.floats(0, 1e5)), st.floats(0, 1000))
+    def test_is_never_later_than_the_end(
+        self, schedule: PollSchedule, phase: float, look: Look, patience: float
+    ) -> None:
+        end = look.answered_at + patience
+        due = Ticks(phase).following(schedule, look, end=end, jitter=1.0)
+        assert due <= end + schedule.gathering + tolerance(end)
+
+    @given(schedules(), PHASES, MOMENTS, st.floats(0, 1000), st.floats(0, 1))
+    def test_after_a_pause_of_all_is_spread_over_an_interval(
+        self, schedule: PollSchedule, phase: float, held_until: float, patience: float, jitter: float
+    ) -> None:
+        due = Ticks(phase).resumed(schedule, held_until, end=FAR, jitter=jitter)
+        tick = schedule.interval / TICKS_PER_INTERVAL
+        assert held_until <= due + tolerance(held_until)
+        assert due <= held_until + schedule.interval + tick + tolerance(held_until)
+
+
+class TestNeighbours:
+    @given(INTERVALS, PHASES, MOMENTS, st.floats(0, 1), st.floats(0, 1))
+    def test_meet_on_few_ticks(self, interval: float, phase: float, start: float, one: float, other: float) -> None:
+        schedule, ticks = PollSchedule(interval=interval), Ticks(phase)
+        dues = set()
+        for part in (one, other, 0.1, 0.3, 0.5, 0.7, 0.9):
+            asked_at = start + part * interval
+            dues.add(ticks.following(schedule, Look(asked_at=asked_at, answered_at=asked_at, looks=9), end=FAR))
+        assert len(dues) <= TICKS_PER_INTERVAL + 1
+
+    @given(st.lists(PHASES, min_size=20, max_size=20, unique_by=lambda phase: math.floor(phase * 20)))
+    def test_in_other_processes_do_not_look_in_step(self, phases: list[float]) -> None:
+        look = Look(asked_at=1000.0, answered_at=1000.0, looks=9)
+        dues = {Ticks(phase).following(PollSchedule(interval=5), look, end=FAR) for phase in phases}
+        assert max(dues) - min(dues) > 0.8
+
+
+class TestUsualTimes:
+    def test_say_nothing_before_enough_was_seen(self) -> None:
+        times = UsualTimes()
+        for _ in range(NEEDED - 1):
+            times.learn("m", 40.0)
+        assert times.shortest("m") == 0.0
+        times.learn("m", 40.0)
+        assert times.shortest("m") == 40.0
+
+    def test_are_those_of_the_quickest_lately_and_of_one_model(self) -> None:
+        times = UsualTimes()
+        for seconds in (3.0, *[40.0 + number for number in range(KEPT)]):
+            times.learn("slow", seconds)
+        assert (times.shortest("slow"), times.shortest("other")) == (40.0, 0.0)
+
+    @given(st.lists(st.floats(0, 1e6), min_size=NEEDED, max_size=3 * KEPT))
+    def test_are_never_longer_than_anything_seen_lately(self, seen: list[float]) -> None:
+        times = UsualTimes()
+        for seconds in seen:
+            times.learn(None, seconds)
+        assert times.shortest(None) == min(seen[-KEPT:])
+
+    def test_are_kept_for_a_bounded_number_of_models(self) -> None:
+        times = UsualTimes()
+        for model in range(MODELS + 1):
+            for _ in range(NEEDED):
+                times.learn(str(model), 1.0)
+        assert (times.shortest("0"), times.shortest(str(MODELS))) == (0.0, 1.0)
+
+
+class TestLesson:
+    def test_is_how_long_a_task_was_seen_running(self) -> None:
+        assert time_running(submitted=100.0, held_back=False, last_running=135.0, now=140.0) == 35.0
+
+    def test_is_nothing_if_it_was_done_when_we_came(self) -> None:
+        assert time_running(submitted=100.0, held_back=False, last_running=None, now=9000.0) is None
+
+    def test_is_that_we_came_too_late_if_we_held_back(self) -> None:
+        assert time_running(submitted=100.0, held_back=True, last_running=None, now=140.0) == 20.0

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_imagegen.exceptions import OutcomeUnknown, PaidImageLost
 from airflow_provider_imagegen.gateways.base import Abilities
-from airflow_provider_imagegen.ledger import Attempt, LedgerRecord
+from airflow_provider_imagegen.ledger import Attempt, Entry, LedgerRecord
 from airflow_provider_imagegen.resume import (
     Adopt,
     Attach,
@@ -18,9 +18,11 @@ from airflow_provider_imagegen.resume import (
     Policy,
     Renew,
     Stop,
+    Wait,
     next_step,
     when_gone,
 )
+from airflow_provider_imagegen.schemas import TaskFailure
 
 WITH_LOOK_UP = Abilities(tasks=True, look_up_by_trace_id=True)
 WITHOUT = Abilities()
@@ -44,6 +46,12 @@ def record(state: str, **changes: Any) -> LedgerRecord:
     return LedgerRecord.model_validate(fields | changes)
 
 
+def step_for(
+    left: LedgerRecord, abilities: Abilities, policy: Policy, *, attempt: Attempt = ME, age: float = 3600.0
+) -> object:
+    return next_step(Entry(left, "etag", age=age), attempt, abilities, policy, timeout=60.0)
+
+
 class TestNextStep:
     @pytest.mark.parametrize(
         ("left", "abilities", "policy", "step"),
@@ -53,6 +61,8 @@ class TestNextStep:
             (record("claimed"), WITHOUT, Policy(on_unknown="resubmit"), Renew()),
             (record("submitted", task_id="t1"), WITHOUT, Policy(), Attach("t1")),
             (record("cancelling", task_id="t1"), WITHOUT, Policy(), AwaitEnd("t1")),
+            (record("answered"), WITH_LOOK_UP, Policy(), Find()),
+            (record("submitted"), WITH_LOOK_UP, Policy(), Find()),
             (record("answered", task_id="t1"), WITH_LOOK_UP, Policy(), Attach("t1")),
             (record("answered"), WITHOUT, Policy(), Adopt()),
             (record("answered"), WITHOUT, Policy(on_unknown="resubmit"), Adopt()),
@@ -63,10 +73,10 @@ class TestNextStep:
         ],
     )
     def test_follows_the_table(self, left: LedgerRecord, abilities: Abilities, policy: Policy, step: object) -> None:
-        assert next_step(left, ME, abilities, policy) == step
+        assert step_for(left, abilities, policy) == step
 
     def test_stops_where_nobody_can_tell(self) -> None:
-        step = next_step(record("claimed"), ME, WITHOUT, Policy())
+        step = step_for(record("claimed"), WITHOUT, Policy())
         assert isinstance(step, Stop)
         assert type(step.error) is OutcomeUnknown
         assert step.error.trace_id == "trace"
@@ -92,4 +102,25 @@ class TestNextStep:
     def test_draws_anew_once_for_every_clear(self, drawn_by: Attempt, drawn_in: int, epoch: int, step: object) -> None:
         left = record("landed", attempt=drawn_by.model_copy(update={"epoch": drawn_in}))
         mine = ME.model_copy(update={"epoch": epoch})
-        assert next_step(left, mine, WITH_LOOK_UP, Policy(on_clear="regenerate")) == step
+        assert step_for(left, WITH_LOOK_UP, Policy(on_clear="regenerate"), attempt=mine) == step
+
+    @pytest.mark.parametrize(
+        ("state", "age", "step"),
+        [
+            ("claimed", 59.0, Wait()),
+            ("answered", 299.0, Wait()),
+            ("answered", 301.0, Adopt()),
+        ],
+    )
+    def test_waits_for_another_task_instance_that_cannot_be_looked_up(
+        self, state: str, age: float, step: object
+    ) -> None:
+        assert step_for(record(state, attempt=OTHER), WITHOUT, Policy(), age=age) == step
+
+    def test_does_not_wait_for_an_older_try_of_its_own(self) -> None:
+        assert isinstance(step_for(record("claimed"), WITHOUT, Policy(), age=0.0), Stop)
+
+    def test_pays_anew_for_what_the_gateway_has_lost_only_where_that_was_chosen(self) -> None:
+        lost = record("submitted", task_id="t1", failure=TaskFailure(code="ResultExpired", message="gone"))
+        assert step_for(lost, WITH_LOOK_UP, Policy()) == Attach("t1")
+        assert step_for(lost, WITH_LOOK_UP, Policy(on_unknown="resubmit")) == Renew()

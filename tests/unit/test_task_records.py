@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_imagegen.connection import GatewaySettings
-from airflow_provider_imagegen.exceptions import GatewayError
+from airflow_provider_imagegen.exceptions import GatewayError, LookUpFailed
 from airflow_provider_imagegen.gateways.acedatacloud import AceDataCloudGateway
 from airflow_provider_imagegen.schemas import ImageTask
 
@@ -99,6 +99,36 @@ class TestBulkLookUp:
             "b": "failed",
             "c": "unseen",
         }
+
+    def test_by_trace_id_prefers_the_task_that_did_not_fail(self) -> None:
+        failed = {
+            "id": "t1",
+            "trace_id": "tr",
+            "response": {"success": False, "error": {"code": "x"}},
+            "finished_at": 1.0,
+        }
+        running = {"id": "t2", "trace_id": "tr", "response": None}
+        for items in ([failed, running], [running, failed]):
+            answer = httpx.Response(200, json={"items": items, "count": 2})
+            assert GATEWAY.read_looked_up(answer, ["tr"], "trace_id")["tr"].task_id == "t2"
+
+    @pytest.mark.parametrize(
+        "document",
+        [
+            {},
+            {"success": True},
+            {"error": None},
+            {"items": [], "count": 1},
+            {"items": None},
+            {"items": [{"id": "t1", "trace_id": "another"}], "count": 1},
+            {"id": "t1", "finished_at": None},
+        ],
+    )
+    def test_by_trace_id_takes_nothing_but_an_empty_list_for_absence(self, document: dict[str, object]) -> None:
+        with pytest.raises(LookUpFailed):
+            GATEWAY.read_looked_up(httpx.Response(200, json=document), ["tr"], "trace_id")
+        empty = httpx.Response(200, json={"items": [], "count": 0})
+        assert GATEWAY.read_looked_up(empty, ["tr"], "trace_id")["tr"].state == "unseen"
 
     def test_always_sends_the_limit(self) -> None:
         request = GATEWAY.look_up([f"t{number}" for number in range(30)])

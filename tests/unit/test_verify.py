@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import base64
+import errno
+import gzip
 import hashlib
 import io
+import struct
+import tracemalloc
+import zlib
+from pathlib import Path
 from typing import IO
 
 import pytest
@@ -12,9 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from airflow_provider_imagegen.exceptions import InvalidRequest, NotAnImage
-from airflow_provider_imagegen.landing import Destination, decode_base64, verify
+from airflow_provider_imagegen.exceptions import NotAnImage
+from airflow_provider_imagegen.landing import decode_base64, verify
 from airflow_provider_imagegen.landing.pictures import MAX_BYTES
+from tests.fuzz.corpus import SIZE, SVG, whole_pictures
+from tests.fuzz.mutations import mend_checksums
 
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 
@@ -26,6 +34,37 @@ def picture(kind: str, size: tuple[int, int] = (64, 48)) -> bytes:
 
 
 WHOLE = {kind: picture(kind) for kind in FORMATS}
+
+
+def with_sides(kind: str, width: int, height: int) -> bytes:
+    """A picture whose header claims another size."""
+    content = bytearray(picture(kind))
+    if kind == "PNG":
+        content[16:24] = struct.pack(">II", width, height)
+        mend_checksums(content)
+    elif kind == "JPEG":
+        frame = content.index(b"\xff\xc0")
+        content[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+    elif kind == "WEBP":
+        content[26:30] = struct.pack("<HH", width, height)
+    else:
+        content[6:10] = struct.pack("<HH", width, height)
+    return bytes(content)
+
+
+def padded_inside(name: str, size: int) -> bytes:
+    """A picture with a large part that is not pixels."""
+    content = whole_pictures()[name]
+    if name == "png":
+        chunk = b"prVt" + b"\0" * size
+        return content[:33] + struct.pack(">I", size) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[33:]
+    if name == "jpeg":
+        return content[:2] + (b"\xff\xe5\xff\xff" + b"\0" * 65_533) * (size // 65_537) + content[2:]
+    if name == "webp":
+        whole = content[12:] + b"junk" + struct.pack("<I", size) + b"\0" * size
+        return b"RIFF" + struct.pack("<I", len(whole) + 4) + b"WEBP" + whole
+    place = content.index(b",")
+    return content[:place] + b"!\xfe" + (b"\xff" + b"c" * 255) * (size // 256) + b"\0" + content[place:]
 
 
 def file(content: bytes) -> IO[bytes]:
@@ -44,14 +83,49 @@ class TestWholePicture:
     def test_may_have_padding_behind_it(self) -> None:
         assert verify(file(picture("JPEG") + b"\0" * 16)).content_type == "image/jpeg"
 
+    @pytest.mark.parametrize("name", whole_pictures())
+    def test_of_any_kind_is_accepted_and_left_as_it_is(self, name: str) -> None:
+        content = whole_pictures()[name]
+        verified = verify(file(content))
+        assert (verified.width, verified.height) == SIZE
+        assert verified.content_type == f"image/{'png' if name == 'apng' else name.partition(' ')[0]}"
+        assert verified.file.read() == content
+        assert verified.content_disposition is None
+
+    @pytest.mark.parametrize("kind", FORMATS)
+    def test_may_have_anything_behind_its_end(self, kind: str) -> None:
+        assert verify(file(picture(kind) + b"<!-- cache -->")).content_type == FORMATS[kind]
+
+    @pytest.mark.filterwarnings("error")
+    def test_may_have_damaged_exif_data(self) -> None:
+        content = whole_pictures()["jpeg thumbnail"].replace(b"Exif\0\0", b"Exif\0\0II*\0\xff\0\0\0", 1)
+        length = content.index(b"Exif") - 2
+        size = int.from_bytes(content[length : length + 2], "big") + 8
+        content = content[:length] + size.to_bytes(2, "big") + content[length + 2 :]
+        assert verify(file(content)).extension == "jpg"
+
+    def test_may_be_one_of_several_in_a_file(self) -> None:
+        assert verify(file(whole_pictures()["jpeg mpo"])).content_type == "image/jpeg"
+
 
 class TestCutOff:
-    @pytest.mark.parametrize("kind", FORMATS)
-    @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-    def test_is_refused(self, kind: str, share: float) -> None:
-        content = picture(kind)
-        with pytest.raises(NotAnImage, match="billed: yes"):
-            verify(file(content[: int(len(content) * share)]))
+    @pytest.mark.parametrize("name", [name for name in whole_pictures() if name != "jpeg mpo"])
+    def test_is_refused_wherever_it_was_cut(self, name: str) -> None:
+        content = whole_pictures()[name]
+        for length in range(len(content)):
+            with pytest.raises(NotAnImage, match="billed: yes"):
+                verify(file(content[:length]))
+
+    def test_is_not_hidden_by_the_end_mark_of_a_thumbnail(self) -> None:
+        content = whole_pictures()["jpeg thumbnail"]
+        assert content.count(b"\xff\xd9") > 1
+        with pytest.raises(NotAnImage, match="cut off"):
+            verify(file(content[:-2] + b"\0" * 1024))
+
+    def test_is_not_hidden_by_padding(self) -> None:
+        for content in (whole_pictures()[name] for name in ("png", "jpeg progressive", "gif animated")):
+            with pytest.raises(NotAnImage):
+                verify(file(content[: len(content) // 2] + b"\0" * len(content)))
 
 
 class TestNoPicture:
@@ -76,11 +150,132 @@ class TestNoPicture:
         with pytest.raises(NotAnImage, match="not a whole png, jpeg, webp or gif"):
             verify(file(picture("TIFF")))
 
-    def test_too_many_pixels_are_refused_from_the_header(self) -> None:
-        header = bytearray(picture("PNG"))
-        header[16:24] = (60_000).to_bytes(4, "big") * 2
+    @pytest.mark.parametrize(("kind", "size"), [("PNG", 60_000), ("JPEG", 60_000), ("GIF", 60_000), ("WEBP", 16_000)])
+    @pytest.mark.filterwarnings("error")
+    def test_too_many_pixels_are_refused_from_the_header(self, kind: str, size: int) -> None:
+        with pytest.raises(NotAnImage, match="pixels"):
+            verify(file(with_sides(kind, size, size)))
+
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+    def test_no_pixels_are_refused(self, kind: str) -> None:
         with pytest.raises(NotAnImage):
-            verify(file(bytes(header)))
+            verify(file(with_sides(kind, 0, 5)))
+
+    def test_an_error_page_is_refused(self) -> None:
+        with pytest.raises(NotAnImage, match="begins like none"):
+            verify(file(b"<!doctype html><title>502</title>"), svg=False)
+
+    @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+    def test_a_failing_disk_is_not_called_a_bad_picture(self, code: int) -> None:
+        class Failing(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                if self.tell() > 8:
+                    raise OSError(code, "the disk")
+                return super().read(size)
+
+        for kind in FORMATS:
+            with pytest.raises(OSError, match="the disk"):
+                verify(Failing(picture(kind)))
+
+    def test_a_hostile_number_of_parts_is_refused_soon(self) -> None:
+        head, tail = whole_pictures()["jpeg"][:2], whole_pictures()["jpeg"][2:]
+        with pytest.raises(NotAnImage, match="too many"):
+            verify(file(head + b"\xff\xfe\x00\x02" * 300_000 + tail))
+
+
+class TestMemory:
+    @pytest.mark.parametrize("name", ["png", "jpeg", "webp", "gif"])
+    def test_does_not_grow_with_the_file(self, name: str, tmp_path: Path) -> None:
+        path = tmp_path / "large"
+        path.write_bytes(padded_inside(name, 32_000_000))
+        tracemalloc.start()
+        try:
+            with path.open("rb") as large:
+                verify(large)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 1_000_000
+
+
+class TestVector:
+    def test_is_refused_unless_asked_for(self) -> None:
+        with pytest.raises(NotAnImage, match="only where it is asked for"):
+            verify(file(SVG))
+
+    def test_is_told_by_its_bytes_and_served_as_attachment(self) -> None:
+        verified = verify(file(SVG), svg=True)
+        assert (verified.content_type, verified.extension) == ("image/svg+xml", "svg")
+        assert (verified.width, verified.height) == (151, 30)
+        assert verified.content_disposition == "attachment"
+
+    @pytest.mark.parametrize(
+        ("attributes", "size"),
+        [
+            ('width="100" height="50px"', (100, 50)),
+            ('width="1in" height="2.54cm"', (96, 96)),
+            ('width="0.2" height="0.2"', (1, 1)),
+            ('viewBox="0 0 640 480"', (640, 480)),
+            ('viewBox="0,0, 640.4,480.6" width="100%" height="100%"', (640, 481)),
+            ('viewBox="0 0 640 480" width="320"', (320, 240)),
+            ('viewBox="0 0 640 480" height="24em" width="auto"', (640, 480)),
+            ('viewBox="0 0 640 480" height="48"', (64, 48)),
+            ("", (300, 150)),
+            ('height="20"', (300, 20)),
+            ('viewBox="wide"', (300, 150)),
+        ],
+    )
+    def test_says_its_size(self, attributes: str, size: tuple[int, int]) -> None:
+        content = f'<svg xmlns="http://www.w3.org/2000/svg" {attributes}/>'.encode()
+        verified = verify(file(content), svg=True)
+        assert (verified.width, verified.height) == size
+
+    @pytest.mark.parametrize(
+        "attributes",
+        [
+            'width="0" height="5"',
+            'width="-3" height="5"',
+            'width="1e400" height="5"',
+            'width="9000" height="9000"',
+            'viewBox="0 0 0 9"',
+            'width="10" viewBox="0 0 9 1e-400"',
+            'width="1e999" viewBox="0 0 1 1e-300"',
+        ],
+    )
+    def test_without_area_or_with_too_much_is_refused(self, attributes: str) -> None:
+        content = f'<svg xmlns="http://www.w3.org/2000/svg" {attributes}/>'.encode()
+        with pytest.raises(NotAnImage, match="pixels"):
+            verify(file(content), svg=True)
+
+    def test_may_name_its_document_type(self) -> None:
+        name = b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd">'
+        assert verify(file(SVG.replace(b"<svg", name + b"<svg", 1)), svg=True).extension == "svg"
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"<svg/>",
+            b"<html xmlns='http://www.w3.org/1999/xhtml'><svg xmlns='http://www.w3.org/2000/svg'/></html>",
+            SVG[:-5],
+            SVG + b"<svg/>",
+            b'<!DOCTYPE svg [<!ENTITY a "b">]>' + SVG.partition(b"\n")[2],
+            b'<!DOCTYPE svg [<!ENTITY a SYSTEM "file:///etc/passwd">]>' + SVG.partition(b"\n")[2],
+            b'<!DOCTYPE svg [<!ATTLIST svg width CDATA "9">]>' + SVG.partition(b"\n")[2],
+            SVG.replace(b"&amp;", b"&unknown;"),
+            SVG.replace(b"UTF-8", b"no-such-encoding"),
+            SVG.replace(b"UTF-8", b"shift-jis"),
+            gzip.compress(SVG),
+            b"<svg xmlns='http://www.w3.org/2000/svg'>" + b" " * 8_400_000 + b"</svg>",
+        ],
+        ids=range(13),
+    )
+    def test_that_is_none_or_a_trap_is_refused(self, content: bytes) -> None:
+        with pytest.raises(NotAnImage, match="svg"):
+            verify(file(content), svg=True)
+
+    def test_does_not_displace_pixels(self) -> None:
+        assert verify(file(picture("PNG")), svg=True).extension == "png"
 
 
 class TestBase64:
@@ -89,6 +284,10 @@ class TestBase64:
         out = io.BytesIO()
         decode_base64(base64.b64encode(content).decode(), out)
         assert out.getvalue() == content
+
+    def test_with_padding_before_its_end_is_refused(self) -> None:
+        with pytest.raises(NotAnImage, match="not base64"):
+            decode_base64("A" * (64 * 1024 - 4) + "QQ==" + "QUJD", io.BytesIO())
 
     @pytest.mark.parametrize("text", ["!!!!", "QUJ", "ä"])
     def test_that_is_none_is_refused(self, text: str) -> None:
@@ -102,14 +301,3 @@ class TestBase64:
 
         with pytest.raises(NotAnImage, match="more than"):
             decode_base64(Long("QUJD"), io.BytesIO())
-
-
-class TestPrefix:
-    @pytest.mark.parametrize("prefix", ["a//b", "a/./b", "a/../b", "..", "a\nb", "p" * 901])
-    def test_that_stores_treat_differently_is_refused(self, prefix: str) -> None:
-        with pytest.raises(InvalidRequest, match="s3_key"):
-            Destination(bucket="b", prefix=prefix)
-
-    @pytest.mark.parametrize("prefix", ["", "a", "a/b:c+d e", "日本/🎨", "run__2026-01-01T00:00:00+00:00"])
-    def test_of_any_other_kind_is_kept(self, prefix: str) -> None:
-        assert Destination(bucket="b", prefix=prefix).key("0.png").endswith("0.png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_imagegen.exceptions import UploadFailed
-from airflow_provider_imagegen.landing.destination import Destination
+from airflow_provider_imagegen.landing.storing.destination import Destination
 from airflow_provider_imagegen.s3_faults import S3_ERRORS, words_of
 from airflow_provider_imagegen.schemas import LandedImage
 
@@ -17,19 +17,20 @@ SHA256 = "sha256"
 PIXELS = "pixels"
 
 
-def find_image(s3: S3Client, destination: Destination, trace_id: str, index: int) -> LandedImage | None:
-    """Return the image that a request generation put under an index; ``None`` if there is none.
+def find_image(s3: S3Client, destination: Destination, trace_id: str, index: int, name: str) -> LandedImage | None:
+    """Return the image that a request generation put under a name; ``None`` if there is none.
 
     :param s3: A boto3 S3 client.
     :param destination: Where to look.
     :param trace_id: The trace id of the generation.
     :param index: Position among the images asked for.
+    :param name: File name without extension.
     :raises UploadFailed: If S3 does not answer.
     """
-    bucket, start = destination.bucket, destination.key(f"{index}.")
+    bucket, start = destination.bucket, destination.key(f"{name}.")
     try:
         listed = s3.list_objects_v2(Bucket=bucket, Prefix=start).get("Contents", [])
-        # A preview is called <index>.preview-<number>.<ext>.
+        # A preview is called <name>.preview-<number>.<ext>.
         keys = [entry["Key"] for entry in listed if "." not in entry["Key"].removeprefix(start)]
         heads = [(key, s3.head_object(Bucket=bucket, Key=key)) for key in keys]
     except S3_ERRORS as error:

@@ -1,0 +1,129 @@
+"""The blocks of a GIF file, and where in it the mark goes.
+
+Source: GIF89a specification (blocks); XMP specification part 3 (1.1.2 GIF); the C2PA identifier is that of c2pa-rs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO
+
+from airflow_provider_imagegen.landing.formats.parts import (
+    MAX_PARTS,
+    BrokenPicture,
+    NotMarkable,
+    Part,
+    Splice,
+    Survey,
+    cut_off,
+    only,
+    read_at,
+    read_packet,
+)
+
+SIGNATURE = b"GIF8"
+_IMAGE, _TRAILER, _EXTENSION, _APPLICATION = b",", b";", b"!", b"!\xff"
+_XMP = b"XMP DataXMP"
+_XMP_HEAD = _APPLICATION + b"\x0b" + _XMP
+# A reader that takes the packet for sub-blocks jumps somewhere into this ramp and slides to its end.
+_XMP_TAIL = b"\x01" + bytes(range(255, -1, -1)) + b"\0"
+_BEFORE_PIXELS = {b"!\xff", b"!\xfe"}
+
+
+def parts(file: IO[bytes]) -> Iterator[Part]:
+    """Walk through the blocks to the trailer; what is behind it is left out.
+
+    :raises BrokenPicture: If a block or the trailer is missing.
+    """
+    head = read_at(file, 0, 13)
+    if head[:6] not in {b"GIF87a", b"GIF89a"}:
+        raise BrokenPicture("it does not begin like a GIF")
+    position, has_pixels = 13 + _table(head[10]), False
+    for _ in range(MAX_PARTS):
+        block = _block_at(file, position)
+        has_pixels = has_pixels or block.kind == _IMAGE
+        yield block
+        if block.kind == _TRAILER:
+            break
+        position = block.end
+    else:
+        raise BrokenPicture("it has too many blocks")
+    if not has_pixels:
+        raise BrokenPicture("it has no pixels")
+
+
+def header(file: IO[bytes]) -> bytes:
+    """Return the screen's and the first picture's description, without comments and extensions."""
+    screen = read_at(file, 0, 13)
+    screen += read_at(file, 13, _table(screen[10]))
+    first = next(part for part in parts(file) if part.kind == _IMAGE)
+    return screen + read_at(file, first.start, first.data - first.start)
+
+
+def survey(file: IO[bytes]) -> Survey:
+    """Tell what the file says about where it comes from.
+
+    :raises BrokenPicture: If it is no whole GIF.
+    :raises NotMarkable: If what it says cannot be understood.
+    """
+    xmp, is_signed = None, False
+    for part in parts(file):
+        name = read_at(file, part.data, 12)[1:] if part.kind == _APPLICATION and part.size >= 12 else b""
+        is_signed = is_signed or name.startswith(b"C2PA_GIF")
+        if name == _XMP:
+            xmp = only(xmp, part)
+    return Survey(xmp, _packet(file, xmp) if xmp and not is_signed else b"", is_signed)
+
+
+def splices(file: IO[bytes], found: Survey, packet: bytes) -> list[Splice]:
+    """Put a packet where the old one was, or behind the blocks that say something about the whole file."""
+    extension = _XMP_HEAD + packet + _XMP_TAIL
+    # GIF87a knows no extensions.
+    version = Splice(0, 6, b"GIF89a")
+    if found.xmp:
+        return [version, Splice(found.xmp.start, found.xmp.end, extension)]
+    position = 13 + _table(read_at(file, 10, 1)[0])
+    for part in parts(file):
+        if part.kind not in _BEFORE_PIXELS:
+            break
+        position = part.end
+    return [version, Splice(position, position, extension)]
+
+
+def _block_at(file: IO[bytes], position: int) -> Part:
+    introducer = read_at(file, position, 1)
+    if introducer in {_TRAILER, b"\0"}:  # some encoders leave a zero too many between blocks
+        return Part(introducer, position, position + 1, 0, position + 1)
+    if introducer == _EXTENSION:
+        data, kind = position + 2, introducer + read_at(file, position + 1, 1)
+    elif introducer == _IMAGE:
+        flags = read_at(file, position + 9, 1)[0]
+        data, kind = position + 11 + _table(flags), introducer
+    else:
+        raise BrokenPicture("there is something between its blocks")
+    end = _end_of_sub_blocks(file, data)
+    return Part(kind, position, data, end - data, end)
+
+
+def _end_of_sub_blocks(file: IO[bytes], position: int) -> int:
+    size = read_at(file, position, 1)[0]
+    position += 1
+    while size:
+        block = file.read(size + 1)
+        if len(block) != size + 1:
+            raise cut_off()
+        position += size + 1
+        size = block[-1]
+    return position
+
+
+def _table(flags: int) -> int:
+    """Return the bytes of a colour table."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _packet(file: IO[bytes], part: Part) -> bytes:
+    content = read_packet(file, part.data + 12, part.size - 12)
+    if not content.endswith(_XMP_TAIL):
+        raise NotMarkable("the XMP packet is not stored as XMP wants it")
+    return content[: -len(_XMP_TAIL)]

@@ -1,0 +1,152 @@
+"""The segments of a JPEG file, and where in it the mark goes.
+
+Source: ITU-T T.81 annex B (markers); XMP specification part 3 (1.1.3 JPEG); CIPA DC-007 (multi-picture files).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import IO
+
+from airflow_provider_imagegen.landing.formats.parts import (
+    MAX_PARTS,
+    PIECE,
+    BrokenPicture,
+    NotMarkable,
+    Part,
+    Splice,
+    Survey,
+    cut_off,
+    only,
+    read_at,
+    read_packet,
+)
+
+SIGNATURE = b"\xff\xd8\xff"
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_STANDALONE = {b"\x01", b"\xd8", b"\xd9"}
+_APP0, _APP1, _APP2, _APP11 = b"\xe0", b"\xe1", b"\xe2", b"\xeb"
+_START_OF_SCAN, _END = b"\xda", b"\xd9"
+# DHT, JPG and DAC have numbers among the frame headers.
+_START_OF_FRAME = {bytes([number]) for number in range(0xC0, 0xD0)} - {b"\xc4", b"\xc8", b"\xcc"}
+_SAYINGS = {*(bytes([number]) for number in range(0xE0, 0xF0)), b"\xfe"}
+_MAX_HEADER = 1 << 20
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_LONGER_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+_MAX_SEGMENT = 0xFFFF - 2
+
+
+def parts(file: IO[bytes]) -> Iterator[Part]:
+    """Walk through the segments to the end mark of the picture; what is behind it (padding) is left out.
+
+    Only segments are jumped over, so that the end mark of an embedded thumbnail is not taken for it.
+
+    :raises BrokenPicture: If a segment or the end mark is missing.
+    """
+    if read_at(file, 0, 3) != SIGNATURE:
+        raise BrokenPicture("it does not begin like a JPEG")
+    position, seen = 2, set()
+    for _ in range(MAX_PARTS):
+        segment = _segment_at(file, _next_marker(file, position))
+        seen.add(segment.kind)
+        yield segment
+        if segment.kind == _END:
+            break
+        position = segment.end
+    else:
+        raise BrokenPicture("it has too many segments")
+    if _START_OF_SCAN not in seen or not seen & _START_OF_FRAME:
+        raise BrokenPicture("it has no pixels")
+
+
+def header(file: IO[bytes]) -> bytes:
+    """Return what comes before the pixels and describes them, without comments and application data.
+
+    :raises BrokenPicture: If that is larger than any real one.
+    """
+    content = bytearray(SIGNATURE[:2])
+    for part in parts(file):
+        if part.kind not in _SAYINGS:
+            content += read_at(file, part.start, part.end - part.start)
+        if part.kind == _START_OF_SCAN:
+            break
+        if len(content) > _MAX_HEADER:
+            raise BrokenPicture("its header is too large")
+    return bytes(content)
+
+
+def survey(file: IO[bytes]) -> Survey:
+    """Tell what the file says about where it comes from.
+
+    :raises BrokenPicture: If it is no whole JPEG.
+    :raises NotMarkable: If what it says cannot be understood, or other pictures in it would be lost.
+    """
+    xmp, is_signed, is_compound = None, False, False
+    for part in parts(file):
+        if part.kind not in {_APP1, _APP2, _APP11}:
+            continue
+        content = read_at(file, part.data, part.size)
+        is_signed = is_signed or (part.kind == _APP11 and content.startswith(b"JP") and b"c2pa" in content)
+        is_compound = is_compound or (part.kind == _APP2 and content.startswith(b"MPF\0"))
+        is_compound = is_compound or (part.kind == _APP1 and content.startswith(_LONGER_XMP))
+        if part.kind == _APP1 and content.startswith(_XMP):
+            xmp = only(xmp, part)
+    if is_signed:
+        return Survey(is_signed=True)
+    if is_compound:
+        raise NotMarkable("the file has more pictures or XMP than its first, which point at positions in it")
+    skipped = len(_XMP)
+    return Survey(xmp, read_packet(file, xmp.data + skipped, xmp.size - skipped) if xmp else b"")
+
+
+def splices(file: IO[bytes], found: Survey, packet: bytes) -> list[Splice]:
+    """Put a packet where the old one was, or behind the JFIF and Exif segments, which want to be first.
+
+    :raises NotMarkable: If it does not fit into a segment.
+    """
+    content = _XMP + packet
+    if len(content) > _MAX_SEGMENT:
+        raise NotMarkable("the XMP packet does not fit into a JPEG segment")
+    segment = b"\xff" + _APP1 + (len(content) + 2).to_bytes(2, "big") + content
+    if found.xmp:
+        return [Splice(found.xmp.start, found.xmp.end, segment)]
+    position = _behind_first_segments(file)
+    return [Splice(position, position, segment)]
+
+
+def _behind_first_segments(file: IO[bytes]) -> int:
+    position = 2
+    for part in parts(file):
+        is_exif = part.kind == _APP1 and read_at(file, part.data, min(part.size, 6)) == b"Exif\0\0"
+        if part.kind != _APP0 and not is_exif:
+            break
+        position = part.end
+    return position
+
+
+def _segment_at(file: IO[bytes], position: int) -> Part:
+    kind = read_at(file, position, 2)[1:]
+    if kind in _STANDALONE:
+        return Part(kind, position, position + 2, 0, position + 2)
+    size = int.from_bytes(read_at(file, position + 2, 2), "big")
+    end = position + 2 + size
+    if size < 2:
+        raise BrokenPicture("a segment of it is shorter than its header")
+    if end > file.seek(0, 2):
+        raise cut_off()
+    return Part(kind, position, position + 4, size - 2, end)
+
+
+def _next_marker(file: IO[bytes], position: int) -> int:
+    """Return where the next marker is, behind pixels, fill bytes and restart marks."""
+    file.seek(position)
+    before, size = b"", 64
+    while piece := file.read(size):
+        window = before + piece
+        if found := _MARKER.search(window):
+            return position + found.start()
+        before = window[-1:] if window.endswith(b"\xff") else b""
+        position += len(window) - len(before)
+        size = min(size * 4, PIECE)
+    raise cut_off()

@@ -1,0 +1,126 @@
+"""A picture file as the row of parts it is made of; how to read them safely and copy a file with some replaced.
+
+The rooms of the formats build on it; neither a length a file claims nor its size decides how much memory is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import IO
+
+PIECE = 64 * 1024
+MAX_PARTS = 1 << 18
+"""Most parts that are walked through; a 64 MiB picture in 8 KiB chunks has 8192."""
+MAX_PACKET_BYTES = 1 << 20
+"""Largest XMP packet that is read into memory."""
+
+
+class BrokenPicture(ValueError):
+    """A file is cut off, or not of the format its first bytes promise."""
+
+
+class NotMarkable(ValueError):
+    """A file cannot take the mark without losing something; it stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One chunk, segment or block of a file.
+
+    :param kind: Chunk type, marker byte or block introducer and label.
+    :param start: Position of its first byte, header included.
+    :param data: Position of its content.
+    :param size: Bytes of its content.
+    :param end: Position behind it, checksum and padding included.
+    """
+
+    kind: bytes
+    start: int
+    data: int
+    size: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a file already says about where it comes from.
+
+    :param xmp: The part that holds the XMP packet.
+    :param packet: The packet.
+    :param is_signed: Whether C2PA data binds the file's bytes.
+    """
+
+    xmp: Part | None = None
+    packet: bytes = b""
+    is_signed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """Bytes that take the place of ``[start, end)``."""
+
+    start: int
+    end: int
+    content: bytes
+
+
+def cut_off() -> BrokenPicture:
+    """Return the error of a file that ends too early."""
+    return BrokenPicture("the picture is cut off")
+
+
+def read_at(file: IO[bytes], position: int, size: int) -> bytes:
+    """Read exactly so many bytes.
+
+    :raises BrokenPicture: If the file ends before.
+    """
+    file.seek(position)
+    content = file.read(size)
+    if len(content) != size:
+        raise cut_off()
+    return content
+
+
+def read_packet(file: IO[bytes], position: int, size: int) -> bytes:
+    """Read an XMP packet.
+
+    :raises NotMarkable: If it is larger than any real one.
+    """
+    if size > MAX_PACKET_BYTES:
+        raise NotMarkable("the XMP packet is too large to be understood")
+    return read_at(file, position, size)
+
+
+def only(known: Part | None, found: Part) -> Part:
+    """Return the XMP part that was found, if it is the only one.
+
+    :raises NotMarkable: If there is a second one, and so no telling which one counts.
+    """
+    if known is not None:
+        raise NotMarkable("the file has more than one XMP packet")
+    return found
+
+
+def copy(source: IO[bytes], target: IO[bytes], splices: Iterable[Splice] = ()) -> None:
+    """Copy a whole file, piece by piece, with some of its bytes replaced.
+
+    :param splices: In order, not overlapping.
+    """
+    source.seek(0)
+    position = 0
+    for splice in splices:
+        _copy_bytes(source, target, splice.start - position)
+        target.write(splice.content)
+        position = source.seek(splice.end)
+    while piece := source.read(PIECE):
+        target.write(piece)
+
+
+def _copy_bytes(source: IO[bytes], target: IO[bytes], size: int) -> None:
+    while size > 0:
+        piece = source.read(min(size, PIECE))
+        if not piece:
+            raise cut_off()
+        target.write(piece)
+        size -= len(piece)

@@ -1,0 +1,145 @@
+"""The chunks of a WebP file, how large its canvas is, and where in it the mark goes.
+
+Source: RFC 9649 (WebP container, VP8 and VP8L headers); RFC 6386, 9.1 (frame header of VP8).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from airflow_provider_imagegen.landing.formats.parts import (
+    MAX_PARTS,
+    BrokenPicture,
+    NotMarkable,
+    Part,
+    Splice,
+    Survey,
+    cut_off,
+    only,
+    read_at,
+    read_packet,
+)
+
+SIGNATURE = b"RIFF"
+_PICTURES = {b"VP8 ", b"VP8L", b"ANMF"}
+_HAS_XMP, _HAS_ALPHA = 0x04, 0x10
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """Size of a picture in pixels, and whether it may be transparent."""
+
+    width: int
+    height: int
+    has_alpha: bool
+
+
+def parts(file: IO[bytes]) -> Iterator[Part]:
+    """Walk through the chunks; what is behind the RIFF container is left out.
+
+    :raises BrokenPicture: If the container is cut off or holds no picture.
+    """
+    riff_end = _end_of_riff(file)
+    position, has_pixels = 12, False
+    for _ in range(MAX_PARTS):
+        if position + 8 > riff_end:
+            break
+        kind, size = struct.unpack("<4sI", read_at(file, position, 8))
+        data = position + 8
+        if data + size > riff_end:
+            raise cut_off()
+        has_pixels = has_pixels or kind in _PICTURES
+        position = data + size + size % 2
+        yield Part(kind, data - 8, data, size, position)
+    else:
+        raise BrokenPicture("it has too many chunks")
+    if not has_pixels:
+        raise BrokenPicture("it has no pixels")
+
+
+def canvas(file: IO[bytes]) -> Canvas:
+    """Read the size of the picture from its first chunk; no pixel is decoded.
+
+    :raises BrokenPicture: If that chunk is not one that WebP files begin with, or the picture has no area.
+    """
+    size = _canvas(file)
+    if not size.width * size.height:
+        raise BrokenPicture(f"it is {size.width}x{size.height} pixels large")
+    return size
+
+
+def survey(file: IO[bytes]) -> Survey:
+    """Tell what the file says about where it comes from.
+
+    :raises BrokenPicture: If it is no whole WebP.
+    :raises NotMarkable: If what it says cannot be understood.
+    """
+    xmp, is_signed = None, False
+    for part in parts(file):
+        is_signed = is_signed or part.kind == b"C2PA"
+        if part.kind == b"XMP ":
+            xmp = only(xmp, part)
+    packet = read_packet(file, xmp.data, xmp.size) if xmp and not is_signed else b""
+    return Survey(xmp, packet, is_signed)
+
+
+def splices(file: IO[bytes], found: Survey, packet: bytes) -> list[Splice]:
+    """Put a packet where the old one was, or behind all chunks; a simple file becomes an extended one.
+
+    :raises NotMarkable: If a simple file has chunks that an extended one has no known place for, or padding is missing.
+    """
+    first, *others = parts(file)
+    last = others[-1] if others else first
+    riff_end = _end_of_riff(file)
+    if last.end != riff_end or (first.kind != b"VP8X" and others):
+        raise NotMarkable("the file is laid out in an unusual way")
+    chunk = _chunk(b"XMP ", packet)
+    start, end = (found.xmp.start, found.xmp.end) if found.xmp else (riff_end, riff_end)
+    body = Splice(start, end, chunk)
+    header = _extended_header(file, first)
+    growth = sum(len(splice.content) - (splice.end - splice.start) for splice in (header, body))
+    riff = Splice(4, 8, struct.pack("<I", riff_end - 8 + growth))
+    return [riff, header, body]
+
+
+def _extended_header(file: IO[bytes], first: Part) -> Splice:
+    if first.kind == b"VP8X":
+        flags = read_at(file, first.data, 1)[0] | _HAS_XMP
+        return Splice(first.data, first.data + 1, bytes([flags]))
+    size = canvas(file)
+    flags = _HAS_XMP | (_HAS_ALPHA if size.has_alpha else 0)
+    sides = (size.width - 1).to_bytes(3, "little") + (size.height - 1).to_bytes(3, "little")
+    return Splice(12, 12, _chunk(b"VP8X", bytes([flags, 0, 0, 0]) + sides))
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def _end_of_riff(file: IO[bytes]) -> int:
+    riff, size, webp = struct.unpack("<4sI4s", read_at(file, 0, 12))
+    if riff != SIGNATURE or webp != b"WEBP":
+        raise BrokenPicture("it does not begin like a WebP")
+    if size + 8 > file.seek(0, 2):
+        raise cut_off()
+    return int(size) + 8
+
+
+def _canvas(file: IO[bytes]) -> Canvas:
+    kind, size = struct.unpack("<4sI", read_at(file, 12, 8))
+    if kind == b"VP8X" and size >= 10:
+        flags, *sides = struct.unpack("<B3x6B", read_at(file, 20, 10))
+        width, height = (int.from_bytes(bytes(side), "little") + 1 for side in (sides[:3], sides[3:]))
+        return Canvas(width, height, bool(flags & _HAS_ALPHA))
+    if kind == b"VP8L" and size >= 5:
+        mark, bits = struct.unpack("<BI", read_at(file, 20, 5))
+        if mark == 0x2F:
+            return Canvas((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, bool(bits >> 28 & 1))
+    if kind == b"VP8 " and size >= 10:
+        tag, mark, width, height = struct.unpack("<B2x3sHH", read_at(file, 20, 10))
+        if mark == b"\x9d\x01\x2a" and tag & 1 == 0:
+            return Canvas(width & 0x3FFF, height & 0x3FFF, has_alpha=False)
+    raise BrokenPicture("its first chunk is not that of a WebP picture")

@@ -1,0 +1,86 @@
+"""The standard machine-readable mark of AI-made pictures goes into a file, and no pixel is touched.
+
+The landing calls :func:`mark_as_ai_made` between verifying and putting. Each format's room knows where the mark
+goes; what it says is in ``xmp``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import IO
+
+from airflow_provider_imagegen.landing.formats import gif, jpeg, png, webp
+from airflow_provider_imagegen.landing.formats.parts import BrokenPicture, NotMarkable, Splice, Survey, copy
+from airflow_provider_imagegen.landing.xmp import Packet, new_packet
+
+
+class AiMark(StrEnum):
+    """What became of the mark; goes into the manifest."""
+
+    ADDED = "added"
+    """The file now says that AI made it."""
+    ALREADY_STATED = "already-stated"
+    """The file said how it was made before, as the gateway wrote it; nothing was changed."""
+    SIGNED_C2PA = "signed-c2pa"
+    """The file has C2PA data, whose signature any change would break; nothing was changed."""
+    UNSUPPORTED = "unsupported"
+    """The format, or the way this file is laid out, takes no mark; nothing was changed."""
+
+
+@dataclass(frozen=True)
+class _Room:
+    survey: Callable[[IO[bytes]], Survey]
+    splices: Callable[[IO[bytes], Survey, bytes], list[Splice]]
+
+
+_ROOMS = {
+    "image/png": _Room(png.survey, png.splices),
+    "image/jpeg": _Room(jpeg.survey, jpeg.splices),
+    "image/webp": _Room(webp.survey, webp.splices),
+    "image/gif": _Room(gif.survey, gif.splices),
+}
+
+
+def mark_as_ai_made(source: IO[bytes], target: IO[bytes], content_type: str, model: str | None = None) -> AiMark:
+    """Copy a picture, adding IPTC's Digital Source Type ``trainedAlgorithmicMedia`` as XMP where it may be added.
+
+    Pixels stay as they are encoded; nothing larger than an XMP packet is held in memory.
+
+    :param source: The picture, verified; left at its start.
+    :param target: An empty file, which holds the whole picture afterwards, marked or not; left at its start.
+    :param content_type: What the picture was verified to be.
+    :param model: The model that made it, for the field ``xmp:CreatorTool``, if the file does not name a tool.
+    :return: What became of the mark. Unless it is ``ADDED``, the target equals the source byte for byte.
+    :raises OSError: If a file cannot be read or written.
+    """
+    splices, outcome = _plan(source, content_type, model)
+    copy(source, target, splices)
+    source.seek(0)
+    target.seek(0)
+    return outcome
+
+
+def _plan(source: IO[bytes], content_type: str, model: str | None) -> tuple[list[Splice], AiMark]:
+    room = _ROOMS.get(content_type)
+    if room is None:
+        return [], AiMark.UNSUPPORTED
+    try:
+        return _plan_in(room, source, model)
+    except (BrokenPicture, NotMarkable):
+        return [], AiMark.UNSUPPORTED
+
+
+def _plan_in(room: _Room, source: IO[bytes], model: str | None) -> tuple[list[Splice], AiMark]:
+    found = room.survey(source)
+    if found.is_signed:
+        return [], AiMark.SIGNED_C2PA
+    if found.xmp is None:
+        return room.splices(source, found, new_packet(model)), AiMark.ADDED
+    packet = Packet(found.packet)
+    if packet.is_signed:
+        return [], AiMark.SIGNED_C2PA
+    if packet.states_source:
+        return [], AiMark.ALREADY_STATED
+    return room.splices(source, found, packet.marked(model)), AiMark.ADDED

@@ -1,0 +1,40 @@
+"""Counts and durations of what is done, for whoever wants to know: Airflow's statistics, a benchmark, nobody.
+
+Everybody may count; who listens is set once per process, by the operators.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Meter(Protocol):
+    """What takes counts and durations; Airflow's ``Stats`` fits."""
+
+    def incr(self, stat: str, count: int = 1) -> object:
+        """Add to a counter."""
+
+    def timing(self, stat: str, dt: float) -> object:
+        """Note a duration, in milliseconds."""
+
+
+_meters: list[Meter] = []
+
+
+def report_to(meter: Meter) -> None:
+    """Tell a meter everything from now on, once however often this is called."""
+    if meter not in _meters:
+        _meters.append(meter)
+
+
+def count(what: str, number: int = 1) -> None:
+    """Add to the counter ``imagegen.<what>``."""
+    for meter in _meters:
+        if number:
+            meter.incr(f"imagegen.{what}", number)
+
+
+def took(what: str, seconds: float) -> None:
+    """Note the duration ``imagegen.<what>``."""
+    for meter in _meters:
+        meter.timing(f"imagegen.{what}", seconds * 1000)

@@ -1,0 +1,37 @@
+"""The data that travels between the rooms: requests, tasks, outputs, landed images, the manifest.
+
+All models are frozen. They are strict on the way out and lenient on the way in: whatever a gateway adds
+tomorrow is ignored, and only what is known to be wrong is refused.
+"""
+
+from airflow_provider_imagegen.schemas.requests import MAX_PROMPT_IN_LOGS, EditRequest, ImageRequest, ImageSource
+from airflow_provider_imagegen.schemas.results import (
+    Hold,
+    LandedImage,
+    Manifest,
+    MissingImage,
+    OpenTask,
+    Origin,
+    Sidecar,
+    Submission,
+)
+from airflow_provider_imagegen.schemas.tasks import ImageOutput, ImageTask, TaskFailure, TaskState
+
+__all__ = [
+    "MAX_PROMPT_IN_LOGS",
+    "EditRequest",
+    "Hold",
+    "ImageOutput",
+    "ImageRequest",
+    "ImageSource",
+    "ImageTask",
+    "LandedImage",
+    "Manifest",
+    "MissingImage",
+    "OpenTask",
+    "Origin",
+    "Sidecar",
+    "Submission",
+    "TaskFailure",
+    "TaskState",
+]

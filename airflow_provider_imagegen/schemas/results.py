@@ -1,0 +1,211 @@
+"""What becomes of a request: what waits at the gateway, what landed, what is missing, the manifest."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from airflow_provider_imagegen import exceptions
+from airflow_provider_imagegen.exceptions import Billed, ImageGenError
+from airflow_provider_imagegen.schemas.frozen import Frozen, Kept
+
+
+class LandedImage(Kept):
+    """One image in S3.
+
+    :param index: Position among the images asked for, from 0.
+    :param uri: ``s3://bucket/key``.
+    :param etag: The object's entity tag, without quotes.
+    :param version_id: The object's version in a versioned bucket.
+    :param bytes: Size of the object.
+    :param sha256: Hex digest of the object's bytes.
+    :param content_type: Media type, decided by the bytes.
+    :param width: Pixels.
+    :param height: Pixels.
+    :param task_id: The gateway's task it came from.
+    :param trace_id: The trace id it came from.
+    :param revised_prompt: The prompt the model really drew, if the gateway tells.
+    :param reused: Whether it was landed earlier and cost nothing this time.
+    :param differs: In what it is not what was asked for, e.g. ``{"size": "1254x1254"}``.
+    :param provenance: What became of the mark for AI-made pictures; ``None`` if none was asked for.
+    """
+
+    index: int
+    uri: str
+    bucket: str
+    key: str
+    etag: str
+    version_id: str | None
+    bytes: int
+    sha256: str
+    content_type: str
+    width: int
+    height: int
+    task_id: str | None
+    trace_id: str | None
+    revised_prompt: str | None
+    reused: bool = False
+    differs: dict[str, str] = Field(default_factory=dict)
+    provenance: str | None = None
+
+
+class MissingImage(Kept):
+    """One image that was asked for and did not land.
+
+    :param index: Position among the images asked for, from 0.
+    :param code: The gateway's error code, or this provider's word for what went wrong.
+    :param message: What happened.
+    :param billed: Whether money was spent on it.
+    :param kind: Name of the error's class in :mod:`airflow_provider_imagegen.exceptions`.
+    """
+
+    index: int
+    code: str
+    message: str
+    billed: Billed
+    kind: str = "GenerationFailed"
+
+    @classmethod
+    def because_of(cls, error: ImageGenError, index: int) -> MissingImage:
+        """Tell why image ``index`` is missing."""
+        kind = type(error).__name__
+        return cls(index=index, code=error.code or kind, message=error.message, billed=error.billed, kind=kind)
+
+    def as_error(self, gateway: str) -> ImageGenError:
+        """Return the error again, on the other side of a deferral."""
+        kind = getattr(exceptions, self.kind, exceptions.GenerationFailed)
+        error: ImageGenError = kind(self.message, gateway=gateway, code=self.code, billed=self.billed)
+        return error
+
+
+class OpenTask(Kept):
+    """A task that was submitted and is not landed: what crosses a deferral, ids only.
+
+    :param index: Position of its first image among the images asked for.
+    :param count: Number of images it was asked for.
+    :param task_id: The gateway's id.
+    :param trace_id: The id the request can be traced by at the gateway.
+    :param scope: Scope of its ledger key.
+    :param fingerprint: Fingerprint of its ledger key.
+    :param generation: Generation of its ledger record.
+    :param submitted_at: Unix seconds at which the gateway was last known to take it.
+    """
+
+    index: int
+    count: int
+    task_id: str
+    trace_id: str | None = None
+    scope: str
+    fingerprint: str
+    generation: int
+    submitted_at: float | None = None
+
+
+class Submission(Kept):
+    """What became of the submits of one Airflow task.
+
+    :param submitted_at: Unix seconds of the first submit.
+    :param deadline: Unix seconds at which to stop waiting.
+    :param open: Tasks to wait for.
+    :param landed: Images that are in S3 already: reused, or come with the answer to the submit.
+    :param failures: Images that were refused.
+    :param billed: Number of images that this task instance has paid for, without those of open tasks.
+    :param usage: Token counts, without those of open tasks.
+    :param fingerprint: SHA-256 of everything that decides what the picture is.
+    """
+
+    submitted_at: float
+    deadline: float
+    open: tuple[OpenTask, ...] = ()
+    landed: tuple[LandedImage, ...] = ()
+    failures: tuple[MissingImage, ...] = ()
+    billed: int = 0
+    usage: dict[str, int] = Field(default_factory=dict)
+    fingerprint: str = ""
+
+    def without_prompts(self) -> Submission:
+        """Return it as it may cross a deferral: Airflow logs and stores the events of triggers."""
+        landed = tuple(image.model_copy(update={"revised_prompt": None}) for image in self.landed)
+        return self.model_copy(update={"landed": landed})
+
+    @property
+    def last_submitted_at(self) -> float:
+        """Unix seconds since when every open task is at the gateway."""
+        return max((task.submitted_at or self.submitted_at for task in self.open), default=self.submitted_at)
+
+    @property
+    def task_ids(self) -> list[str]:
+        """The gateway's ids of the open tasks."""
+        return [task.task_id for task in self.open]
+
+
+class Hold(Kept):
+    """Whose submitted tasks are, and where that stands: what a trigger needs to cancel them when it is killed.
+
+    :param aws_conn_id: Connection to S3.
+    :param bucket: The ledger's bucket.
+    :param ledger_key: Key prefix of its records.
+    :param attempt: An :class:`~airflow_provider_imagegen.ledger.Attempt` as JSON.
+    """
+
+    aws_conn_id: str | None
+    bucket: str
+    ledger_key: str
+    attempt: dict[str, JsonValue]
+
+
+class Manifest(Frozen):
+    """The result of one Airflow task: what the operators push to XCom and put beside the images.
+
+    :param version: Version of this schema.
+    :param requested: Number of images asked for.
+    :param delivered: Number of images in S3.
+    :param billed: Number of images paid for by this task instance, as far as the gateway tells.
+    :param reused: Number of images that were there already.
+    :param usage: Sum of the token counts reported.
+    :param fingerprint: SHA-256 of everything that decides what the picture is.
+    :param created_at: When the manifest was made, ISO 8601, UTC.
+    :param elapsed: Seconds from the first submit to the last image landed.
+    :param manifest_uri: Address of this manifest in S3.
+    """
+
+    version: Literal[1] = 1
+    gateway: str
+    model: str | None
+    requested: int
+    delivered: int
+    billed: int
+    reused: int
+    images: tuple[LandedImage, ...]
+    failures: tuple[MissingImage, ...]
+    usage: dict[str, JsonValue]
+    fingerprint: str
+    created_at: str
+    elapsed: float
+    manifest_uri: str
+
+
+class Origin(Kept):
+    """The Airflow task instance that asked."""
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int
+    try_number: int
+
+
+class Sidecar(Manifest):
+    """What stands beside the images as ``manifest.json``: the manifest, and where all of it comes from.
+
+    :param provider_version: Release of this provider.
+    :param origin: Who asked.
+    :param request: What was asked for, without secrets and image bytes.
+    :param prompt_sha256: Hex digest of the prompt, to find pictures by without showing it.
+    """
+
+    provider_version: str
+    origin: Origin
+    request: dict[str, JsonValue]
+    prompt_sha256: str

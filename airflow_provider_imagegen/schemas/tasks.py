@@ -1,0 +1,80 @@
+"""What a gateway says: a task, its state, the images it hands out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, JsonValue, field_validator
+
+from airflow_provider_imagegen.redaction import without_secrets
+from airflow_provider_imagegen.schemas.frozen import Frozen, Kept
+
+TaskState = Literal["running", "succeeded", "failed", "unseen", "lost"]
+
+
+class ImageOutput(Frozen):
+    """One image as a gateway hands it out: where it is, or what it is.
+
+    :param url: Address to fetch it from; may expire, may be signed: never logged whole.
+    :param b64_json: The image itself as base64, short enough to have stayed in the answer.
+    :param file: The image itself, decoded while the answer streamed in; lives as long as the client.
+    :param content: The image itself, in memory; what the hook hands out instead of ``file``.
+    :param damage: Why the base64 in the answer could not be decoded.
+    :param revised_prompt: The prompt the model really drew, if the gateway tells.
+    """
+
+    url: str | None = Field(default=None, repr=False)
+    b64_json: str | None = Field(default=None, repr=False)
+    file: Path | None = Field(default=None, repr=False)
+    content: bytes | None = Field(default=None, repr=False)
+    damage: str | None = None
+    revised_prompt: str | None = None
+
+
+class TaskFailure(Kept):
+    """Why a gateway gave up on a task.
+
+    :param code: The gateway's error code.
+    :param message: The gateway's words.
+    """
+
+    code: str
+    message: str
+
+    @field_validator("code", "message")
+    @classmethod
+    def _holds_no_secret(cls, value: str) -> str:
+        """Cut out what the gateway repeats: failures are kept in the ledger and shown in manifests."""
+        return without_secrets(value)
+
+
+class ImageTask(Frozen):
+    """What a gateway says about one request, whether it answers at once or through a task.
+
+    :param state: ``running``, ``succeeded``, ``failed``; ``unseen``: the gateway shows no such task (yet);
+        ``lost``: it has shown none for too long to be hoped for.
+    :param task_id: The gateway's id; ``None`` where it answered at once without one.
+    :param trace_id: The id the request can be traced by at the gateway.
+    :param outputs: The images, once ``succeeded``.
+    :param previews: Partial images that were streamed before.
+    :param failure: Why, once ``failed``.
+    :param usage: Token counts as the gateway reports them.
+    :param created: Unix seconds at which the gateway says the image was made.
+    :param reported: What the gateway says it drew: ``size``, ``quality``, ``background``, ``output_format``.
+    """
+
+    state: TaskState
+    task_id: str | None = None
+    trace_id: str | None = None
+    outputs: tuple[ImageOutput, ...] = ()
+    previews: tuple[ImageOutput, ...] = ()
+    failure: TaskFailure | None = None
+    usage: dict[str, JsonValue] | None = None
+    created: float | None = None
+    reported: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether there is nothing more to wait for."""
+        return self.state in {"succeeded", "failed", "lost"}

@@ -1,0 +1,129 @@
+"""When to look next: pure decisions about seconds, no clock and no dice of their own.
+
+Everything here is in seconds of one monotonic clock.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+DEFAULT_POLL_INTERVAL = 5.0
+TICKS_PER_INTERVAL = 5
+"""Neighbours whose look-ups fall into the same fifth of the interval are looked up together."""
+LONGEST_GATHERING = 0.25
+"""Seconds that newcomers and deadlines wait for company, at most."""
+_FIRST_SHARE, _GROWTH = 0.5, 1.5
+_LARGEST_JITTER = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class PollSchedule:
+    """How often to look, and how much trouble to put up with.
+
+    Between look-ups the delay grows from half the interval to the interval, and not beyond: who asks for 5 s is
+    to be told within 5 s. Only trouble, and a gateway that asks for patience, make it longer.
+
+    :param interval: Seconds between look-ups while all goes well, at most.
+    :param slowest: Seconds between look-ups at most, however long the trouble lasts.
+    :param unreadable_limit: Answers in a row that may make no sense before giving up.
+    """
+
+    interval: float = DEFAULT_POLL_INTERVAL
+    slowest: float = 60.0
+    unreadable_limit: int = 5
+
+    def delay(self, looks: int, faults_in_a_row: int = 0, asked_to_wait: float | None = None) -> float:
+        """Return the seconds from one look-up to the next.
+
+        :param looks: Look-ups so far.
+        :param faults_in_a_row: Look-ups that failed since the last good one; each doubles the interval.
+        :param asked_to_wait: Seconds the gateway asked for, if it did.
+        """
+        if faults_in_a_row:
+            backed_off = min(self.interval * 2.0 ** min(faults_in_a_row, 16), max(self.slowest, self.interval))
+        else:
+            backed_off = self.interval * min(1.0, _FIRST_SHARE * _GROWTH ** min(max(looks - 1, 0), 8))
+        return max(backed_off, asked_to_wait or 0.0)
+
+    @property
+    def gathering(self) -> float:
+        """Seconds that a look-up which is wanted at once may wait for others."""
+        return min(self.interval / (4 * TICKS_PER_INTERVAL), LONGEST_GATHERING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """A look-up that has been made, as far as it decides about the next.
+
+    :param asked_at: When it was sent.
+    :param answered_at: When it was over.
+    :param looks: Look-ups so far, this one included.
+    :param faults_in_a_row: As :meth:`PollSchedule.delay` takes it.
+    :param asked_to_wait: As :meth:`PollSchedule.delay` takes it.
+    """
+
+    asked_at: float
+    answered_at: float
+    looks: int
+    faults_in_a_row: int = 0
+    asked_to_wait: float | None = None
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """The moments at which one process looks: a grid, on which neighbours meet.
+
+    :param phase: Where its grid lies, from 0 to 1; another in every process, so that they do not hammer in step.
+    """
+
+    phase: float = 0.0
+
+    def before(self, moment: float, width: float) -> float:
+        """Return the last tick that is not after ``moment``."""
+        return (math.floor(moment / width - self.phase) + self.phase) * width
+
+    def after(self, moment: float, width: float) -> float:
+        """Return the first tick that is not before ``moment``."""
+        return (math.ceil(moment / width - self.phase) + self.phase) * width
+
+    def first(self, schedule: PollSchedule, *, now: float, soon: float, usual_end: float, end: float) -> float:
+        """Return when to look for the first time.
+
+        :param now: The time.
+        :param soon: When to look if there is nothing to wait for.
+        :param usual_end: When such tasks end at the earliest, as far as is known.
+        :param end: When the waiting ends; it ends with a look.
+        """
+        due = self.before(usual_end, schedule.interval / TICKS_PER_INTERVAL)
+        return min(due if due > now else soon, max(soon, self._last(schedule, end)))
+
+    def following(self, schedule: PollSchedule, look: Look, *, end: float, jitter: float = 0.0) -> float:
+        """Return when to look next.
+
+        :param look: The last look-up.
+        :param end: When the waiting ends; it ends with a look, whatever the gateway asked for.
+        :param jitter: From 0 to 1: how much longer than it must to wait after a fault.
+        """
+        delay = schedule.delay(look.looks, look.faults_in_a_row, look.asked_to_wait)
+        width = schedule.interval / TICKS_PER_INTERVAL
+        if look.faults_in_a_row:
+            due = self.after(look.answered_at + delay * (1 + _LARGEST_JITTER * jitter), width)
+        else:
+            due = self.before(look.asked_at + delay, width)
+            if due <= look.answered_at:
+                due = self.after(look.answered_at, width)
+        return min(due, self._last(schedule, end))
+
+    def resumed(self, schedule: PollSchedule, held_until: float, *, end: float, jitter: float) -> float:
+        """Return when to look after the whole connection had to wait; over one interval, so as not to rush.
+
+        :param held_until: Until when it has to.
+        :param end: When the waiting ends; it ends with a look.
+        :param jitter: From 0 to 1: where in the interval.
+        """
+        width = schedule.interval / TICKS_PER_INTERVAL
+        return min(self.after(held_until + jitter * schedule.interval, width), self._last(schedule, end))
+
+    def _last(self, schedule: PollSchedule, end: float) -> float:
+        return self.after(end, schedule.gathering)

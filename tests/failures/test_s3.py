@@ -1,0 +1,162 @@
+"""An S3 server that throttles, breaks off or refuses, and a full disk: no image is lost, none is paid for twice."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from airflow_provider_imagegen.exceptions import DestinationError, SpoolFailed, UploadFailed
+from airflow_provider_imagegen.operators.work import s3_client
+from airflow_provider_imagegen.schemas import Manifest
+from tests.conftest import BUCKET
+from tests.failures.conftest import Laboratory
+from tests.integration.conftest import set_connection
+from tests.stack.fault_proxy import Fault, FaultProxy
+from tests.stack.objectstore import Identity, ObjectStore
+
+IMAGES = r"/failures/.*\.png"
+
+READER = Identity("reader", "reader-secret", (f"Read:{BUCKET}", f"List:{BUCKET}"))
+BOOKKEEPER = Identity("bookkeeper", "its-secret", (*READER.actions, f"Write:{BUCKET}/ledgers/*"))
+
+
+@pytest.fixture
+def proxy(laboratory: Laboratory, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """What is between the laboratory and its S3 server, which it speaks to as the operator does."""
+    with FaultProxy(int(object_store.endpoint.rpartition(":")[2])) as proxy:
+        set_connection(
+            monkeypatch,
+            "aws_default",
+            conn_type="aws",
+            login=object_store.access_key,
+            password=object_store.secret_key,
+            extra={"endpoint_url": proxy.endpoint, "region_name": "us-east-1", "config_kwargs": {"read_timeout": 1}},
+        )
+        laboratory.s3 = s3_client("aws_default")
+        yield proxy
+        laboratory.s3.close()
+
+
+@pytest.fixture(scope="module")
+def guarded_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A SeaweedFS where some may do less than others."""
+    home = tmp_path_factory.mktemp("guarded-s3")
+    store = ObjectStore(home / "data", home / "seaweedfs.log", BUCKET, [READER, BOOKKEEPER])
+    store.start()
+    try:
+        store.wait_ready()
+        yield store
+    finally:
+        store.process.stop()
+
+
+def client_of(store: ObjectStore, identity: Identity) -> Any:
+    return store.client(aws_access_key_id=identity.access_key, aws_secret_access_key=identity.secret_key)
+
+
+def is_intact(laboratory: Laboratory, manifest: Manifest) -> bool:
+    """Whether the bytes in S3 are those that were verified."""
+
+    def digest(key: str) -> str:
+        with laboratory.s3.get_object(Bucket=BUCKET, Key=key)["Body"] as body:
+            return hashlib.sha256(body.read()).hexdigest()
+
+    return [digest(image.key) for image in manifest.images] == [image.sha256 for image in manifest.images]
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size; the kernel fails the write that would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class TestSlowDown:
+    def test_that_passes_is_sat_out_within_the_try(self, laboratory: Laboratory, proxy: FaultProxy) -> None:
+        fault = proxy.arm(Fault("refuse", path=IMAGES, times=2))
+        assert is_intact(laboratory, laboratory.attempt())
+        assert len(fault.met) == 2
+        assert laboratory.submits == laboratory.billed == 1
+
+    def test_that_does_not_is_an_error_and_the_next_try_lands_for_nothing(
+        self, laboratory: Laboratory, proxy: FaultProxy
+    ) -> None:
+        fault = proxy.arm(Fault("refuse", path=IMAGES, times=None))
+        with pytest.raises(UploadFailed, match=r"0.png was not taken: .*SlowDown.*billed: yes") as caught:
+            laboratory.attempt()
+        assert caught.value.task_id == laboratory.entries()[0].record.task_id
+        assert len(fault.met) > 1
+        assert laboratory.entries()[0].record.state == "submitted"
+        proxy.disarm()
+        assert is_intact(laboratory, laboratory.attempt(try_number=2))
+        assert laboratory.submits == laboratory.billed == 1
+
+    def test_of_one_image_costs_its_siblings_nothing(self, laboratory: Laboratory, proxy: FaultProxy) -> None:
+        proxy.arm(Fault("refuse", path=r"/failures/.*/1\.png", times=None))
+        manifest = laboratory.attempt(n=3, on_partial="accept")
+        assert [image.index for image in manifest.images] == [0, 2]
+        assert [missing.billed for missing in manifest.failures] == ["yes"]
+        assert is_intact(laboratory, manifest)
+
+
+class TestConnectionThatBreaksInMidPut:
+    @pytest.mark.parametrize("kind", ["reset", "stall"])
+    @pytest.mark.parametrize("after", [0, 20_000, 10**9])
+    def test_is_made_anew_and_every_byte_arrives(
+        self, laboratory: Laboratory, proxy: FaultProxy, kind: Any, after: int
+    ) -> None:
+        fault = proxy.arm(Fault(kind, path=IMAGES, after=after))
+        assert is_intact(laboratory, laboratory.attempt())
+        assert len(fault.met) == 1
+        assert laboratory.submits == laboratory.billed == 1
+
+    def test_again_and_again_is_an_error_and_the_next_try_lands_for_nothing(
+        self, laboratory: Laboratory, proxy: FaultProxy
+    ) -> None:
+        proxy.arm(Fault("reset", path=IMAGES, after=20_000, times=None))
+        with pytest.raises(UploadFailed, match=r"billed: yes"):
+            laboratory.attempt()
+        proxy.disarm()
+        assert is_intact(laboratory, laboratory.attempt(try_number=2))
+        assert laboratory.submits == laboratory.billed == 1
+
+
+class TestKeysThatMayOnlyRead:
+    def test_are_noticed_by_the_claim_before_anything_is_paid(
+        self, laboratory: Laboratory, guarded_store: ObjectStore
+    ) -> None:
+        laboratory.s3 = client_of(guarded_store, READER)
+        with pytest.raises(DestinationError, match=r"access denied.*billed: no"):
+            laboratory.attempt()
+        assert laboratory.submits == laboratory.billed == 0
+
+
+class TestKeysThatMayNotPutImages:
+    def test_are_an_error_and_better_ones_land_for_nothing(
+        self, laboratory: Laboratory, guarded_store: ObjectStore
+    ) -> None:
+        laboratory.s3 = client_of(guarded_store, BOOKKEEPER)
+        with pytest.raises(UploadFailed, match=r"access denied.*billed: yes"):
+            laboratory.attempt()
+        assert laboratory.entries()[0].record.state == "submitted"
+        laboratory.s3 = guarded_store.client()
+        assert is_intact(laboratory, laboratory.attempt(try_number=2))
+        assert laboratory.submits == laboratory.billed == 1
+
+
+class TestFullDisk:
+    def test_says_where_and_the_next_try_lands_for_nothing(self, laboratory: Laboratory) -> None:
+        with disk_of(30_000), pytest.raises(SpoolFailed, match=r"could not be kept in /.*billed: yes.*TMPDIR"):
+            laboratory.attempt()
+        assert laboratory.entries()[0].record.state == "submitted"
+        assert is_intact(laboratory, laboratory.attempt(try_number=2))
+        assert laboratory.submits == laboratory.billed == 1

@@ -1,0 +1,189 @@
+"""What is fuzzed: each target makes a case from dice, runs it, and says in a word how it ended.
+
+An outcome that is not classified leaves a target as an exception; so does a broken promise, as ``AssertionError``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import IO
+
+from PIL import Image, ImageSequence
+
+from airflow_provider_imagegen.answer_body import MAX_IMAGES, AnswerTooLarge, Base64Extractor
+from airflow_provider_imagegen.exceptions import NotAnImage
+from airflow_provider_imagegen.landing.marking import AiMark, mark_as_ai_made
+from airflow_provider_imagegen.landing.pictures import MAX_PIXELS, VerifiedFile, decode_base64, verify
+from tests.fuzz.corpus import SVG, whole_pictures
+from tests.fuzz.mutations import mutate
+
+TYPES = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif", "image/svg+xml": "svg"}
+_MAX_FUZZED_IMAGE = 3000
+
+
+@dataclass(frozen=True)
+class Target:
+    """:param make: A case from dice.
+    :param run: A case → how it ended.
+    """
+
+    make: Callable[[Random], bytes]
+    run: Callable[[bytes], str]
+
+
+def damaged_picture(random: Random) -> bytes:
+    pictures = list(whole_pictures().values())
+    return mutate(random, random.choice(pictures), random.choice(pictures))
+
+
+def cut_picture(random: Random) -> bytes:
+    # The first picture of several in one JPEG file is whole without the others.
+    content = random.choice([content for name, content in whole_pictures().items() if name != "jpeg mpo"])
+    return content[: random.randrange(len(content))]
+
+
+def damaged_svg(random: Random) -> bytes:
+    doctype = b"<!DOCTYPE svg [<!ENTITY a 'b'>]>"
+    svg = random.choice((SVG, SVG, SVG, SVG.decode().encode("utf-16"), SVG.replace(b"<svg", doctype + b"<svg")))
+    if random.random() < 0.3:
+        svg = svg.replace(b"UTF-8", random.choice((b"latin-1", b"utf-7", b"shift-jis", b"rot13", b"\xff")))
+    return mutate(random, svg, random.choice((doctype, b"<a>" * 3000, b"&a;", b'x="' + b"9" * 400 + b'"')))
+
+
+def damaged_base64(random: Random) -> bytes:
+    return mutate(random, base64.b64encode(random.randbytes(random.randint(1, 90_000))), b"=\n\r-_ \xc3\xa4")
+
+
+def damaged_answer(random: Random) -> bytes:
+    pictures = [base64.b64encode(random.choice(list(whole_pictures().values())) * 4).decode() for _ in range(3)]
+    pictures[0] = random.choice(("", "data:image/png;base64,")) + pictures[0]
+    pictures[1] = pictures[1].replace("+", "-").replace("/", "_").rstrip("=")
+    document = {"data": [{"b64_json": text, "revised_prompt": 'ä"\\\n'} for text in pictures], "usage": {"n": 1}}
+    body = json.dumps(document, ensure_ascii=random.random() < 0.5, indent=random.choice((None, 1)))
+    escaped = body.replace("/", random.choice(("/", r"\/", r"\u002f"))).encode()
+    return mutate(random, escaped, random.choice((b'"', b"\\", b"\\u00", b"=", escaped)))
+
+
+def run_verify(content: bytes) -> str:
+    found = _verified(content)
+    return "refused" if found is None else found.extension
+
+
+def run_cut(content: bytes) -> str:
+    assert _verified(content) is None, "a picture that is cut off was accepted"
+    return "refused"
+
+
+def run_mark(content: bytes) -> str:
+    before = _verified(content)
+    types = list(TYPES) if before is None else [before.content_type]
+    outcomes = [_marked(content, content_type, before) for content_type in types]
+    return outcomes[0] if before else "not a picture, " + max(outcomes)
+
+
+def run_base64(content: bytes) -> str:
+    text, out = content.decode("utf-8", "replace"), io.BytesIO()
+    try:
+        decode_base64(text, out)
+    except NotAnImage:
+        return "refused"
+    # The last letter may hold bits that no byte takes, and Python bears padding where none is needed.
+    assert base64.b64encode(out.getvalue()).decode().rstrip("=")[:-1] == text.rstrip("=")[:-1]
+    return "decoded"
+
+
+def run_answer(content: bytes) -> str:
+    whole = _extracted(iter([content]))
+    step = 1 + len(content) % 4999
+    pieces = _extracted(content[at : at + step] for at in range(0, len(content), step))
+    # A picture that is both too large and damaged is refused for what is noticed first.
+    if "too large" in (whole[0], pieces[0]):
+        return "too large"
+    assert whole == pieces, "where an answer is cut decides what it is"
+    return whole[0]
+
+
+TARGETS = {
+    "verify": Target(damaged_picture, run_verify),
+    "verify cut": Target(cut_picture, run_cut),
+    "verify svg": Target(damaged_svg, run_verify),
+    "mark": Target(damaged_picture, run_mark),
+    "base64": Target(damaged_base64, run_base64),
+    "answer": Target(damaged_answer, run_answer),
+}
+SHARES = {"verify": 40, "verify cut": 10, "verify svg": 10, "mark": 30, "base64": 3, "answer": 7}
+"""How often a target's turn comes."""
+
+
+def _verified(content: bytes) -> VerifiedFile | None:
+    file = io.BytesIO(content)
+    try:
+        found = verify(file, svg=True)
+    except NotAnImage as error:
+        assert error.billed == "yes"
+        return None
+    assert TYPES[found.content_type] == found.extension
+    assert 0 < found.width * found.height <= MAX_PIXELS
+    assert (found.bytes, found.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert file.tell() == 0
+    return found
+
+
+def _marked(content: bytes, content_type: str, before: VerifiedFile | None) -> str:
+    target = io.BytesIO()
+    outcome = mark_as_ai_made(io.BytesIO(content), target, content_type, "a <model>")
+    if outcome is not AiMark.ADDED:
+        assert target.getvalue() == content, "a file that was not marked was changed"
+        return outcome
+    after = _verified(target.getvalue())
+    assert (after is None) == (before is None), "the mark decides whether a file is a picture"
+    if before and after:
+        assert pixels(target) == pixels(io.BytesIO(content)), "the mark changed pixels"
+        assert (after.width, after.height, after.content_type) == (before.width, before.height, before.content_type)
+    again = io.BytesIO()
+    assert mark_as_ai_made(target, again, content_type) is AiMark.ALREADY_STATED, "a mark was not found again"
+    return outcome
+
+
+def pixels(file: IO[bytes]) -> list[bytes] | None:
+    """Decode all frames; ``None`` if Pillow cannot."""
+    try:
+        with Image.open(file) as image:
+            return [frame.convert("RGBA").tobytes() for frame in ImageSequence.Iterator(image)]
+    except Exception:  # noqa: BLE001 -- Pillow may stumble over damaged pixels in any way, as long as it does so twice
+        return None
+    finally:
+        file.seek(0)
+
+
+def _extracted(pieces: Iterator[bytes]) -> tuple[str, bytes, list[bytes], list[str]]:
+    """Return the kind of outcome, the document, the pictures and what is wrong with others."""
+    with tempfile.TemporaryDirectory(prefix="imagegen-fuzz-") as home:
+        extractor = Base64Extractor(Path(home), max_image_bytes=_MAX_FUZZED_IMAGE * 4, max_skeleton_bytes=60_000)
+        try:
+            for piece in pieces:
+                extractor.feed(piece)
+        except AnswerTooLarge:
+            return "too large", b"", [], []
+        finally:
+            extractor.close()
+        files = [path.read_bytes() for path in extractor.files.values()]
+        assert len(list(Path(home).iterdir())) == len(files) <= MAX_IMAGES, "a picture was left behind"
+        skeleton = extractor.skeleton.replace(extractor._nonce.encode(), b"nonce")
+        return _kind_of(skeleton), skeleton, files, list(extractor.damaged.values())
+
+
+def _kind_of(skeleton: bytes) -> str:
+    try:
+        json.loads(skeleton)
+    except (ValueError, RecursionError):
+        return "no json"
+    return "json"
