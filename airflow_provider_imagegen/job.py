@@ -13,21 +13,16 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
-
 from airflow_provider_imagegen import __version__, metering
 from airflow_provider_imagegen.answer_body import MAX_IMAGE_BYTES
 from airflow_provider_imagegen.client import ImageClient
+from airflow_provider_imagegen.delivery import Delivery
 from airflow_provider_imagegen.exceptions import (
-    GatewayError,
     ImageGenError,
-    LandingError,
     LedgerError,
     NotAnImage,
-    ObjectExists,
     PaidImageLost,
     ResultExpired,
-    ResultHostRefused,
 )
 from airflow_provider_imagegen.landing import Landing
 from airflow_provider_imagegen.ledger import Attempt, Entry, Ledger, LedgerKey, LedgerRecord
@@ -36,7 +31,6 @@ from airflow_provider_imagegen.outcomes import (
     Outcome,
     Refused,
     complaint,
-    differences,
     gravest,
     manifest_of,
     shortfall,
@@ -47,10 +41,8 @@ from airflow_provider_imagegen.outcomes import (
 from airflow_provider_imagegen.planning import Call, check, fingerprint, plan
 from airflow_provider_imagegen.resume import Policy
 from airflow_provider_imagegen.schemas import (
-    ImageOutput,
     ImageRequest,
     ImageTask,
-    LandedImage,
     Manifest,
     OpenTask,
     Origin,
@@ -64,9 +56,6 @@ from airflow_provider_imagegen.verdict import verdict
 from airflow_provider_imagegen.watcher import PollSchedule, Seen, TaskWatcher
 
 log = logging.getLogger(__name__)
-
-STUBBORNNESS = 8
-"""How often an image is landed that the gateway keeps no copy of, at most: some two minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +121,7 @@ class ImageJob:
         self._ledger = ledger
         self._terms = terms
         self._name_of = name_of
+        self._delivery = Delivery(request, client, landing, name_of=name_of, with_previews=terms.land_previews)
         self._counted = company.counted if company else ()
         self._submitter = Submitter(
             client,
@@ -293,7 +283,7 @@ class ImageJob:
         if settled.task is not None:
             # Objects are found again by the trace id in the ledger, whatever id the gateway gave.
             task = settled.task.model_copy(update={"trace_id": record.trace_id})
-            outcome = await self._land_outputs(task, call.index, call.count)
+            outcome = await self._delivery.deliver(task, call.index, call.count)
             return await self._note_landing(settled.key, settled.entry, outcome)
         if record.task_id is None:
             raise RuntimeError(f"the record {record.key} is neither answered nor submitted")
@@ -353,7 +343,7 @@ class ImageJob:
         before = entry.record.billed_before if entry else 0
         error = verdict(task, self._client.gateway.name, self.last_fault)
         if error is None:
-            outcome = await self._land_outputs(task, open_task.index, open_task.count)
+            outcome = await self._delivery.deliver(task, open_task.index, open_task.count)
             return await self._note_landing(key, entry, outcome)
         log.warning("Image %d: %s", open_task.index, error)
         metering.count("failed", open_task.count)
@@ -362,84 +352,6 @@ class ImageJob:
         elif task.state == "lost" and entry is not None:
             await self._note(key, entry, failure=TaskFailure(code=type(error).__name__, message=error.message))
         return Outcome(billed=before, errors=(Refused(open_task.index, open_task.count, error),))
-
-    async def _land_outputs(self, task: ImageTask, first_index: int, count: int) -> Outcome:
-        """Land every output on its own, so that one fault does not cost the others."""
-        indices = [
-            # What came beyond what was asked for is landed behind everything that was.
-            first_index + position if position < count else self._request.n * (position - count + 1) + first_index
-            for position in range(len(task.outputs))
-        ]
-        pairs = zip(indices, task.outputs, strict=True)
-        results = await asyncio.gather(*(self._land_output(output, index, task) for index, output in pairs))
-        if self._terms.land_previews:
-            await self._land_previews(task, first_index)
-        refused = tuple(result for result in results if isinstance(result, Refused))
-        return Outcome(
-            images=tuple(image for image in results if isinstance(image, LandedImage)),
-            billed=len(task.outputs),
-            usage=task.usage or {},
-            errors=(*refused, *shortfall(first_index, count, len(task.outputs))),
-        )
-
-    async def _land_previews(self, task: ImageTask, index: int) -> None:
-        try:
-            await self._landing.land_previews(task, index, self._name_of(index))
-        except ImageGenError as error:
-            log.warning("A preview of image %d: %s", index, error)
-
-    async def _land_output(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage | Refused:
-        started = time.monotonic()
-        try:
-            if self._client.gateway.abilities.tasks:
-                image = await self._land_fresh(output, index, task)
-            else:
-                image = await self._land_stubbornly(output, index, task)
-        except ImageGenError as error:
-            log.warning("Image %d: %s", index, error)
-            metering.count("failed")
-            return Refused(index, 1, error)
-        metering.count("landed")
-        metering.took("landing", time.monotonic() - started)
-        image = image.model_copy(update={"differs": differences(self._request, image)})
-        size = f"{image.bytes} bytes, {image.width}x{image.height} {image.content_type}"
-        log.info("Landed image %d: %s, %s", image.index, image.uri, size)
-        return image
-
-    async def _land_fresh(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage:
-        """Land an output; if its address has expired, look the task up once more: look-ups sign addresses anew."""
-        try:
-            return await self._landing.land(output, index, task, self._name_of(index))
-        except ResultExpired as error:
-            if task.task_id is None:
-                raise
-            log.warning("Image %d: %s Asking for a new address.", index, error)
-            position = task.outputs.index(output)
-            fresh = await self._looked_up_again(task.task_id)
-            if position >= len(fresh):
-                raise
-            return await self._landing.land(fresh[position], index, task, self._name_of(index))
-
-    async def _land_stubbornly(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage:
-        """Land an output that nobody keeps for us: again and again, as long as there may be hope."""
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, LandingError) and not _is_hopeless(error)),
-            wait=wait_random_exponential(multiplier=0.5, max=30),
-            stop=stop_after_attempt(STUBBORNNESS),
-            reraise=True,
-        )
-        try:
-            return await retrying(self._landing.land, output, index, task, self._name_of(index))
-        except LandingError as error:
-            error.advice = "The gateway keeps no copy; on_unknown='resubmit' pays for a new image once this is mended."
-            raise
-
-    async def _looked_up_again(self, task_id: str) -> tuple[ImageOutput, ...]:
-        try:
-            return (await self._client.look_up([task_id]))[task_id].outputs
-        except GatewayError as error:
-            log.warning("The look-up failed: %s", error)
-            return ()
 
     async def _entry_of(self, open_task: OpenTask, key: LedgerKey) -> Entry | None:
         """Return the task's record; ``None`` if S3 cannot show it, which must not keep the image from landing."""
@@ -472,7 +384,3 @@ class ImageJob:
             await asyncio.to_thread(self._ledger.update, key, entry, updated_at=time.time(), **changes)
         except LedgerError as error:
             log.warning("The ledger could not be told: %s", error)
-
-
-def _is_hopeless(error: LandingError) -> bool:
-    return isinstance(error, ObjectExists | ResultHostRefused)

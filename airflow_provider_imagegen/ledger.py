@@ -233,16 +233,6 @@ class Ledger:
         found = {name.removeprefix(start).partition(".")[0] for name in self._list(start)}
         return sorted(found - {key.fingerprint})
 
-    def scan(self) -> Iterator[Entry]:
-        """Yield every record, in order of keys.
-
-        :raises LedgerError: If S3 fails, or a record cannot be understood.
-        """
-        for name in self._list(f"{self.prefix}/"):
-            entry = self._read(name) if name.endswith(".json") else None
-            if entry is not None:
-                yield entry
-
     def _object_key(self, key: LedgerKey, generation: int) -> str:
         return f"{self.prefix}/{key}.{generation}.json"
 

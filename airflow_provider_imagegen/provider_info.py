@@ -22,7 +22,10 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": integration,
-                "python-modules": ["airflow_provider_imagegen.operators.imagegen"],
+                "python-modules": [
+                    "airflow_provider_imagegen.operators.imagegen",
+                    "airflow_provider_imagegen.operators.batch",
+                ],
             }
         ],
         "hooks": [

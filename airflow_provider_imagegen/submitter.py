@@ -14,15 +14,6 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    retry_if_exception_type,
-    stop_after_delay,
-    wait_random_exponential,
-)
-
 from airflow_provider_imagegen import metering
 from airflow_provider_imagegen.client import ImageClient
 from airflow_provider_imagegen.effects import Effect, effect
@@ -32,14 +23,15 @@ from airflow_provider_imagegen.exceptions import (
     LedgerConflict,
     LedgerError,
     LookUpFailed,
-    NotSent,
     OutcomeUnknown,
     RateLimited,
     TaskTimeout,
     UnknownTask,
 )
 from airflow_provider_imagegen.ledger import Attempt, Entry, Ledger, LedgerKey, LedgerRecord
+from airflow_provider_imagegen.patience import patiently
 from airflow_provider_imagegen.planning import Call, fingerprint
+from airflow_provider_imagegen.records import Records
 from airflow_provider_imagegen.resume import (
     Adopt,
     Attach,
@@ -55,14 +47,12 @@ from airflow_provider_imagegen.resume import (
     time_to_show_up,
     when_gone,
 )
-from airflow_provider_imagegen.schemas import ImageTask, TaskFailure
+from airflow_provider_imagegen.schemas import ImageTask
 
 log = logging.getLogger(__name__)
 
 CANCELLING_TIME = 10.0
 """Seconds within which a gateway that was asked to cancel shows it."""
-LEDGER_PATIENCE = 30.0
-"""Seconds to go on trying to write what would otherwise be taken for a request that was sent."""
 LOOK_AGAIN = 2.0
 """Seconds between look-ups for a request that may have been sent."""
 
@@ -110,6 +100,7 @@ class Submitter:
     ) -> None:
         self._client = client
         self._ledger = ledger
+        self._records = Records(ledger, clock)
         self._attempt = attempt
         self._policy = policy
         self._check_free = check_free
@@ -156,7 +147,7 @@ class Submitter:
                 settled = await self._settle_entry(call, key, entry, deadline)
             except LedgerConflict:
                 log.info("Another attempt of image %d is at work; looking at what it did", call.index)
-                settled = await self._reread(key, entry)
+                settled = await self._records.reread(key, entry)
             if isinstance(settled, Settled):
                 return settled
             entry = settled
@@ -191,11 +182,11 @@ class Submitter:
             words = "the deadline passed while another task instance was at it"
             raise TaskTimeout(words, gateway=entry.record.gateway, trace_id=entry.record.trace_id)
         await asyncio.sleep(LOOK_AGAIN)
-        return await self._reread(key, entry)
+        return await self._records.reread(key, entry)
 
     async def _later(self, key: LedgerKey, entry: Entry, error: ImageGenError) -> Entry:
         """Return the next generation, if somebody has chosen to pay for one since; else stop."""
-        later = await asyncio.to_thread(self._ledger.read, key, entry.record.generation + 1)
+        later = await self._records.read(key, entry.record.generation + 1)
         if later is None:
             raise error
         return later
@@ -212,7 +203,7 @@ class Submitter:
         """Note that this try waits now, where an older one could still cancel the task on its way out."""
         if not self._client.gateway.abilities.cancel or entry.record.attempt.is_same_try(self._attempt):
             return entry
-        return await self._update(key, entry, attempt=self._attempt)
+        return await self._records.update(key, entry, attempt=self._attempt)
 
     async def _await_end(self, call: Call, key: LedgerKey, entry: Entry, task_id: str) -> Settled | Entry:
         """See whether a task was cancelled; if it goes on, whoever wanted that died before asking: attach to it."""
@@ -220,10 +211,10 @@ class Submitter:
         while True:
             task = (await self._client.look_up([task_id]))[task_id]
             if task.state == "failed":
-                return await self._update(key, entry, state="failed", failure=task.failure)
+                return await self._records.update(key, entry, state="failed", failure=task.failure)
             if task.state == "succeeded" or time.monotonic() > give_up:
                 log.info("Image %d: task %s was not cancelled, attaching", call.index, task_id)
-                held = await self._update(key, entry, state="submitted", attempt=self._attempt)
+                held = await self._records.update(key, entry, state="submitted", attempt=self._attempt)
                 return Settled(call, key, held, task if task.state == "succeeded" else None)
             await asyncio.sleep(min(LOOK_AGAIN, CANCELLING_TIME / 4))
 
@@ -231,14 +222,8 @@ class Submitter:
         try:
             await self._check_free(call)
         except ImageGenError as error:
-            await self._note_refusal(key, entry, error)
+            await self._records.note_refusal(key, entry, error)
             raise
-
-    async def _reread(self, key: LedgerKey, entry: Entry) -> Entry:
-        current = await asyncio.to_thread(self._ledger.read, key, entry.record.generation)
-        if current is None:
-            raise LedgerError(f"the record {key} has disappeared", billed="unknown")
-        return current
 
     def _key(self, call: Call) -> LedgerKey:
         signature = fingerprint(call.request, self._client.gateway)
@@ -290,7 +275,7 @@ class Submitter:
     async def _newest(self, key: LedgerKey, entry: Entry) -> Entry:
         """Return the newest generation that landed: after a regeneration there is a later one."""
         while self._attempt.epoch and entry.record.state == "landed":
-            later = await asyncio.to_thread(self._ledger.read, key, entry.record.generation + 1)
+            later = await self._records.read(key, entry.record.generation + 1)
             if later is None or later.record.state != "landed":
                 break
             entry = later
@@ -310,7 +295,7 @@ class Submitter:
             task = await self._look_for(trace_id)
             if task is not None and task.state != "unseen" and task.task_id:
                 log.info("Found what an earlier attempt sent: task %s (trace %s)", task.task_id, trace_id)
-                entry = await self._update(key, entry, state="submitted", task_id=task.task_id)
+                entry = await self._records.update(key, entry, state="submitted", task_id=task.task_id)
                 return Settled(call, key, entry, task if task.state == "succeeded" else None)
             left = visible_by - time.monotonic()
             if task is not None and left <= 0:
@@ -344,7 +329,7 @@ class Submitter:
             words = "it was claimed with another token, and what that account was billed cannot be seen with this one"
             raise OutcomeUnknown(words, gateway=record.gateway, trace_id=record.trace_id)
         log.info("Trace %s never reached the gateway; sending it now", entry.record.trace_id)
-        taken = await self._update(key, entry, attempt=self._attempt, claimed_at=self._clock())
+        taken = await self._records.update(key, entry, attempt=self._attempt, claimed_at=self._clock())
         return replace(taken, is_new=True)
 
     async def _send(self, call: Call, key: LedgerKey, entry: Entry, deadline: float) -> Settled:
@@ -361,11 +346,11 @@ class Submitter:
                     return await self._client.submit(call.request, lease.entry.record.trace_id)
 
         try:
-            task = await _patiently(send_once, deadline, self._clock)
+            task = await patiently(send_once, deadline, self._clock)
         except OutcomeUnknown as error:
             return await self._resolve(call, key, lease.entry, error, deadline)
         except GatewayError as error:
-            await self._note_refusal(key, lease.entry, error)
+            await self._records.note_refusal(key, lease.entry, error)
             raise
         return await self._note_acceptance(call, key, lease.entry, task)
 
@@ -374,7 +359,7 @@ class Submitter:
         if time.monotonic() - lease.since < lease_time(self._client.settings.visibility_grace):
             return lease.entry
         lease.since = time.monotonic()
-        return await self._update_patiently(key, lease.entry, claimed_at=self._clock())
+        return await self._records.update_patiently(key, lease.entry, claimed_at=self._clock())
 
     async def _resolve(
         self, call: Call, key: LedgerKey, entry: Entry, error: OutcomeUnknown, deadline: float
@@ -385,7 +370,7 @@ class Submitter:
         log.warning("Image %d: %s Looking it up.", call.index, error)
         try:
             # Accepted perhaps only now, long after the claim: for everybody, the time to become visible begins here.
-            entry = await self._update(key, entry, claimed_at=self._clock())
+            entry = await self._records.update(key, entry, claimed_at=self._clock())
         except LedgerError as fault:
             fault.billed = "unknown"
             raise
@@ -405,9 +390,9 @@ class Submitter:
         else:
             log.info("Submitted image %d: task %s (trace %s)", call.index, task.task_id, entry.record.trace_id)
         try:
-            entry = await self._update(key, entry, **changes)
+            entry = await self._records.update(key, entry, **changes)
         except LedgerConflict:
-            entry = await self._reread(key, entry)
+            entry = await self._records.reread(key, entry)
             # Images in hand are paid for, whoever else is at work.
             if not task.outputs and entry.record.task_id != task.task_id:
                 raise
@@ -417,26 +402,6 @@ class Submitter:
             entry = Entry(entry.record.model_copy(update=changes), entry.etag)
         return Settled(call, key, entry, task if task.outputs else None)
 
-    async def _note_refusal(self, key: LedgerKey, entry: Entry, error: ImageGenError) -> None:
-        failure = TaskFailure(code=error.code or type(error).__name__, message=error.message)
-        try:
-            await self._update_patiently(key, entry, state="failed", failure=failure)
-        except LedgerError as fault:
-            log.warning("The refusal could not be noted: %s", fault)
-
-    async def _update_patiently(self, key: LedgerKey, entry: Entry, **changes: Any) -> Entry:
-        """Update a record although S3 has a hiccup: a claim left behind looks as if it had been sent."""
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: type(error) is LedgerError),
-            wait=wait_random_exponential(multiplier=0.5, max=10),
-            stop=stop_after_delay(LEDGER_PATIENCE),
-            reraise=True,
-        )
-        return await retrying(self._update, key, entry, **changes)
-
-    async def _update(self, key: LedgerKey, entry: Entry, **changes: Any) -> Entry:
-        return await asyncio.to_thread(self._ledger.update, key, entry, updated_at=self._clock(), **changes)
-
 
 @dataclass
 class _Lease:
@@ -444,26 +409,6 @@ class _Lease:
 
     entry: Entry
     since: float
-
-
-async def _patiently(
-    send_once: Callable[[], Awaitable[ImageTask]], deadline: float, clock: Callable[[], float]
-) -> ImageTask:
-    """Send again what was certainly not accepted: as told by ``Retry-After``, else with jitter, until the deadline."""
-    backoff = wait_random_exponential(multiplier=1, max=60)
-
-    def pause(state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.retry_after if isinstance(error, RateLimited) and error.retry_after is not None else 0.0
-        return asked + backoff(state)
-
-    def is_too_late(state: RetryCallState) -> bool:
-        return clock() + state.upcoming_sleep > deadline
-
-    retrying = AsyncRetrying(
-        retry=retry_if_exception_type((RateLimited, NotSent)), wait=pause, stop=is_too_late, reraise=True
-    )
-    return await retrying(send_once)
 
 
 def _what_is_there(record: LedgerRecord, attempt: Attempt) -> str:

@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from airflow_provider_imagegen.exceptions import DestinationError, LedgerCorrupt
 from airflow_provider_imagegen.ledger import Entry, Ledger, LedgerKey, LedgerRecord
+from airflow_provider_imagegen.s3_faults import S3_ERRORS, words_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -72,7 +71,7 @@ def places(s3: S3Client, bucket: str, prefix: str) -> list[Place]:
     try:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start)
         names = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-    except (BotoCoreError, ClientError) as error:
+    except S3_ERRORS as error:
         raise _unlistable(bucket, error) from None
     found = [(name, match) for name in names if (match := _NAME.fullmatch(name.removeprefix(start)))]
     newest: dict[str, int] = {}
@@ -119,7 +118,7 @@ def _without_generation(name: str) -> str:
     return name.removesuffix(".json").rpartition(".")[0]
 
 
-def _unlistable(bucket: str, error: BotoCoreError | ClientError) -> DestinationError:
-    code = str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
-    words = {"NoSuchBucket": "there is no such bucket", "AccessDenied": "access denied"}.get(code, code or str(error))
-    return DestinationError(f"bucket {bucket!r} cannot be listed: {words}", advice="Check --bucket and --aws-conn-id.")
+def _unlistable(bucket: str, error: BaseException) -> DestinationError:
+    return DestinationError(
+        f"bucket {bucket!r} cannot be listed: {words_of(error)}", advice="Check --bucket and --aws-conn-id."
+    )

@@ -5,16 +5,30 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
-from tests.benchmarks import base64_memory, import_time, landing_memory, ledger_cost
+from tests.benchmarks import (
+    base64_memory,
+    batch_growth,
+    batch_throughput,
+    emulator_capacity,
+    import_time,
+    landing_memory,
+    landing_throughput,
+    ledger_cost,
+    waiting_tasks,
+)
 
-BENCHMARKS: dict[str, Callable[[], Table]] = {
+BENCHMARKS: dict[str, Callable[[], RenderableType]] = {
     "import-time": import_time.measure,
     "landing-memory": landing_memory.measure,
+    "landing-throughput": landing_throughput.measure,
     "ledger-cost": ledger_cost.measure,
     "base64-memory": base64_memory.measure,
+    "emulator-capacity": emulator_capacity.measure,
+    "waiting-tasks": waiting_tasks.measure,
+    "batch-throughput": batch_throughput.measure,
+    "batch-growth": batch_growth.measure,
 }
 
 

@@ -37,6 +37,7 @@ class Try:
     :param connections: ``AIRFLOW_CONN_…`` variables.
     :param operator: Arguments of the operator.
     :param identity: ``dag_id``, ``task_id``, ``run_id``, ``map_index``.
+    :param batch: Whether the operator is the one for batches.
     :param folder: Where the try leaves its report, its log and its XCom.
     :param kill: Where it kills itself; ``None`` lets it run to its end.
     :param grace: Seconds it waits in the worker before it defers.
@@ -50,6 +51,7 @@ class Try:
     max_tries: int = 0
     kill: Point | None = None
     grace: float = 0.05
+    batch: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

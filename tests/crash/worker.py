@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow_provider_imagegen import submitter
 from airflow_provider_imagegen.effects import observe
 from airflow_provider_imagegen.exceptions import ImageGenError
-from airflow_provider_imagegen.operators import imagegen, work
+from airflow_provider_imagegen.operators import batch, batch_work, imagegen, work
 from tests.crash.tries import DEFER, PUSH_XCOM, Report, Try
 from tests.crash.witness import Witness
 
@@ -27,6 +27,7 @@ def run(one: Try) -> None:
     os.environ.update(one.connections)
     # The margins that spare a real scheduler and a real gateway.
     work.GRACE, imagegen.SETTLING_TIME, submitter.LOOK_AGAIN = one.grace, 0.0, 0.1
+    batch_work.GRACE = one.grace
     witness = Witness(one.kill)
     _watch(witness)
     error: Exception | None = None
@@ -62,7 +63,8 @@ def _watch(witness: Witness) -> None:
 
 
 def _through_airflow(one: Try, witness: Witness) -> dict[str, Any]:
-    context: Any = {"ti": SimpleNamespace(**one.identity, try_number=one.try_number, max_tries=one.max_tries)}
+    tries = {"try_number": one.try_number, "max_tries": one.max_tries}
+    context: Any = {"ti": SimpleNamespace(**one.identity, **tries, xcom_push=lambda **_: None)}
     operator = _operator(one)
     ExecutorSafeguard.tracker.set(operator)
     step = partial(operator.execute, context)
@@ -77,7 +79,8 @@ def _through_airflow(one: Try, witness: Witness) -> dict[str, Any]:
 
 
 def _operator(one: Try) -> imagegen.GenerateImageOperator:
-    return imagegen.GenerateImageOperator(task_id=one.identity["task_id"], **one.operator)
+    kind = batch.GenerateImageBatchOperator if one.batch else imagegen.GenerateImageOperator
+    return kind(task_id=one.identity["task_id"], **one.operator)
 
 
 async def _event(serialized: tuple[str, dict[str, Any]]) -> dict[str, Any]:

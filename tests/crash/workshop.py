@@ -21,6 +21,7 @@ from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.ledger import Ledger, LedgerRecord
 from tests.conftest import BUCKET
 from tests.crash.tries import Report, Try
+from tests.ledgers import entries_of
 from tests.stack.environment import ROOT
 from tests.stack.objectstore import ObjectStore
 from tests.stack.waiting import wait_until
@@ -158,7 +159,7 @@ class Task:
     def records(self) -> list[LedgerRecord]:
         """Return what stands in the ledger, in order of images and generations."""
         ledger = Ledger(self.s3, BUCKET, self.arguments["ledger_key"])
-        records = (entry.record for entry in ledger.scan() if entry.record.fingerprint)
+        records = (entry.record for entry in entries_of(ledger, self.s3) if entry.record.fingerprint)
         return sorted(records, key=lambda record: (record.item, record.generation))
 
     def bill(self) -> Bill:

@@ -119,6 +119,40 @@ class TestEveryGateway:
         assert billed(stack) - before == 11
 
 
+class TestBatchOfSixty:
+    def test_shows_how_far_it_is_defers_and_lands_every_row(self, stack: Stack) -> None:
+        before = billed(stack)
+        set_latency(stack, 25)
+        stack.client.wait_for_dag("batch")
+        run_id = stack.client.trigger("batch")
+        stack.client.wait_for_task("batch", run_id, "generate", states=["deferred"])
+        progress = stack.client.xcom("batch", run_id, "generate", key="progress")
+        assert progress["rows"] == 60
+        run = stack.client.wait_for_run("batch", run_id, timeout=180)
+        assert run.state == "success"
+        summary = manifest_of(stack, run)
+        assert [summary[name] for name in ("rows", "landed", "images", "billed")] == [60] * 4
+        assert billed(stack) - before == 60
+        key = summary["manifest_uri"].removeprefix(f"s3://{stack.objectstore.bucket}/")
+        lines = stack.objectstore.client().get_object(Bucket=stack.objectstore.bucket, Key=key)["Body"].read()
+        assert len(lines.splitlines()) == 60
+        log = [str(event) for event in stack.client.log("batch", run_id, "generate")]
+        assert any("60/60 landed" in line for line in log)
+        assert len([line for line in log if "imagegen" in line]) < 40
+
+
+class TestBatchFromCsv:
+    def test_lands_every_row_under_its_key(self, stack: Stack) -> None:
+        set_latency(stack, 1)
+        run = run_to_the_end(stack, "example_batch_from_csv")
+        assert run.state == "success"
+        assert stack.client.xcom(run.dag_id, run.run_id, "report").startswith("4 of 4 rows landed")
+        prefix = f"imagegen/example_batch_from_csv/{run.run_id}/catalogue/"
+        found = stack.objectstore.client().list_objects_v2(Bucket=stack.objectstore.bucket, Prefix=prefix)
+        keys = {entry["Key"].removeprefix(prefix) for entry in found["Contents"]}
+        assert keys == {"shoes/red.png", "shoes/blue.png", "hats/straw.png", "hats/felt.png", "manifest.jsonl"}
+
+
 class TestClearedAfterSuccess:
     def test_hands_out_the_same_images_and_bills_nothing(self, stack: Stack) -> None:
         set_latency(stack, 1)

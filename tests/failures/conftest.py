@@ -24,6 +24,7 @@ from airflow_provider_imagegen.watcher import PollSchedule
 from tests.burial import bury
 from tests.conftest import BUCKET
 from tests.integration.conftest import connections  # noqa: F401
+from tests.ledgers import entries_of
 from tests.stack.objectstore import ObjectStore
 
 GRACE = 0.4
@@ -55,7 +56,7 @@ class Laboratory:
         return Ledger(self.s3, BUCKET, f"ledgers/{self.run_id}")
 
     def entries(self) -> list[Entry]:
-        return list(self.ledger.scan())
+        return entries_of(self.ledger, self.s3)
 
     def use(self, gateway: str, prefix: str = "", **changes: Any) -> None:
         self.settings = dataclasses.replace(

@@ -60,12 +60,14 @@ def set_connection(monkeypatch: pytest.MonkeyPatch, conn_id: str, **fields: Any)
 class Outcome:
     """What became of the one task of a test's DAG.
 
+    :param dag_id: of the DAG
     :param state: of the task
     :param manifest: what it returned
     :param records: its log records
     :param log: its log, as text, with whatever else was printed
     """
 
+    dag_id: str
     state: str
     manifest: Any
     records: list[logging.LogRecord]
@@ -87,18 +89,19 @@ def run_task(
         arguments = {"prompt": "a red kite", "model": "gpt-image-1", "s3_bucket": BUCKET} | arguments
         with DAG(f"{request.node.originalname}-{uuid.uuid4()}", schedule=None) as dag:
             operator(task_id="generate", **arguments)
-        _make_known(dag)
+        make_known(dag)
         capfd.readouterr()
         caplog.clear()
         run = dag.test()
         out, err = capfd.readouterr()
         (instance,) = run.get_task_instances()
-        return Outcome(instance.state, _returned(dag.dag_id), caplog.records, out + err + caplog.text)
+        return Outcome(dag.dag_id, instance.state, returned(dag.dag_id), caplog.records, out + err + caplog.text)
 
     return run
 
 
-def _make_known(dag: DAG) -> None:
+def make_known(dag: DAG) -> None:
+    """Tell Airflow's database of a DAG."""
     from airflow.models.serialized_dag import SerializedDagModel
     from airflow.serialization.serialized_objects import LazyDeserializedDAG, SerializedDAG
     from airflow.utils.session import create_session
@@ -108,12 +111,15 @@ def _make_known(dag: DAG) -> None:
         SerializedDagModel.write_dag(LazyDeserializedDAG.from_dag(dag), bundle_name=BUNDLE, session=session)
 
 
-def _returned(dag_id: str) -> Any:
+def returned(dag_id: str, task_id: str | None = None, key: str = "return_value") -> Any:
+    """Return what a task of a DAG pushed."""
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
     with create_session() as session:
-        query = select(XComModel).where(XComModel.dag_id == dag_id, XComModel.key == "return_value")
+        query = select(XComModel).where(XComModel.dag_id == dag_id, XComModel.key == key)
+        if task_id is not None:
+            query = query.where(XComModel.task_id == task_id)
         entry = session.scalars(query).first()
         return None if entry is None else XComModel.deserialize_value(entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
@@ -80,9 +81,28 @@ class TestEvent:
         assert event.payload["status"] == "failed"
 
 
+class TestManyTriggers:
+    async def test_share_their_look_ups(self, emulator: RunningEmulator) -> None:
+        emulator.change(latency=1.0)
+        submissions = [await submission() for _ in range(40)]
+        events = await asyncio.gather(*(anext(trigger(each, poll_interval=0.5).run()) for each in submissions))
+        assert [event.payload for event in events] == [
+            {"version": 1, "status": "done", "submission": each} for each in submissions
+        ]
+        totals = emulator.totals()
+        assert totals["lookup_requests"] <= totals["lookups"] / 8
+
+    async def test_survive_one_that_is_cancelled(self, emulator: RunningEmulator) -> None:
+        emulator.change(latency=0.5)
+        first, second = [asyncio.ensure_future(anext(trigger(await submission()).run())) for _ in range(2)]
+        await asyncio.sleep(0)
+        first.cancel()
+        assert (await second).payload["status"] == "done"
+
+
 class TestArguments:
     async def test_rebuild_the_same_trigger(self) -> None:
-        first = trigger(await submission())
+        first = trigger(await submission(), model="gpt-image-1")
         path, arguments = first.serialize()
         assert path == "airflow_provider_imagegen.triggers.imagegen.ImageTasksTrigger"
         assert ImageTasksTrigger(**json.loads(json.dumps(arguments))).serialize() == first.serialize()

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import time
+from urllib.parse import quote
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.redaction import address_of, redacted
+from airflow_provider_imagegen.exceptions import GenerationFailed
+from airflow_provider_imagegen.redaction import address_of, hiding, queries_in, redacted, without_secrets
+from airflow_provider_imagegen.schemas import TaskFailure
+
+SECRET = 'sk-3f9a/+"b7=='
 
 
 class TestRedacted:
@@ -19,6 +29,66 @@ class TestRedacted:
         assert len(shown) <= 200
         assert len(shown.splitlines()) <= 1
         assert secret not in shown
+
+    @pytest.mark.parametrize("endless", ["a", "a:", "-", "://", "a/?", "a b"])
+    def test_takes_no_time_over_megabytes(self, endless: str) -> None:
+        started = time.process_time()
+        redacted(endless * 1_000_000)
+        assert time.process_time() - started < 1
+
+    def test_cuts_a_login_whose_scheme_was_forgotten(self) -> None:
+        assert redacted("host='user:pw@h.example' at 10:30") == "host='***@h.example' at 10:30"
+
+
+class TestHiding:
+    SPELLINGS = (
+        SECRET,
+        quote(SECRET, safe=""),
+        json.dumps(SECRET),
+        base64.b64encode(SECRET.encode()).decode(),
+        f"{'x' * 190} {SECRET}",
+    )
+
+    @pytest.mark.parametrize("spelling", SPELLINGS)
+    def test_keeps_a_secret_out_however_it_is_spelled_or_cut(self, spelling: str) -> None:
+        with hiding([SECRET]):
+            shown = redacted(f"the gateway says {spelling}")
+        assert "***" in shown or len(shown) == 200
+        assert spelling[-8:] not in shown
+        assert "sk-3f9" not in shown
+
+    def test_ends_with_the_block_and_adds_to_the_one_around_it(self) -> None:
+        with hiding([SECRET]):
+            with hiding(["another-secret"]):
+                assert redacted(f"{SECRET} another-secret") == "*** ***"
+            assert redacted(f"{SECRET} another-secret") == "*** another-secret"
+        assert redacted(SECRET) == SECRET
+
+    def test_leaves_words_alone_that_are_too_short_for_a_secret(self) -> None:
+        with hiding(["", "image"]):
+            assert redacted("the image") == "the image"
+
+    def test_reaches_errors_and_failures_that_are_made_inside(self) -> None:
+        with hiding([SECRET]):
+            error = GenerationFailed(f"no {SECRET}", code=f"odd {SECRET}")
+            failure = TaskFailure(code=f"odd {SECRET}", message=f"no {SECRET}")
+        assert (error.message, error.code) == ("no ***", "odd ***")
+        assert (failure.message, failure.code) == ("no ***", "odd ***")
+
+
+class TestWithoutSecrets:
+    def test_keeps_the_text_as_long_as_it_is(self) -> None:
+        text = "a line\n" * 100
+        assert without_secrets(f"{text}https://h.example/a?sig=1") == f"{text}https://h.example/a?…"
+
+
+class TestQueriesIn:
+    def test_finds_those_of_addresses_with_and_without_scheme(self) -> None:
+        fields = {"mask": "cdn.example/m.png?sig=0123456", "more": ["https://h.example/a.png?token=abcdef#x", 1, None]}
+        assert list(queries_in(fields)) == ["sig=0123456", "token=abcdef#x"]
+
+    def test_leaves_templates_and_sentences_alone(self) -> None:
+        assert list(queries_in(["https://h.example/a?sig={{ var.value.signature }}", "either/or? that is it"])) == []
 
 
 class TestAddressOf:

@@ -1,0 +1,148 @@
+"""Brings the outputs of one task to S3, each on its own, as stubbornly as the gateway's memory demands.
+
+The job calls :meth:`Delivery.deliver` once it knows that a task has succeeded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from airflow_provider_imagegen import metering
+from airflow_provider_imagegen.client import ImageClient
+from airflow_provider_imagegen.exceptions import (
+    GatewayError,
+    ImageGenError,
+    LandingError,
+    ObjectExists,
+    ResultExpired,
+    ResultHostRefused,
+)
+from airflow_provider_imagegen.landing import Landing
+from airflow_provider_imagegen.outcomes import Outcome, Refused, differences, shortfall
+from airflow_provider_imagegen.schemas import ImageOutput, ImageRequest, ImageTask, LandedImage
+
+log = logging.getLogger(__name__)
+
+STUBBORNNESS = 8
+"""How often an image is landed that the gateway keeps no copy of, at most: some two minutes."""
+
+
+class Delivery:
+    """The way of one request's images to S3.
+
+    :param request: What was asked for.
+    :param client: An opened client, to ask for addresses anew.
+    :param landing: An opened landing.
+    :param name_of: File name of an image, without extension, by its position among the images asked for.
+    :param with_previews: Whether to land streamed previews too.
+    """
+
+    def __init__(
+        self,
+        request: ImageRequest,
+        client: ImageClient,
+        landing: Landing,
+        *,
+        name_of: Callable[[int], str],
+        with_previews: bool,
+    ) -> None:
+        self._request = request
+        self._client = client
+        self._landing = landing
+        self._name_of = name_of
+        self._with_previews = with_previews
+
+    async def deliver(self, task: ImageTask, first_index: int, count: int) -> Outcome:
+        """Land every output on its own, so that one fault does not cost the others."""
+        indices = [
+            # What came beyond what was asked for is landed behind everything that was.
+            first_index + position if position < count else self._request.n * (position - count + 1) + first_index
+            for position in range(len(task.outputs))
+        ]
+        pairs = zip(indices, task.outputs, strict=True)
+        results = await asyncio.gather(*(self._land_output(output, index, task) for index, output in pairs))
+        if self._with_previews:
+            await self._land_previews(task, first_index)
+        await asyncio.to_thread(_remove_files, task)
+        refused = tuple(result for result in results if isinstance(result, Refused))
+        return Outcome(
+            images=tuple(image for image in results if isinstance(image, LandedImage)),
+            billed=len(task.outputs),
+            usage=task.usage or {},
+            errors=(*refused, *shortfall(first_index, count, len(task.outputs))),
+        )
+
+    async def _land_previews(self, task: ImageTask, index: int) -> None:
+        try:
+            await self._landing.land_previews(task, index, self._name_of(index))
+        except ImageGenError as error:
+            log.warning("A preview of image %d: %s", index, error)
+
+    async def _land_output(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage | Refused:
+        started = time.monotonic()
+        try:
+            if self._client.gateway.abilities.tasks:
+                image = await self._land_fresh(output, index, task)
+            else:
+                image = await self._land_stubbornly(output, index, task)
+        except ImageGenError as error:
+            log.warning("Image %d: %s", index, error)
+            metering.count("failed")
+            return Refused(index, 1, error)
+        metering.count("landed")
+        metering.took("landing", time.monotonic() - started)
+        image = image.model_copy(update={"differs": differences(self._request, image)})
+        size = f"{image.bytes} bytes, {image.width}x{image.height} {image.content_type}"
+        log.info("Landed image %d: %s, %s", image.index, image.uri, size)
+        return image
+
+    async def _land_fresh(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage:
+        """Land an output; if its address has expired, look the task up once more: look-ups sign addresses anew."""
+        try:
+            return await self._landing.land(output, index, task, self._name_of(index))
+        except ResultExpired as error:
+            if task.task_id is None:
+                raise
+            log.warning("Image %d: %s Asking for a new address.", index, error)
+            position = task.outputs.index(output)
+            fresh = await self._looked_up_again(task.task_id)
+            if position >= len(fresh):
+                raise
+            return await self._landing.land(fresh[position], index, task, self._name_of(index))
+
+    async def _land_stubbornly(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage:
+        """Land an output that nobody keeps for us: again and again, as long as there may be hope."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, LandingError) and not _is_hopeless(error)),
+            wait=wait_random_exponential(multiplier=0.5, max=30),
+            stop=stop_after_attempt(STUBBORNNESS),
+            reraise=True,
+        )
+        try:
+            return await retrying(self._landing.land, output, index, task, self._name_of(index))
+        except LandingError as error:
+            error.advice = "The gateway keeps no copy; on_unknown='resubmit' pays for a new image once this is mended."
+            raise
+
+    async def _looked_up_again(self, task_id: str) -> tuple[ImageOutput, ...]:
+        try:
+            return (await self._client.look_up([task_id]))[task_id].outputs
+        except GatewayError as error:
+            log.warning("The look-up failed: %s", error)
+            return ()
+
+
+def _is_hopeless(error: LandingError) -> bool:
+    return isinstance(error, ObjectExists | ResultHostRefused)
+
+
+def _remove_files(task: ImageTask) -> None:
+    """Remove images that came inside answers: a batch of thousands would fill the disk while its client is open."""
+    for output in (*task.outputs, *task.previews):
+        if output.file is not None:
+            output.file.unlink(missing_ok=True)

@@ -1,0 +1,144 @@
+"""A batch that waits in the triggerer: what it hands over, and how it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_provider_imagegen.batch.summary import BatchSummary
+from airflow_provider_imagegen.effects import Effect
+from airflow_provider_imagegen.emulator.server import RunningEmulator
+from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRequest, PartialDelivery
+from airflow_provider_imagegen.schemas import Submission
+from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
+from tests.batch.conftest import BatchLaboratory, prompts
+from tests.failures.conftest import killed_at
+
+pytestmark = pytest.mark.usefixtures("connections", "no_grace")
+ROWS = prompts(12)
+
+
+@pytest.fixture
+def no_grace(grace: Callable[[float], None], emulator: RunningEmulator) -> None:
+    """Hand over as soon as everything is submitted, while the last rows still run."""
+    grace(0.0)
+
+
+def fire(submission: Submission) -> Any:
+    """Do what the triggerer does."""
+    kwargs = json.loads(json.dumps(submission.model_dump(mode="json")))
+    trigger = ImageTasksTrigger(
+        imagegen_conn_id="imagegen_default", submission=kwargs, not_before=0.0, poll_interval=0.1
+    )
+
+    async def event() -> Any:
+        return await anext(trigger.run())
+
+    return asyncio.run(event()).payload
+
+
+@pytest.fixture
+def deferred(laboratory: BatchLaboratory) -> Submission:
+    laboratory.emulator.change(latency=1.0)
+    return laboratory.defer(ROWS, max_in_flight=5)
+
+
+class TestHandedOver:
+    def test_is_only_what_is_open_and_only_its_ids(self, deferred: Submission) -> None:
+        assert 1 <= len(deferred.open) <= 5
+        assert "lighthouse" not in deferred.model_dump_json()
+
+    def test_comes_after_everything_was_submitted(self, laboratory: BatchLaboratory, deferred: Submission) -> None:
+        assert laboratory.submits == len(ROWS)
+
+    def test_lands_afterwards_with_the_rest(self, laboratory: BatchLaboratory, deferred: Submission) -> None:
+        assert fire(deferred)["status"] == "done"
+        summary = laboratory.resume(ROWS, deferred)
+        assert isinstance(summary, BatchSummary)
+        assert (summary.landed, summary.billed) == (12, 12)
+        assert (laboratory.submits, laboratory.billed) == (12, 12)
+        assert laboratory.statuses() == ["landed"] * 12
+
+    def test_is_handed_over_again_if_woken_too_early(self, laboratory: BatchLaboratory, deferred: Submission) -> None:
+        again = laboratory.resume(ROWS, deferred)
+        assert isinstance(again, Submission)
+        assert (again.submitted_at, again.deadline) == (deferred.submitted_at, deferred.deadline)
+        fire(again)
+        assert laboratory.resume(ROWS, again).landed == 12
+
+    def test_ends_with_an_error_if_nobody_can_look(self, laboratory: BatchLaboratory, deferred: Submission) -> None:
+        laboratory.emulator.arm("lookup", "html", times=None)
+        with pytest.raises(ImageGenError) as caught:
+            laboratory.resume(ROWS, deferred, gave_up=True)
+        assert caught.value.billed == "unknown"
+
+    def test_ends_at_the_deadline(self, laboratory: BatchLaboratory) -> None:
+        laboratory.emulator.change(latency=12.0)
+        submission = laboratory.defer(ROWS[:3], timeout=4.0)
+        assert fire(submission)["status"] == "timeout"
+        with pytest.raises(PartialDelivery):
+            laboratory.resume(ROWS[:3], submission)
+        assert laboratory.statuses() == ["unknown"] * 3
+
+
+class TestFailedBeforeTheDeferral:
+    def test_stays_failed_and_is_not_sent_again(self, laboratory: BatchLaboratory) -> None:
+        laboratory.emulator.change(latency=1.0)
+        laboratory.emulator.arm("submit", "refuse", code="bad_request", status=400, prompt="number 3", times=1)
+        submission = laboratory.defer(ROWS, on_partial="accept")
+        fire(submission)
+        summary = laboratory.resume(ROWS, submission, on_partial="accept")
+        assert (summary.landed, summary.failed, laboratory.submits) == (11, 1, 12)
+        assert laboratory.statuses()[3] == "failed"
+
+
+class TestEqualRows:
+    def test_wait_for_their_leader_beyond_the_deferral(self, laboratory: BatchLaboratory) -> None:
+        laboratory.emulator.change(latency=1.0)
+        rows = [{"prompt": "a kite", "key": f"k{number}"} for number in range(6)]
+        submission = laboratory.defer(rows)
+        assert len(submission.open) == 1
+        fire(submission)
+        summary = laboratory.resume(rows, submission)
+        assert (summary.landed, summary.billed, summary.reused) == (6, 1, 5)
+        assert laboratory.billed == 1
+
+
+class TestRowsChangedMeanwhile:
+    def test_are_an_error_that_says_so(self, laboratory: BatchLaboratory, deferred: Submission) -> None:
+        with pytest.raises(InvalidRequest, match="the same rows as when the batch began"):
+            laboratory.resume([*ROWS[:-1], "something else"], deferred)
+
+    def test_retry_goes_on_with_the_new_ones(self, laboratory: BatchLaboratory, deferred: Submission) -> None:
+        fire(deferred)
+        summary = laboratory.run([*ROWS[:-1], "something else"], try_number=2)
+        assert (summary.landed, laboratory.submits) == (12, 13)
+
+
+class TestKilledAroundTheDeferral:
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    def test_retry_attaches(self, laboratory: BatchLaboratory, moment: Any) -> None:
+        laboratory.emulator.change(latency=1.0)
+        with killed_at(Effect.PUT_CHECKPOINT, moment):
+            laboratory.defer(ROWS)
+        summary = laboratory.run(ROWS, try_number=2)
+        assert (summary.landed, laboratory.submits, laboratory.billed) == (12, 12, 12)
+
+    def test_resumed_and_killed_is_settled_by_the_retry(
+        self, laboratory: BatchLaboratory, deferred: Submission
+    ) -> None:
+        fire(deferred)
+        with killed_at(Effect.PUT_IMAGE, "after", 1):
+            laboratory.resume(ROWS, deferred)
+        summary = laboratory.run(ROWS, try_number=2)
+        assert (summary.landed, laboratory.submits, laboratory.billed) == (12, 12, 12)
+
+
+class TestCheckpoint:
+    def test_is_no_record_of_the_ledger(self, laboratory: BatchLaboratory, deferred: Submission) -> None:
+        assert laboratory.batch(ROWS).checkpoint.uri.endswith("/batch.1.jsonl")
+        assert len([entry for entry in laboratory.entries() if entry.record.fingerprint]) == len(ROWS)

@@ -1,0 +1,53 @@
+"""A batch that Airflow kills, at a gateway that can cancel: nothing goes on that nobody waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_imagegen.exceptions import PartialDelivery
+from airflow_provider_imagegen.gateways import registered_gateways
+from tests.batch.conftest import BatchLaboratory, prompts
+from tests.stack.waiting import wait_until
+
+THIRD_PARTY = Path(__file__).parents[1] / "third_party"
+
+
+@pytest.fixture
+def cancellable(laboratory: BatchLaboratory, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLaboratory]:
+    """A laboratory whose gateway can cancel, and takes its time."""
+    monkeypatch.syspath_prepend(THIRD_PARTY)
+    registered_gateways.cache_clear()
+    laboratory.use("cancelling")
+    laboratory.emulator.change(latency=60)
+    yield laboratory
+    registered_gateways.cache_clear()
+    sys.modules.pop("cancelling_gateway", None)
+
+
+class TestKilledWhileItWaits:
+    def test_cancels_all_that_is_in_flight_and_the_retry_pays_once(self, cancellable: BatchLaboratory) -> None:
+        work = cancellable.batch(prompts(4), max_in_flight=4)
+        ended: list[BaseException] = []
+
+        def begin() -> None:
+            try:
+                asyncio.run(work.begin())
+            except PartialDelivery as error:
+                ended.append(error)
+
+        worker = threading.Thread(target=begin)
+        worker.start()
+        wait_until(lambda: len(work.open_tasks()) == 4, what="the submits", timeout=10)
+        work.cancel()
+        worker.join()
+        assert len(ended) == 1
+        assert cancellable.emulator.totals()["in_flight"] == cancellable.billed == 0
+        cancellable.emulator.change(latency=0)
+        summary = cancellable.run(prompts(4), try_number=2)
+        assert (summary.landed, cancellable.billed) == (4, 4)

@@ -1,0 +1,42 @@
+"""A batch whose worker is killed again and again."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from tests.crash.tries import Point
+from tests.crash.workshop import Task
+
+ROWS = 240
+PLACES = 30
+
+
+class TestKilledThreeTimesAtRandom:
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_every_row_lands_and_none_is_paid_twice(self, new_task: Callable[..., Task], deferrable: bool) -> None:
+        dice = random.Random(f"batch {deferrable}")
+        task = new_task(
+            requests=[f"a kite, number {number}" for number in range(ROWS)],
+            prompt="",
+            n=1,
+            model="gpt-image-1",
+            max_in_flight=PLACES,
+            deferrable=deferrable,
+        )
+        task.emulator.change(latency="0.2-0.8", image_bytes=1000)
+        for _ in range(3):
+            point = Point(dice.choice(["claim", "submit", "record", "put_image"]), "after", dice.randint(15, 55))
+            assert task.attempt(batch=True, kill=point).killed
+            task.let_time_pass()
+        last = task.attempt(batch=True)
+        assert last.error is None, last.message
+        assert [last.manifest[name] for name in ("rows", "landed", "billed")] == [ROWS] * 3
+        rows = task.emulator.ledger()["rows"]
+        assert set(Counter(row["prompt"] for row in rows if row["due"]).values()) == {1}
+        assert task.bill().images == ROWS
+        assert sum(key.endswith(".png") for key in task.stored()) == ROWS
+        assert task.emulator.totals()["peak_in_flight"] <= PLACES

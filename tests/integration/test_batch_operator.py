@@ -1,0 +1,177 @@
+"""The batch operator in a DAG, against the emulator and a real S3 server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, task
+
+from airflow_provider_imagegen import metering
+from airflow_provider_imagegen.emulator.server import RunningEmulator
+from airflow_provider_imagegen.exceptions import InvalidRequest
+from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
+from tests.conftest import BUCKET
+from tests.integration.conftest import Outcome, make_known, returned
+from tests.stack.objectstore import ObjectStore
+
+RunTask = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run_batch(run_task: RunTask, emulator: RunningEmulator) -> RunTask:
+    """Run one batch operator in a DAG of its own."""
+    emulator.change(image_bytes=1000)
+
+    def run(**arguments: Any) -> Outcome:
+        usual = {"prompt": "", "size": "1024x1024"}
+        return run_task(operator=GenerateImageBatchOperator, **(usual | arguments))
+
+    return run
+
+
+class TestListOfPrompts:
+    def test_lands_under_their_keys_and_returns_a_summary(
+        self, run_batch: RunTask, object_store: ObjectStore, emulator: RunningEmulator
+    ) -> None:
+        outcome = run_batch(requests=["a kite", {"prompt": "an owl", "key": "owl"}], s3_key="batch/list")
+        assert outcome.state == "success"
+        assert outcome.manifest["landed"] == outcome.manifest["billed"] == emulator.totals()["billed_images"] == 2
+        assert outcome.manifest["manifest_uri"] == f"s3://{BUCKET}/batch/list/manifest.jsonl"
+        listed = object_store.client().list_objects_v2(Bucket=BUCKET, Prefix="batch/list/")["Contents"]
+        names = [entry["Key"].rpartition("/")[2] for entry in listed]
+        assert sorted(names) == ["00000.png", "manifest.jsonl", "owl.png"]
+
+    def test_operator_s_arguments_are_the_defaults(self, run_batch: RunTask, emulator: RunningEmulator) -> None:
+        run_batch(requests=[{"key": "a"}, {"key": "b", "size": "1536x1024"}], prompt="a kite", s3_key="batch/defaults")
+        assert [row["prompt"] for row in emulator.ledger()["rows"]] == ["a kite"] * 2
+
+    def test_templates_in_prompts_are_rendered(self, run_batch: RunTask, emulator: RunningEmulator) -> None:
+        run_batch(requests=["a kite over {{ dag.dag_id | length }} hills"], s3_key="batch/templates")
+        (row,) = emulator.ledger()["rows"]
+        assert row["prompt"].endswith("hills")
+        assert "{{" not in row["prompt"]
+
+    def test_defers_on_what_is_open(
+        self, run_batch: RunTask, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_imagegen.operators.batch_work.GRACE", 0.2)
+        monkeypatch.setattr("airflow_provider_imagegen.operators.imagegen.SETTLING_TIME", 0.0)
+        emulator.change(latency=2)
+        outcome = run_batch(requests=[f"kite {number}" for number in range(6)], poll_interval=0.2, max_in_flight=3)
+        assert outcome.state == "success"
+        assert "Deferred: 3 task(s)" in outcome.log
+        assert (outcome.manifest["landed"], emulator.totals()["submits"]) == (6, 6)
+
+
+class TestFileInS3:
+    def test_csv(self, run_batch: RunTask, object_store: ObjectStore) -> None:
+        body = "key,prompt,size\nkite,a kite,\nowl,an owl,1536x1024\n"
+        object_store.client().put_object(Bucket=BUCKET, Key="rows/batch.csv", Body=body.encode())
+        outcome = run_batch(requests=f"s3://{BUCKET}/rows/batch.csv", s3_key="batch/csv")
+        assert (outcome.state, outcome.manifest["landed"]) == ("success", 2)
+
+    def test_jsonl(self, run_batch: RunTask, object_store: ObjectStore) -> None:
+        body = "\n".join(json.dumps(row) for row in ("a kite", {"prompt": "an owl", "key": "owl"}))
+        object_store.client().put_object(Bucket=BUCKET, Key="rows/batch.jsonl", Body=body.encode())
+        outcome = run_batch(requests=f"s3://{BUCKET}/rows/batch.jsonl", s3_key="batch/jsonl")
+        assert (outcome.state, outcome.manifest["landed"]) == ("success", 2)
+
+    def test_with_wrong_rows_tells_all_of_them_and_sends_none(
+        self, run_batch: RunTask, object_store: ObjectStore, emulator: RunningEmulator
+    ) -> None:
+        body = "key,prompt\nsame,a kite\nsame,an owl\n,\n"
+        object_store.client().put_object(Bucket=BUCKET, Key="rows/wrong.csv", Body=body.encode())
+        outcome = run_batch(requests=f"s3://{BUCKET}/rows/wrong.csv", retries=2)
+        assert outcome.state == "failed"
+        assert "2 rows are wrong" in outcome.log
+        assert "line 3" in outcome.log
+        assert "line 4" in outcome.log
+        assert emulator.totals()["submits"] == 0
+
+
+class TestOutputOfAnotherTask:
+    def test_is_taken_as_it_is(self, airflow_database: None, connections: None, emulator: RunningEmulator) -> None:
+        with DAG(f"batch-xcom-{uuid.uuid4()}", schedule=None) as dag:
+
+            @task
+            def rows() -> list[dict[str, str]]:
+                return [{"prompt": f"kite {{{{ {number} }}}}", "key": f"k{number}"} for number in range(3)]
+
+            GenerateImageBatchOperator(task_id="generate", requests=rows(), model="gpt-image-1", s3_bucket=BUCKET)
+        make_known(dag)
+        run = dag.test()
+        assert {instance.state for instance in run.get_task_instances()} == {"success"}
+        assert returned(dag.dag_id, "generate")["landed"] == 3
+        assert sorted(row["prompt"] for row in emulator.ledger()["rows"])[0] == "kite {{ 0 }}"
+
+
+class TestShownWhileItRuns:
+    def test_progress_is_an_xcom(self, run_batch: RunTask) -> None:
+        outcome = run_batch(requests=["a kite", "an owl"])
+        progress = returned(outcome.dag_id, "generate", key="progress")
+        assert (progress["rows"], progress["landed"], progress["failed"]) == (2, 2, 0)
+        assert progress["text"].startswith("2/2 landed")
+
+    def test_log_is_short_however_many_rows(self, run_batch: RunTask) -> None:
+        outcome = run_batch(requests=[f"kite {number}" for number in range(60)])
+        ours = [record.getMessage() for record in outcome.records if "imagegen" in record.name]
+        assert len(ours) <= 4, ours
+        assert any("60/60 landed" in line for line in ours)
+
+
+class TestMetrics:
+    def test_count_what_was_done(self, run_batch: RunTask, monkeypatch: pytest.MonkeyPatch) -> None:
+        meter = _Counter()
+        monkeypatch.setattr(metering, "_meters", [meter])
+        rows = [{"prompt": "a kite", "key": "a"}, {"prompt": "a kite", "key": "b"}, {"prompt": "[[moderation]]"}]
+        run_batch(requests=rows, on_moderation="skip")
+        assert meter.counts["imagegen.submitted"] == 2
+        assert meter.counts["imagegen.landed"] == meter.counts["imagegen.reused"] == 1
+        assert meter.counts["imagegen.failed"] == 1
+        assert meter.counts["imagegen.lookups"] >= 1
+        assert {"imagegen.generation", "imagegen.landing"} <= set(meter.times)
+
+
+class TestChoices:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("on_invalid", "ignore"),
+            ("max_in_flight", 0),
+            ("max_in_flight", 2.5),
+            ("max_in_flight", True),
+            ("requests_per_minute", 0),
+            ("requests_per_minute", float("nan")),
+        ],
+    )
+    def test_are_refused_when_the_dag_is_parsed(self, name: str, value: object) -> None:
+        arguments: dict[str, Any] = {"task_id": "t", "requests": [], "s3_bucket": BUCKET, name: value}
+        with pytest.raises(InvalidRequest, match=name):
+            GenerateImageBatchOperator(**arguments)
+
+
+def test_parsing_a_dag_imports_nothing_heavy() -> None:
+    code = "import sys, airflow_provider_imagegen.operators.batch; print(*sys.modules)"
+    command = [sys.executable, "-W", "ignore", "-c", f"import airflow.sdk, sys; before = set(sys.modules); {code}"]
+    modules = set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert modules.isdisjoint({"boto3", "botocore", "aiolimiter", "PIL", "airflow_provider_imagegen.job"})
+
+
+class _Counter:
+    """Takes counts and durations, as Airflow's statistics do."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.times: dict[str, float] = {}
+
+    def incr(self, stat: str, count: int = 1) -> None:
+        self.counts[stat] = self.counts.get(stat, 0) + count
+
+    def timing(self, stat: str, dt: float) -> None:
+        self.times[stat] = dt
