@@ -1,7 +1,7 @@
 """A large object in parts, each with a SHA-256 that S3 checks; in its place only when it is whole.
 
-Not boto3's ``upload_fileobj``: that takes no condition, returns neither ETag nor version, and holds ten parts in
-memory. ``sending`` calls it for what one put should not carry.
+Not boto3's ``upload_fileobj``: that takes no condition and returns neither ETag nor version. ``sending`` calls it
+for what one put should not carry.
 """
 
 from __future__ import annotations
@@ -9,17 +9,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from s3transfer.utils import ReadFileChunk
 
 from airflow_provider_imagegen.exceptions import UploadFailed
 from airflow_provider_imagegen.landing.storing.parcel import Parcel, base64_digest
 from airflow_provider_imagegen.s3_faults import S3_ERRORS
 
 if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
     from mypy_boto3_s3.client import S3Client
 
 PART_BYTES = 8 * 1024 * 1024
-"""Bytes of one part, and of what is in memory at a time."""
+"""Bytes of one part."""
+PIECE = 64 * 1024
 
 
 def put_in_parts(s3: S3Client, parcel: Parcel, condition: Mapping[str, Any], *, is_checked: bool) -> dict[str, Any]:
@@ -36,8 +42,7 @@ def put_in_parts(s3: S3Client, parcel: Parcel, condition: Mapping[str, Any], *, 
     upload: dict[str, Any] = {name: parcel.arguments[name] for name in ("Bucket", "Key")}
     upload["UploadId"] = s3.create_multipart_upload(**parcel.arguments, **algorithm)["UploadId"]
     try:
-        pieces = enumerate(_pieces(parcel), start=1)
-        parts = [_put_part(s3, upload, number, piece, is_checked) for number, piece in pieces]
+        parts = [_put_part(s3, upload, part, is_checked) for part in _parts(parcel)]
         whole: dict[str, Any] = {"MultipartUpload": {"Parts": parts}}
         return dict(s3.complete_multipart_upload(**upload, **whole, **condition))
     except BaseException:
@@ -46,18 +51,39 @@ def put_in_parts(s3: S3Client, parcel: Parcel, condition: Mapping[str, Any], *, 
         raise
 
 
-def _put_part(s3: S3Client, upload: Mapping[str, Any], number: int, piece: bytes, is_checked: bool) -> dict[str, Any]:
-    digest = base64_digest(hashlib.sha256(piece).hexdigest())
-    checksum: dict[str, Any] = {"ChecksumSHA256": digest} if is_checked else {}
-    answer = s3.upload_part(**upload, PartNumber=number, Body=piece, **checksum)
-    return {"PartNumber": number, "ETag": answer["ETag"], **checksum}
+@dataclass(frozen=True)
+class _Part:
+    """A stretch of the file, none of which is in memory."""
+
+    number: int
+    body: ReadFileChunk
+    sha256: str
 
 
-def _pieces(parcel: Parcel) -> Iterator[bytes]:
-    """Yield the file in pieces; S3 can prove only these, so that they make up the whole is proven here."""
-    digest = hashlib.sha256()
-    while piece := parcel.file.read(PART_BYTES):
-        digest.update(piece)
-        yield piece
-    if digest.hexdigest() != parcel.sha256:
+def _put_part(s3: S3Client, upload: Mapping[str, Any], part: _Part, is_checked: bool) -> dict[str, Any]:
+    checksum: dict[str, Any] = {"ChecksumSHA256": base64_digest(part.sha256)} if is_checked else {}
+    answer = s3.upload_part(**upload, PartNumber=part.number, Body=cast("IO[bytes]", part.body), **checksum)
+    return {"PartNumber": part.number, "ETag": answer["ETag"], **checksum}
+
+
+def _parts(parcel: Parcel) -> Iterator[_Part]:
+    """Yield the file part by part; S3 can prove only these, so that they make up the whole is proven here."""
+    whole = hashlib.sha256()
+    for number, start in enumerate(range(0, parcel.bytes, PART_BYTES), start=1):
+        length = min(PART_BYTES, parcel.bytes - start)
+        digest = _digest(parcel.file, start, length, whole)
+        parcel.file.seek(start)
+        yield _Part(number, ReadFileChunk(parcel.file, length, parcel.bytes, enable_callbacks=False), digest)
+    if whole.hexdigest() != parcel.sha256:
         raise UploadFailed("the temporary file is no longer what was verified", advice="A retry lands the image again.")
+
+
+def _digest(file: IO[bytes], start: int, length: int, whole: Hash) -> str:
+    """Return the SHA-256 of a stretch of a file, and feed it to that of the whole."""
+    digest = hashlib.sha256()
+    file.seek(start)
+    while length and (piece := file.read(min(PIECE, length))):
+        digest.update(piece)
+        whole.update(piece)
+        length -= len(piece)
+    return digest.hexdigest()
