@@ -33,6 +33,7 @@ from airflow_provider_imagegen.landing import Landing
 from airflow_provider_imagegen.operators.deferral import GRACE
 from airflow_provider_imagegen.operators.work import Duty
 from airflow_provider_imagegen.planning import check
+from airflow_provider_imagegen.redaction import hiding
 from airflow_provider_imagegen.schemas import ImageRequest, OpenTask, Submission
 from airflow_provider_imagegen.watcher import TaskWatcher
 
@@ -134,12 +135,13 @@ class BatchWork(Duty):
         turn: AbstractAsyncContextManager[object] = nullcontext()
         if order.requests_per_minute is not None:
             turn = AsyncLimiter(1, 60 / order.requests_per_minute)
-        async with (
-            ImageClient(settings) as client,
-            Landing(self.s3, self.destination, settings, self.metadata, self.treatment) as landing,
-        ):
-            watcher = TaskWatcher(client, self.terms.schedule)
-            yield Means(client=client, landing=landing, ledger=self.ledger, watcher=watcher, turn=turn)
+        with hiding([str(order.defaults.get("callback_url") or "")]):
+            async with (
+                ImageClient(settings) as client,
+                Landing(self.s3, self.destination, settings, self.metadata, self.treatment) as landing,
+            ):
+                watcher = TaskWatcher(client, self.terms.schedule)
+                yield Means(client=client, landing=landing, ledger=self.ledger, watcher=watcher, turn=turn)
 
     async def _rows(self, client: ImageClient) -> Rows:
         """Read and check all rows.

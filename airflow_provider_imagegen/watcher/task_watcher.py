@@ -131,7 +131,7 @@ class TaskWatcher:
         self._soon = None
         self._due.clear()
         self._chunks.clear()
-        askers = list(self._askers)
+        askers, self._askers = self._askers, set()
         for asker in askers:
             asker.cancel()
         await asyncio.gather(*askers, return_exceptions=True)
@@ -189,7 +189,7 @@ class TaskWatcher:
         step = self._ids_per_look_up
         for start in range(0, len(task_ids), step):
             self._chunks.append({task_id: waiting[task_id] for task_id in task_ids[start : start + step]})
-        while len(self._askers) < min(self._abreast, len(self._chunks)):
+        for _ in range(min(self._abreast - len(self._askers), len(self._chunks))):
             asker = asyncio.get_running_loop().create_task(self._ask_all(), context=self._context.copy())
             self._askers.add(asker)
             asker.add_done_callback(self._asker_ended)

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 from tenacity import wait_none
 
-from airflow_provider_imagegen import submitter
+from airflow_provider_imagegen import patience, submitter
 from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.effects import Effect, Moment, observe
 from airflow_provider_imagegen.emulator.server import RunningEmulator
@@ -321,7 +321,7 @@ def unlucky(monkeypatch: pytest.MonkeyPatch, object_store: ObjectStore) -> Any:
     # A dead process's requests have arrived here before anybody asks, so only the grace is left to wait for; a
     # time-out short enough to wait for would make what happens depend on the machine's speed.
     monkeypatch.setattr(submitter, "time_to_show_up", lambda grace, timeout: grace)
-    monkeypatch.setattr(submitter, "wait_random_exponential", lambda **_: wait_none())
+    monkeypatch.setattr(patience, "wait_random_exponential", lambda **_: wait_none())
     clock = ManualClock()
     with RunningEmulator(clock=clock) as emulator:
         world = World(emulator, clock, object_store.client())

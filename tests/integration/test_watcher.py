@@ -75,7 +75,7 @@ class FragileGateway(RecordingGateway):
 
 @pytest.fixture
 async def client(settings: GatewaySettings) -> AsyncIterator[ImageClient]:
-    async with ImageClient(dataclasses.replace(settings, timeout=5.0)) as opened:
+    async with ImageClient(settings) as opened:
         yield opened
 
 
@@ -130,7 +130,7 @@ class TestAThousandWaiters:
         assert states(results) == {"unseen"}
         totals = emulator.totals()
         assert totals["lookups"] >= 1000 * 3
-        assert totals["lookup_requests"] <= totals["lookups"] / 99
+        assert totals["lookup_requests"] <= totals["lookups"] / 90
 
     async def test_who_come_one_by_one_are_drawn_together(
         self, emulator: RunningEmulator, client: ImageClient, gateway: RecordingGateway
@@ -193,6 +193,17 @@ class TestWaiterWhoLeaves:
         alone.cancel()
         await asyncio.gather(alone, return_exceptions=True)
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    async def test_last_does_not_stop_one_who_comes_just_then(
+        self, emulator: RunningEmulator, client: ImageClient, gateway: RecordingGateway
+    ) -> None:
+        watcher = TaskWatcher(client, QUICK)
+        first, second = await submitted(client, 2)
+        emulator.arm("lookup", "hang", seconds=3)
+        leaves = waiting(watcher, first)
+        await until(lambda: gateway.under_way == 1)
+        leaves.cancel()
+        await all_done(watcher, [second])
 
     async def test_may_come_back(self, client: ImageClient) -> None:
         watcher = TaskWatcher(client, QUICK)
@@ -303,6 +314,18 @@ class TestTrouble:
         emulator.disarm()
         assert states([await new]) == {"succeeded"}
 
+    async def test_of_a_look_up_that_hangs_holds_up_nobody_else(
+        self, emulator: RunningEmulator, client: ImageClient, gateway: RecordingGateway
+    ) -> None:
+        watcher = TaskWatcher(client, QUICK)
+        first, second = await submitted(client, 2)
+        emulator.arm("lookup", "hang", seconds=3)
+        hangs = waiting(watcher, first)
+        await until(lambda: gateway.under_way == 1)
+        await all_done(watcher, [second])
+        assert not hangs.done()
+        assert states([await hangs]) == {"succeeded"}
+
     async def test_retry_after_holds_for_everybody(
         self, emulator: RunningEmulator, client: ImageClient, gateway: RecordingGateway
     ) -> None:
@@ -312,7 +335,7 @@ class TestTrouble:
         rushing = waiting(watcher, first)
         await until(lambda: len(gateway.asked) == 1)
         refused_at = gateway.asked[0][0]
-        await until(lambda: not gateway.under_way or emulator.totals()["faults"] == 1)
+        await until(lambda: gateway.under_way == 0)
         newcomer = waiting(watcher, second)
         assert states(await asyncio.gather(rushing, newcomer)) == {"succeeded"}
         assert all(asked_at >= refused_at + 1.0 for asked_at, _ in gateway.asked[1:])
