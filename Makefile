@@ -44,7 +44,7 @@ demo: $(INSTALLED) ## Draw pictures through a whole Airflow; KEEP=1 leaves it ru
 	$(BIN)/python -m tests.stack.demo
 
 test: check ## Everything: check, and all tests with coverage
-	$(BIN)/python -m pytest --cov=airflow_provider_imagegen --cov-fail-under=95
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=airflow_provider_imagegen --cov-fail-under=95
 
 chaos: $(INSTALLED) ## Kill workers, triggerers and schedulers at random, then audit the bill; KILLS=200 SEED=1 TASKS=36
 	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(TASKS),--tasks $(TASKS))
