@@ -87,6 +87,7 @@ async def read_answer(response: httpx.Response, directory: Path) -> Answer:
 async def _feed(extractor: Base64Extractor, response: httpx.Response) -> None:
     pieces: list[bytes] = []
     gathered = 0
+    has_begun = False
     async for piece in response.aiter_bytes():
         pieces.append(piece)
         gathered += len(piece)
@@ -94,7 +95,17 @@ async def _feed(extractor: Base64Extractor, response: httpx.Response) -> None:
             await _feed_in_thread(extractor, b"".join(pieces))
             pieces.clear()
             gathered = 0
-    await _feed_in_thread(extractor, b"".join(pieces))
+            has_begun = True
+    rest = b"".join(pieces)
+    if has_begun or _may_hold_a_picture(rest):
+        await _feed_in_thread(extractor, rest)
+    else:
+        extractor.copy(rest)
+
+
+def _may_hold_a_picture(body: bytes) -> bool:
+    """Return whether a whole answer has a string long enough to be decoded; look-ups of a hundred tasks have none."""
+    return max(map(len, body.split(b'"'))) > INLINE_BYTES
 
 
 async def _feed_in_thread(extractor: Base64Extractor, data: bytes) -> None:
@@ -158,6 +169,13 @@ class Base64Extractor:
     def skeleton(self) -> bytes:
         """The document so far."""
         return bytes(self._skeleton)
+
+    def copy(self, data: bytes) -> None:
+        """Take a whole body that is known to hold no picture.
+
+        :raises AnswerTooLarge: If it is more than is accepted.
+        """
+        self._copy(data)
 
     def feed(self, data: bytes) -> None:
         """Take a further piece of the body, cut anywhere.

@@ -10,7 +10,7 @@ import contextvars
 import logging
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -179,7 +179,9 @@ class ImageClient:
         except AuthenticationError as error:
             error.billed = "unknown"
             raise
-        return {key: _with_files(task, answer) for key, task in found.items()}
+        tasks = {key: _with_files(task, answer) for key, task in found.items()}
+        _remove_unused(answer, tasks.values())
+        return tasks
 
     async def cancel(self, task_id: str) -> None:
         """Ask the gateway to cancel a task, where it can.
@@ -294,6 +296,8 @@ class _OpenClient:
 
 def _with_files(task: ImageTask, *answers: Answer) -> ImageTask:
     """Return the task with the decoded files in place of the markers that stand for them."""
+    if not any(answer.files or answer.damaged for answer in answers):
+        return task
     files = {marker: path for answer in answers for marker, path in answer.files.items()}
     damaged = {marker: words for answer in answers for marker, words in answer.damaged.items()}
 
@@ -308,6 +312,14 @@ def _with_files(task: ImageTask, *answers: Answer) -> ImageTask:
     outputs = tuple(resolved(output) for output in task.outputs)
     previews = tuple(resolved(preview) for preview in task.previews)
     return task.model_copy(update={"outputs": outputs, "previews": previews})
+
+
+def _remove_unused(answer: Answer, tasks: Iterable[ImageTask]) -> None:
+    """Remove decoded files that no task holds, such as drafts of what is still being drawn: a client may live long."""
+    held = {output.file for task in tasks for output in (*task.outputs, *task.previews)}
+    for path in answer.files.values():
+        if path not in held:
+            path.unlink(missing_ok=True)
 
 
 @cache

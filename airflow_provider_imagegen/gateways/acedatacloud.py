@@ -80,8 +80,9 @@ class AceDataCloudGateway(Gateway):
             raise self.fault(response, "look_up")
         only_key = keys[0] if len(keys) == 1 and by == "id" else None
         # Of two tasks under one trace id, the one that failed tells least.
-        told = sorted(records, key=lambda record: self._read_record(record, {}).state != "failed")
-        found = {_handle(record, by) or only_key: record for record in told}
+        if by == "trace_id":
+            records = sorted(records, key=lambda record: self._read_record(record, {}).state != "failed")
+        found = {_handle(record, by) or only_key: record for record in records}
         if by == "trace_id" and self._says_more_than_it_shows(document, keys, set(found)):
             raise self.fault(response, "look_up")
         return {key: self._read_key(key, by, found.get(key)) for key in keys}

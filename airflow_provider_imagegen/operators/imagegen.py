@@ -387,6 +387,7 @@ class GenerateImageOperator(BaseOperator):
                 not_before=now + SETTLING_TIME,
                 poll_interval=self.poll_interval,
                 hold=self._hold(work).model_dump(mode="json"),
+                model=self.model,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=left) + SAFETY_NET,

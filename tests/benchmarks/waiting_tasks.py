@@ -28,7 +28,7 @@ LIMIT = LEAD + WINDOW + 2 * INTERVAL
 """Seconds after which a way that has not noticed everything is said to collapse."""
 
 GATEWAY = """
-import json, sys, time, uuid
+import json, random, sys, time, uuid
 from airflow_provider_imagegen.emulator.books import Task
 from airflow_provider_imagegen.emulator.painter import Picture
 from airflow_provider_imagegen.emulator.server import RunningEmulator
@@ -38,7 +38,8 @@ with RunningEmulator() as emulator:
     picture = Picture(prompt="a kite", size=(1024, 1024))
     request = {"prompt": "a kite", "model": "gpt-image-1", "size": "1024x1024", "async": True}
     ready = {}
-    for number in range(setup["count"]):
+    # Tasks finish in another order than that in which their waiters begin.
+    for number in random.Random(1).sample(range(setup["count"]), setup["count"]):
         task_id, trace_id = str(uuid.uuid4()), str(uuid.uuid4())
         ready[task_id] = now + setup["lead"] + setup["window"] * number / setup["count"]
         emulator.studio.books.accept(Task(

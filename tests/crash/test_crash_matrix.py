@@ -86,12 +86,14 @@ def crashed(new_task: NewTask, table: list[tuple[str, ...]]) -> Callable[[Scenar
         assert first.killed
         task.let_time_pass()
         left, billed_before, stored_before = task.records(), task.bill().images, len(task.stored())
-        look_ups = task.emulator.totals()["lookup_requests"]
+        before = task.emulator.totals()
         retry = task.attempt()
+        after = task.emulator.totals()
         assert retry.http.count("look_up_by_id") + retry.http.count("look_up_by_trace_id") == (
-            task.emulator.totals()["lookup_requests"] - look_ups
+            after["lookup_requests"] - before["lookup_requests"]
         )
-        result = Crash(task, left, billed_before, stored_before, retry)
+        downloads = after["downloads"] - before["downloads"]
+        result = Crash(task, left, billed_before, stored_before, retry, downloads)
         table.append(result.row(scenario.name, point))
         return result
 
@@ -107,6 +109,7 @@ class Crash:
     billed_before: int
     stored_before: int
     retry: Report
+    downloads: int
 
     @property
     def states(self) -> Counter[str]:
@@ -162,7 +165,7 @@ class TestGatewayWithTasks:
         missing = IMAGES - states["landed"]
         deferrals = sum(point.effect == DEFER and point.moment == "after" for point in crash.retry.points)
         assert http["submit"] == IMAGES - crash.billed_before
-        assert http["download"] == s3["PutObject image"] == missing
+        assert crash.downloads == s3["PutObject image"] == missing
         assert s3["GetObject ledger"] <= IMAGES * (1 + deferrals)
         assert http["look_up_by_trace_id"] == states["claimed"]
         if not http["submit"]:

@@ -81,7 +81,7 @@ class Report:
     :param error: Name of the exception's class it ended with.
     :param points: Points it passed, in order.
     :param s3: S3 operations, as ``<operation> <what>``, ``what`` being image, manifest, ledger or probe.
-    :param http: Other requests, as ``submit``, ``look_up_by_id``, ``look_up_by_trace_id``, ``download``.
+    :param http: Other requests, as ``submit``, ``look_up_by_id``, ``look_up_by_trace_id``; not downloads.
     :param killed: Whether it ended by SIGKILL; then nothing else is known.
     """
 

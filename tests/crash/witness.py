@@ -54,8 +54,6 @@ def _kind_of_object(url: str) -> str:
 
 
 def _kind_of_request(request: httpx.Request) -> str:
-    if request.method == "GET":
-        return "download"
     if not request.url.path.endswith("/tasks"):
         return "submit"
     return "look_up_by_trace_id" if "trace_ids" in json.loads(request.content) else "look_up_by_id"
