@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from airflow_provider_imagegen import metering
 from airflow_provider_imagegen.client import ImageClient
@@ -18,6 +18,7 @@ from airflow_provider_imagegen.exceptions import (
     GatewayError,
     ImageGenError,
     LandingError,
+    NotAnImage,
     ObjectExists,
     ResultExpired,
     ResultHostRefused,
@@ -28,8 +29,8 @@ from airflow_provider_imagegen.schemas import ImageOutput, ImageRequest, ImageTa
 
 log = logging.getLogger(__name__)
 
-STUBBORNNESS = 8
-"""How often an image is landed that the gateway keeps no copy of, at most: some two minutes."""
+STUBBORNNESS = 120.0
+"""Seconds for which an image is landed again and again that the gateway keeps no copy of."""
 
 
 class Delivery:
@@ -94,6 +95,12 @@ class Delivery:
             log.warning("Image %d: %s", index, error)
             metering.count("failed")
             return Refused(index, 1, error)
+        except Exception as error:
+            # What strangers send must not cost the siblings, whatever it is that it triggers.
+            log.exception("Image %d could not be landed", index)
+            metering.count("failed")
+            words = f"the image could not be landed: {type(error).__name__}"
+            return Refused(index, 1, LandingError(words, task_id=task.task_id, trace_id=task.trace_id))
         metering.count("landed")
         metering.took("landing", time.monotonic() - started)
         image = image.model_copy(update={"differs": differences(self._request, image)})
@@ -118,9 +125,9 @@ class Delivery:
     async def _land_stubbornly(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage:
         """Land an output that nobody keeps for us: again and again, as long as there may be hope."""
         retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, LandingError) and not _is_hopeless(error)),
-            wait=wait_random_exponential(multiplier=0.5, max=30),
-            stop=stop_after_attempt(STUBBORNNESS),
+            retry=retry_if_exception(lambda error: isinstance(error, LandingError) and not _is_hopeless(error, output)),
+            wait=wait_random_exponential(multiplier=0.5, max=20),
+            stop=stop_after_delay(STUBBORNNESS),
             reraise=True,
         )
         try:
@@ -137,8 +144,10 @@ class Delivery:
             return ()
 
 
-def _is_hopeless(error: LandingError) -> bool:
-    return isinstance(error, ObjectExists | ResultHostRefused)
+def _is_hopeless(error: LandingError, output: ImageOutput) -> bool:
+    """Return whether another attempt meets the same again: an image that came with the answer does not change."""
+    is_what_it_is = isinstance(error, NotAnImage) and output.url is None
+    return is_what_it_is or isinstance(error, ObjectExists | ResultHostRefused)
 
 
 def _remove_files(task: ImageTask) -> None:

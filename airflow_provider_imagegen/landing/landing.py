@@ -194,7 +194,15 @@ class Landing:
         if not self._treatment.provenance:
             return verified, None
         mark = mark_as_ai_made(file, marked, verified.content_type, self._treatment.model)
-        return (verify(marked) if mark is AiMark.ADDED else verified), str(mark)
+        if mark is not AiMark.ADDED:
+            return verified, str(mark)
+        try:
+            return verify(marked), str(mark)
+        except NotAnImage as error:
+            # The picture was fine; the mark has made it one part too many.
+            log.warning("The mark for AI-made pictures was left out: %s", error)
+            file.seek(0)
+            return verified, str(AiMark.UNSUPPORTED)
 
     def _put(self, verified: VerifiedFile, output: ImageOutput, index: int, task: ImageTask, name: str) -> LandedImage:
         key = self.destination.key(f"{name}.{verified.extension}")

@@ -15,10 +15,13 @@ from airflow_provider_imagegen.landing.formats.parts import PIECE
 
 MAX_SVG_BYTES = 8 * 1024 * 1024
 """Largest vector picture that is read."""
+MAX_LENGTH_TEXT = 200
+"""Characters of an attribute that says a size."""
 DEFAULT_SIZE = (300.0, 150.0)
 """Pixels of a picture that does not say its size (CSS 2, 10.3.2)."""
 _ROOT = "http://www.w3.org/2000/svg svg"
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+# Without two ways to read the same digits: a pattern that backtracks holds up the whole process.
+_NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _LENGTH = re.compile(rf"\s*({_NUMBER})(px|pt|pc|mm|cm|in|q)?\s*", re.IGNORECASE)
 _VIEW_BOX = re.compile(rf"\s*{_NUMBER}(?:\s*,\s*|\s+){_NUMBER}(?:\s*,\s*|\s+)({_NUMBER})(?:\s*,\s*|\s+)({_NUMBER})\s*")
 _PIXELS = {"px": 1.0, "pt": 96 / 72, "pc": 16.0, "in": 96.0, "cm": 96 / 2.54, "mm": 96 / 25.4, "q": 96 / 101.6}
@@ -45,6 +48,8 @@ def svg_size(file: IO[bytes]) -> tuple[int, int]:
     name, attributes = root[0]
     if name != _ROOT:
         raise BadMarkup("its outermost element is not <svg> of the SVG namespace")
+    if any(len(attributes.get(side, "")) > MAX_LENGTH_TEXT for side in ("width", "height", "viewBox")):
+        raise BadMarkup("its size is said in too many words")
     return _whole_pixels(*_sides(attributes))
 
 

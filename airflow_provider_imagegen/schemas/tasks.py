@@ -31,6 +31,11 @@ class ImageOutput(Frozen):
     damage: str | None = None
     revised_prompt: str | None = None
 
+    @field_validator("revised_prompt")
+    @classmethod
+    def _without_secrets(cls, value: str | None) -> str | None:
+        return None if value is None else without_secrets(value)
+
 
 class TaskFailure(Kept):
     """Why a gateway gave up on a task.

@@ -11,8 +11,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen.exceptions import NotAnImage, ObjectExists, OutcomeUnknown, SpoolFailed
-from airflow_provider_imagegen.landing import Destination, Landing, ObjectOptions, Treatment
+from airflow_provider_imagegen.exceptions import (
+    NotAnImage,
+    ObjectExists,
+    OutcomeUnknown,
+    PartialDelivery,
+    SpoolFailed,
+)
+from airflow_provider_imagegen.landing import Destination, Landing, ObjectOptions, Treatment, pictures
 from airflow_provider_imagegen.operators.work import Work
 from airflow_provider_imagegen.resume import Policy
 from airflow_provider_imagegen.schemas import ImageOutput, ImageTask, LandedImage, Manifest
@@ -155,3 +161,29 @@ class TestDiskWithoutRoom:
             laboratory.attempt()
         laboratory.policy = Policy(on_unknown="resubmit")
         assert laboratory.is_landed(laboratory.attempt(try_number=2))
+
+
+class TestSurprise:
+    def test_of_one_image_costs_its_siblings_nothing(
+        self, laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The library that reads image headers is broken, for one image."""
+        verify, struck = pictures.verify, []
+
+        def broken(file: Any, svg: bool = False) -> Any:
+            if not struck:
+                struck.append("struck")
+                raise RuntimeError("a surprise")
+            return verify(file, svg)
+
+        monkeypatch.setattr("airflow_provider_imagegen.landing.landing.verify", broken)
+        with pytest.raises(PartialDelivery, match=r"1 of 2 .*RuntimeError.*billed: yes"):
+            laboratory.attempt(n=2)
+        assert laboratory.is_landed(laboratory.attempt(try_number=2, n=2))
+        assert laboratory.submits == laboratory.billed == 2
+
+
+class TestRevisedPrompt:
+    def test_is_kept_without_signed_addresses(self) -> None:
+        output = ImageOutput(url="u", revised_prompt="as in https://cdn.example/a.png?sig=AAAA")
+        assert output.revised_prompt == "as in https://cdn.example/a.png?…"

@@ -193,7 +193,37 @@ class TestHostThatMayBePrivate:
         assert await internet.fetch(f"{own}/results/1", base_url=f"{own}/v1") == BODY
 
     async def test_is_the_own_name_wherever_it_leads(self, internet: Internet, host: ResultHost) -> None:
-        assert await internet.fetch(f"http://localhost.:{host.port}/1", base_url="http://LOCALHOST:1") == BODY
+        assert (
+            await internet.fetch(f"http://localhost.:{host.port}/1", base_url=f"http://LOCALHOST:{host.port}") == BODY
+        )
+
+    async def test_is_not_the_own_name_at_another_port(self, internet: Internet, host: ResultHost) -> None:
+        with pytest.raises(ResultHostRefused):
+            await internet.fetch(f"http://localhost:{host.port}/1", base_url="http://localhost:1")
+
+    async def test_refuses_a_redirect_to_another_port_of_the_own_host(
+        self, internet: Internet, host: ResultHost
+    ) -> None:
+        own = f"http://127.0.0.1:{host.port}"
+        host.answers = [redirect("http://127.0.0.1:1/admin")]
+        with pytest.raises(ResultHostRefused):
+            await internet.fetch(f"{own}/results/1", base_url=own)
+
+    async def test_goes_through_a_proxy_with_any_password(
+        self, internet: Internet, host: ResultHost, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("http_proxy", f"http://us%C3%A9r:p%C3%A4ss@127.0.0.1:{host.port}")
+        monkeypatch.setenv("no_proxy", "")
+        assert await internet.fetch("http://93.184.216.34/1") == BODY
+
+    async def test_shows_nothing_of_a_proxy_that_cannot_be_used(
+        self, internet: Internet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("http_proxy", "http://user:s3cretpart/x@127.0.0.1:3128")
+        monkeypatch.setenv("no_proxy", "")
+        with pytest.raises(DownloadFailed, match="no usable") as caught:
+            await internet.fetch("http://93.184.216.34/1")
+        assert "s3cret" not in str(caught.value)
 
     async def test_is_not_another_name_of_the_own_address(self, internet: Internet, host: ResultHost) -> None:
         with pytest.raises(ResultHostRefused):
@@ -251,7 +281,7 @@ class TestProxy:
 
     async def test_that_speaks_no_http_is_an_error(self, internet: Internet, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ALL_PROXY", "socks5://bob:hunter2@127.0.0.1:1080")
-        with pytest.raises(DownloadFailed, match="no http or https address") as caught:
+        with pytest.raises(DownloadFailed, match="no usable http or https address") as caught:
             await internet.fetch()
         assert "hunter2" not in str(caught.value)
 

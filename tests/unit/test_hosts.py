@@ -138,7 +138,7 @@ class TestAddressTakenApart:
 class TestListedHosts:
     def test_are_names_addresses_and_networks(self) -> None:
         known = hosts("Minio.Local", "10.1.2.3", "fd00::/8", "192.168.7.0/24")
-        assert known.exempts("minio.local")
+        assert known.exempts("minio.local", 9000, [])
         assert known.first_refused([ip_address("10.1.2.3"), ip_address("fd00::5"), ip_address("192.168.7.9")]) is None
         assert known.first_refused([ip_address("10.1.2.4")]) == ip_address("10.1.2.4")
         assert known.lists("minio.local")
@@ -153,5 +153,14 @@ class TestListedHosts:
     @pytest.mark.parametrize("base_url", ["http://127.0.0.1:8790/v1", "http://LocalHost.:8790", "http://[::1]:1"])
     def test_have_the_gateways_own_among_them(self, base_url: str) -> None:
         own = {"http://127.0.0.1:8790/v1": "127.0.0.1", "http://[::1]:1": "::1"}.get(base_url, "localhost")
-        assert hosts(base_url=base_url).exempts(own)
-        assert not hosts(base_url=base_url).exempts("127.0.0.2")
+        known = hosts(base_url=base_url)
+        assert known.exempts(own, known.own_port, [])
+        assert not known.exempts("127.0.0.2", known.own_port, [])
+
+    def test_is_exempt_at_its_own_port_only(self) -> None:
+        assert not hosts(base_url="http://127.0.0.1:8790").exempts("127.0.0.1", 8791, [])
+
+    def test_is_not_exempt_where_clouds_keep_their_secrets(self) -> None:
+        known = hosts(base_url="https://api.gateway.example")
+        assert known.exempts("api.gateway.example", 443, [ip_address("10.0.0.1")])
+        assert not known.exempts("api.gateway.example", 443, [ip_address("169.254.169.254")])

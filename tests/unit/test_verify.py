@@ -301,3 +301,16 @@ class TestBase64:
 
         with pytest.raises(NotAnImage, match="more than"):
             decode_base64(Long("QUJD"), io.BytesIO())
+
+
+class TestHostileSvg:
+    @pytest.mark.parametrize("attribute", ['width="{}x"', 'viewBox="0 0 {} x"'])
+    def test_with_a_size_of_endless_digits_is_refused_at_once(self, attribute: str) -> None:
+        drawing = f'<svg xmlns="http://www.w3.org/2000/svg" {attribute.format("1" * 1_000_000)}/>'
+        with pytest.raises(NotAnImage, match="too many words"):
+            verify(file(drawing.encode()), svg=True)
+
+    def test_nested_without_end_is_refused(self) -> None:
+        drawing = '<svg xmlns="http://www.w3.org/2000/svg">' + "<g>" * 100_000
+        with pytest.raises(NotAnImage, match="nested"):
+            verify(file(drawing.encode()), svg=True)

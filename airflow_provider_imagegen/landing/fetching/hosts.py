@@ -159,12 +159,14 @@ def _target(parts: SplitResult) -> str:
 class ResultHosts:
     """Which hosts results may come from: all public ones, and those the connection names.
 
-    :param own: The connection's own host; it may be private.
+    :param own: The connection's own host; it may be private, at the port of the connection.
+    :param own_port: That port.
     :param names: Host names that may be private.
     :param networks: Private addresses that may be connected to, whatever name leads there.
     """
 
     own: str
+    own_port: int
     names: frozenset[str]
     networks: tuple[IPv4Network | IPv6Network, ...]
 
@@ -177,11 +179,18 @@ class ResultHosts:
                 networks.append(ip_network(entry, strict=False))
             except ValueError:
                 names.add(_normal_or_as_is(entry))
-        return cls(_normal_or_as_is(settings.host), frozenset(names), tuple(networks))
+        base = urlsplit(settings.base_url)
+        port = base.port or PORTS.get(base.scheme, 0)
+        return cls(_normal_or_as_is(settings.host), port, frozenset(names), tuple(networks))
 
-    def exempts(self, host: str) -> bool:
-        """Return whether a host may have any address."""
-        return host == self.own or host in self.names
+    def exempts(self, host: str, port: int, addresses: Iterable[IPAddress]) -> bool:
+        """Return whether a host may have these addresses, whatever they are.
+
+        The connection's own host may not be link-local all the same: that is where clouds keep their secrets.
+        """
+        if host in self.names:
+            return True
+        return (host, port) == (self.own, self.own_port) and not any(found.is_link_local for found in addresses)
 
     def lists(self, host: str) -> bool:
         """Return whether the user listed a host, by name or by address."""

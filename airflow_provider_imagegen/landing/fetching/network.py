@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import chain, zip_longest
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore
@@ -103,7 +103,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
     async def _candidates(self, host: str, port: int, deadline: float) -> list[str]:
         literal = literal_address(host)
         addresses = [literal] if literal is not None else await self._resolved(host, port, deadline)
-        refused = None if self._hosts.exempts(host) else self._hosts.first_refused(addresses)
+        refused = None if self._hosts.exempts(host, port, addresses) else self._hosts.first_refused(addresses)
         if refused is not None:
             raise LeadsInside(str(refused))
         return [str(address) for address in _alternating(addresses)[:_MAX_ADDRESSES]]
@@ -170,16 +170,26 @@ class Ways:
 
     def _through(self, proxy: str) -> httpcore.AsyncConnectionPool:
         parts, context = urlsplit(proxy), tls_context(self._settings.verify)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("the environment names a proxy that is no http or https address")
+        if not _is_usable(parts):
+            # Nothing of it is shown: it may hold a password.
+            raise ValueError("the proxy to go through is no usable http or https address")
+        user, password = unquote_to_bytes(parts.username or ""), unquote_to_bytes(parts.password or "")
         return httpcore.AsyncHTTPProxy(
             proxy_url=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
-            proxy_auth=(unquote(parts.username), unquote(parts.password or "")) if parts.username else None,
+            proxy_auth=(user, password) if user else None,
             ssl_context=context,
             proxy_ssl_context=context if parts.scheme == "https" else None,
             max_connections=MAX_DOWNLOADS,
             network_backend=self._dial,
         )
+
+
+def _is_usable(proxy: SplitResult) -> bool:
+    try:
+        is_reachable = bool(proxy.hostname) and proxy.netloc.rpartition("@")[2].isascii() and proxy.port != 0
+    except ValueError:
+        return False
+    return is_reachable and proxy.scheme in {"http", "https"}
 
 
 def environment_proxy(place: Place) -> str | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PIECE = 64 * 1024
 """Bytes that are unpacked at once."""
-_CONTENT_RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<total>\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (?P<start>[0-9]{1,18})-[0-9]{1,18}/(?P<total>[0-9]{1,18}|\*)")
 _PLAIN = {"", "identity"}
 _ZIPPED = {"gzip", "x-gzip", "deflate"}
 

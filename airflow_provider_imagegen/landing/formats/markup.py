@@ -12,6 +12,10 @@ OnStart = Callable[[str, Mapping[str, str], int], None]
 """Called for every start tag with its name (``namespace local``), its attributes and its position in bytes."""
 
 
+MAX_DEPTH = 1000
+"""Elements within elements; the parser remembers the name of each that is open."""
+
+
 class BadMarkup(ValueError):
     """Something is no well-formed XML, or XML with declarations that can be abused."""
 
@@ -19,10 +23,23 @@ class BadMarkup(ValueError):
 def read_markup(pieces: Iterable[bytes], on_start: OnStart) -> None:
     """Read a document, piece by piece.
 
-    :raises BadMarkup: If it is not well-formed, or declares entities or an internal subset.
+    :raises BadMarkup: If it is not well-formed, is nested too deep, or declares entities or an internal subset.
     """
     parser = expat.ParserCreate(namespace_separator=" ")
-    parser.StartElementHandler = lambda name, attributes: on_start(name, attributes, parser.CurrentByteIndex)
+    depth = 0
+
+    def start(name: str, attributes: Mapping[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise BadMarkup(f"its elements are nested more than {MAX_DEPTH} deep")
+        on_start(name, attributes, parser.CurrentByteIndex)
+
+    def end(_: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.StartDoctypeDeclHandler = _check_doctype
     parser.EntityDeclHandler = _refuse_entity
     try:

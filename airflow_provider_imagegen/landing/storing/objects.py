@@ -148,9 +148,12 @@ class ObjectStore:
                 Key=to_key,
                 CopySource=source,
                 CopySourceIfMatch=version,
+                **self._copy_condition(),
                 **self._copy_options(source),
             )
         except S3_ERRORS as error:
+            if is_condition_failed(error) and self.holds(bucket, key, sha256):
+                return self._landed_before(to_key, sha256, billed="no")
             if is_not_there(error) or is_condition_failed(error):
                 return None
             raise UploadFailed(f"s3://{bucket}/{key} could not be reused: {words_of(error)}", billed="no") from None
@@ -191,6 +194,12 @@ class ObjectStore:
         start = self._destination.key(f"{name}.")
         found = self._s3.list_objects_v2(Bucket=self._destination.bucket, Prefix=start)
         return [entry["Key"] for entry in found.get("Contents", [])]
+
+    def _copy_condition(self) -> dict[str, Any]:
+        """Return the condition under which a copy takes its place, where this boto3 knows one."""
+        known = self._s3.meta.service_model.operation_model("CopyObject").input_shape
+        is_known = known is not None and "IfNoneMatch" in known.members
+        return {"IfNoneMatch": "*"} if is_known and not self._options.replace else {}
 
     def _copy_options(self, source: Mapping[str, str]) -> dict[str, Any]:
         """Return what a copy is told; what is not told, S3 takes over from the source."""
