@@ -16,8 +16,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError
-
 from airflow_provider_imagegen.cancelling import cancel_all
 from airflow_provider_imagegen.client import ImageClient
 from airflow_provider_imagegen.connection import GatewaySettings
@@ -29,6 +27,7 @@ from airflow_provider_imagegen.operators.deferral import GRACE
 from airflow_provider_imagegen.planning import fingerprint
 from airflow_provider_imagegen.redaction import hiding, redacted
 from airflow_provider_imagegen.s3_client import client_of
+from airflow_provider_imagegen.s3_faults import S3_ERRORS
 from airflow_provider_imagegen.schemas import ImageRequest, ImageTask, Manifest, OpenTask, Submission
 
 if TYPE_CHECKING:
@@ -182,7 +181,7 @@ def s3_client(aws_conn_id: str | None) -> S3Client:
 
     try:
         return client_of(S3Hook(aws_conn_id=aws_conn_id))
-    except (ValueError, BotoCoreError) as error:
+    except (ValueError, *S3_ERRORS) as error:
         raise ConfigurationError(f"AWS connection {aws_conn_id!r} cannot be used: {redacted(str(error))}") from None
 
 
