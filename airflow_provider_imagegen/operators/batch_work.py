@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 OnInvalid = Literal["fail", "skip"]
 
 MANIFEST = "manifest.jsonl"
+LATE_BY = 0.03
+"""How late a place may become free, as a share of the time for which it is taken."""
 THREADS = 10
 """Calls to S3 at once: as many connections as a boto3 client keeps."""
 
@@ -140,7 +142,7 @@ class BatchWork(Duty):
                 ImageClient(settings) as client,
                 Landing(self.s3, self.destination, settings, self.metadata, self.treatment) as landing,
             ):
-                watcher = TaskWatcher(client, self.terms.schedule)
+                watcher = TaskWatcher(client, replace(self.terms.schedule, late_by=LATE_BY))
                 yield Means(client=client, landing=landing, ledger=self.ledger, watcher=watcher, turn=turn)
 
     async def _rows(self, client: ImageClient) -> Rows:

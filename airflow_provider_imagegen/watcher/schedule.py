@@ -6,7 +6,7 @@ Everything here is in seconds of one monotonic clock.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DEFAULT_POLL_INTERVAL = 5.0
 TICKS_PER_INTERVAL = 5
@@ -15,6 +15,8 @@ LONGEST_GATHERING = 0.25
 """Seconds that newcomers and deadlines wait for company, at most."""
 _FIRST_SHARE, _GROWTH = 0.5, 1.5
 _LARGEST_JITTER = 0.25
+QUICKEST = 0.25
+"""Seconds between look-ups, at least, however quick the tasks are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +29,25 @@ class PollSchedule:
     :param interval: Seconds between look-ups while all goes well, at most.
     :param slowest: Seconds between look-ups at most, however long the trouble lasts.
     :param unreadable_limit: Answers in a row that may make no sense before giving up.
+    :param late_by: For who holds a place that others wait for: how late the end of a task may be noticed, as a share
+        of the time it takes; ``None`` where nobody waits.
     """
 
     interval: float = DEFAULT_POLL_INTERVAL
     slowest: float = 60.0
     unreadable_limit: int = 5
+    late_by: float | None = None
+
+    def paced(self, usual_time: float) -> PollSchedule:
+        """Return the schedule for tasks that usually take so long.
+
+        :param usual_time: Seconds; 0 if that is not known.
+        """
+        if self.late_by is None or not usual_time:
+            return self
+        # In whole steps: who has the same interval meets on the same ticks.
+        steps = max(1, math.floor(self.late_by * usual_time / QUICKEST))
+        return replace(self, interval=min(self.interval, steps * QUICKEST))
 
     def delay(self, looks: int, faults_in_a_row: int = 0, asked_to_wait: float | None = None) -> float:
         """Return the seconds from one look-up to the next.

@@ -89,7 +89,10 @@ class TaskWatcher:
         :raises RequestRefused: If the gateway refuses to look these tasks up.
         :raises UnreadableAnswer: If answers made no sense too often in a row.
         """
-        waiter = Waiter(task_ids, self._span(until, submitted_at), schedule or self._schedule, model)
+        schedule = schedule or self._schedule
+        if self._ids_per_look_up > 1:
+            schedule = schedule.paced(self._usual_times.shortest(model))
+        waiter = Waiter(task_ids, self._span(until, submitted_at), schedule, model)
         if not waiter.open_ids:
             return Seen({})
         self._join(waiter)

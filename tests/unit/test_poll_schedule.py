@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.watcher.schedule import TICKS_PER_INTERVAL, Look, PollSchedule, Ticks
+from airflow_provider_imagegen.watcher.schedule import QUICKEST, TICKS_PER_INTERVAL, Look, PollSchedule, Ticks
 from airflow_provider_imagegen.watcher.usual_times import KEPT, MODELS, NEEDED, UsualTimes, time_running
 
 INTERVALS = st.floats(0.01, 1000)
@@ -113,6 +113,30 @@ class TestNextLook:
         tick = schedule.interval / TICKS_PER_INTERVAL
         assert held_until <= due + tolerance(held_until)
         assert due <= held_until + schedule.interval + tick + tolerance(held_until)
+
+
+class TestPace:
+    """Where others wait for a place, its task is looked up the oftener the quicker its model is."""
+
+    EAGER = PollSchedule(interval=1.0, late_by=0.03)
+
+    def test_is_as_asked_for_until_the_usual_time_is_known(self) -> None:
+        assert self.EAGER.paced(0.0) == self.EAGER
+
+    def test_is_as_asked_for_where_nobody_waits(self) -> None:
+        assert PollSchedule(interval=1.0).paced(8.0).interval == 1.0
+
+    @given(st.floats(0.1, 1e4), st.floats(0.01, 60))
+    def test_is_never_slower_than_asked_for(self, usual: float, interval: float) -> None:
+        assert PollSchedule(interval=interval, late_by=0.03).paced(usual).interval <= interval
+
+    @given(st.floats(10.0, 1e4))
+    def test_notices_within_the_share_of_the_usual_time(self, usual: float) -> None:
+        interval = PollSchedule(interval=1e6, late_by=0.03).paced(usual).interval
+        assert QUICKEST <= interval <= 0.03 * usual * (1 + 1e-9)
+
+    def test_never_hurries_beyond_what_a_gateway_bears(self) -> None:
+        assert self.EAGER.paced(0.1).interval == QUICKEST
 
 
 class TestNeighbours:
