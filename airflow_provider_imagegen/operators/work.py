@@ -33,6 +33,10 @@ from airflow_provider_imagegen.schemas import ImageRequest, ImageTask, Manifest,
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
+    from airflow_provider_imagegen.batch.summary import BatchSummary
+
+    Result = Manifest | BatchSummary
+
 log = logging.getLogger(__name__)
 
 CANCEL_TIMEOUT = 15.0
@@ -61,6 +65,18 @@ class Duty:
     metadata: Mapping[str, str] = field(default_factory=dict)
     treatment: Treatment = field(default_factory=Treatment)
     deferrable: bool = True
+
+    async def begin(self) -> Result | Submission:
+        """Do it, or hand over what to wait for."""
+        raise NotImplementedError
+
+    async def resume(self, submission: Submission, gave_up: bool) -> Result | Submission:
+        """Go on after a deferral, which may have ended early.
+
+        :param submission: What was waited for.
+        :param gave_up: Whether the trigger could not go on looking; then neither can this.
+        """
+        raise NotImplementedError
 
     def open_tasks(self) -> list[OpenTask]:
         """Return what is known to be at the gateway; from any thread."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 from tests.crash.tries import Point
 from tests.crash.workshop import Task
 
-ROWS = 240
+ROWS = int(os.environ.get("KILLED_ROWS", "240"))
 PLACES = 30
 
 
@@ -29,7 +30,9 @@ class TestKilledThreeTimesAtRandom:
         )
         task.emulator.change(latency="0.2-0.8", image_bytes=1000)
         for _ in range(3):
-            point = Point(dice.choice(["claim", "submit", "record", "put_image"]), "after", dice.randint(15, 55))
+            point = Point(
+                dice.choice(["claim", "submit", "record", "put_image"]), "after", dice.randint(ROWS // 16, ROWS // 4)
+            )
             assert task.attempt(batch=True, kill=point).killed
             task.let_time_pass()
         last = task.attempt(batch=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import redact
 from airflow.sdk import DAG, task
 
 from airflow_provider_imagegen import metering
@@ -61,12 +62,18 @@ class TestListOfPrompts:
         self, run_batch: RunTask, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("airflow_provider_imagegen.operators.batch_work.GRACE", 0.2)
-        monkeypatch.setattr("airflow_provider_imagegen.operators.imagegen.SETTLING_TIME", 0.0)
+        monkeypatch.setattr("airflow_provider_imagegen.operators.base.SETTLING_TIME", 0.0)
         emulator.change(latency=2)
         outcome = run_batch(requests=[f"kite {number}" for number in range(6)], poll_interval=0.2, max_in_flight=3)
         assert outcome.state == "success"
         assert "Deferred: 3 task(s)" in outcome.log
         assert (outcome.manifest["landed"], emulator.totals()["submits"]) == (6, 6)
+
+    def test_shows_no_signature_of_a_single_row(self) -> None:
+        signature = f"sig={uuid.uuid4().hex}"
+        row = {"prompt": "a kite", "extra": {"reference": f"https://cdn.example/a.png?{signature}"}}
+        GenerateImageBatchOperator(task_id="generate", requests=[row], s3_bucket=BUCKET)
+        assert signature not in str(redact([row]))
 
 
 class TestFileInS3:

@@ -20,7 +20,7 @@ from airflow_provider_imagegen.cli.reading import Filed, Place
 from airflow_provider_imagegen.effects import Effect, Moment, observe
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.ledger import Attempt, Entry, LedgerKey, LedgerRecord, Reuse, State
-from airflow_provider_imagegen.operators.imagegen import DEFAULT_LEDGER_KEY
+from airflow_provider_imagegen.operators.base import DEFAULT_LEDGER_KEY
 from airflow_provider_imagegen.schemas import ImageTask, TaskFailure
 from tests.conftest import BUCKET
 from tests.integration.conftest import Outcome, set_connection

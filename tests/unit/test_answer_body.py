@@ -11,6 +11,7 @@ import os
 import random
 import tempfile
 import textwrap
+import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
@@ -410,15 +411,24 @@ class TestReadAnswer:
         assert not os.listdir(tmp_path)
 
     async def test_cancelling_waits_for_the_thread_that_is_writing(self, tmp_path: Path) -> None:
-        class Slow(Base64Extractor):
+        begun, let_go = threading.Event(), threading.Event()
+
+        class Held(Base64Extractor):
             def feed(self, data: bytes) -> None:
-                time.sleep(0.2)
+                begun.set()
+                let_go.wait()
                 super().feed(data)
 
-        extractor = Slow(tmp_path)
+        extractor = Held(tmp_path)
         feeding = asyncio.create_task(_feed_in_thread(extractor, b"[]"))
-        await asyncio.wait([feeding], timeout=0.05)
+        await asyncio.to_thread(begun.wait)
         feeding.cancel()
+        # Turns of the loop that take no time, and more of them than an end needs that waits for nobody.
+        for _ in range(10):
+            await asyncio.sleep(0)
+        returned_early = feeding.done()
+        let_go.set()
         with pytest.raises(asyncio.CancelledError):
             await feeding
+        assert not returned_early
         assert extractor.skeleton == b"[]"

@@ -1,0 +1,326 @@
+"""What all operators share that bring paid images into a bucket: where to, on what terms, and when to defer.
+
+Imported at every DAG parse, so nothing heavy is imported here before a task runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
+
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, mask_secret
+
+from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRequest, LookUpFailed, ModerationBlocked
+from airflow_provider_imagegen.operators.deferral import SAFETY_NET, SETTLING_TIME, deferrable_by_default
+from airflow_provider_imagegen.redaction import queries_in
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_imagegen.batch.summary import BatchSummary
+    from airflow_provider_imagegen.job import Terms
+    from airflow_provider_imagegen.landing import Destination
+    from airflow_provider_imagegen.ledger import Reuse
+    from airflow_provider_imagegen.operators.work import Duty
+    from airflow_provider_imagegen.outcomes import OnPartial
+    from airflow_provider_imagegen.resume import OnClear, OnUnknown
+    from airflow_provider_imagegen.schemas import Hold, Manifest, Submission
+
+log = logging.getLogger(__name__)
+
+DEFAULT_S3_KEY = (
+    "imagegen/{{ dag.dag_id }}/{{ run_id }}/{{ task.task_id }}{% if ti.map_index >= 0 %}/{{ ti.map_index }}{% endif %}"
+)
+DEFAULT_LEDGER_KEY = "_imagegen/ledger"
+
+Choice = TypeVar("Choice", bound=str)
+
+# Template fields in which signed addresses are to be expected.
+_MAY_HOLD_ADDRESSES = frozenset({"extra", "images", "mask"})
+
+
+class ImagesOperator(BaseOperator):
+    """Brings images from a gateway into a bucket; what is asked of the gateway, subclasses say.
+
+    :param s3_bucket: Bucket for the images; may be left out if ``s3_key`` is an ``s3://`` URL. (templated)
+    :param s3_key: Key prefix, or ``s3://bucket/prefix``; by default made of DAG, run, task and map index,
+        percent-encoded and shortened where an id contains what keys should not. (templated)
+    :param replace: Whether an image replaces an object that is there already; if not, the put is conditional.
+    :param encrypt: Whether S3 encrypts the objects at rest with its own key.
+    :param kms_key_id: Id, ARN or alias of the KMS key that S3 encrypts the objects with instead. (templated)
+    :param acl_policy: Canned ACL of the objects.
+    :param storage_class: Storage class of the objects, such as ``STANDARD_IA``.
+    :param tag_set: Tags of the objects, at most 10. (templated)
+    :param cache_control: ``Cache-Control`` header that readers of the objects get.
+    :param metadata: Further user metadata of the objects, beside what the provider notes: model, fingerprint,
+        gateway's task id, DAG, task and run. (templated)
+    :param provenance: Whether to write the standard mark for AI-made pictures (XMP,
+        ``digitalSourceType=trainedAlgorithmicMedia``) into the files; pixels stay as they are encoded.
+    :param svg: Whether svg pictures are landed too, to be downloaded rather than shown: they may hold scripts.
+    :param imagegen_conn_id: Connection to the gateway. (templated)
+    :param aws_conn_id: Connection to S3. (templated)
+    :param land_previews: Whether to land streamed previews too, as ``<index>.preview-<number>.<ext>``.
+    :param deferrable: Whether to wait in the triggerer rather than in the worker; by default it is, unless
+        ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` is false.
+    :param poll_interval: Seconds between look-ups.
+    :param timeout: Seconds, or a timedelta, from the submit to the deadline.
+    :param reuse: Who may have an image that is already paid for: ``task`` (this task instance: its retries,
+        and a clear), ``always`` (anyone who asks the same of the same bucket: other runs, backfills, other
+        DAGs), or ``never`` (every try pays).
+    :param on_clear: What a cleared task that had succeeded does: ``reuse`` its images, or ``regenerate`` them
+        and pay again.
+    :param on_unknown: Where nobody can tell whether a request was accepted: ``fail``, or ``resubmit`` and
+        perhaps pay twice.
+    :param on_partial: ``fail`` or ``accept`` fewer images than asked for.
+    :param on_moderation: ``fail`` or ``skip`` the task when the gateway's content policy refuses.
+    :param ledger_key: Key prefix, in the bucket of the images, of the records of what was paid for.
+    """
+
+    template_fields: Sequence[str] = (
+        "s3_bucket",
+        "s3_key",
+        "kms_key_id",
+        "tag_set",
+        "metadata",
+        "imagegen_conn_id",
+        "aws_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"tag_set": "json", "metadata": "json"}
+    ui_color = "#f3e8ff"
+    model: str | None = None
+
+    def __init__(
+        self,
+        *,
+        s3_bucket: str | None = None,
+        s3_key: str = DEFAULT_S3_KEY,
+        replace: bool = True,
+        encrypt: bool = False,
+        kms_key_id: str | None = None,
+        acl_policy: str | None = None,
+        storage_class: str | None = None,
+        tag_set: dict[str, str] | None = None,
+        cache_control: str | None = None,
+        metadata: dict[str, str] | None = None,
+        provenance: bool = False,
+        svg: bool = False,
+        imagegen_conn_id: str = "imagegen_default",
+        aws_conn_id: str | None = "aws_default",
+        land_previews: bool = False,
+        deferrable: bool = deferrable_by_default(),
+        poll_interval: float = 5.0,
+        timeout: float | timedelta = 1800.0,
+        reuse: Reuse = "task",
+        on_clear: OnClear = "reuse",
+        on_unknown: OnUnknown = "fail",
+        on_partial: OnPartial = "fail",
+        on_moderation: Literal["fail", "skip"] = "fail",
+        ledger_key: str = DEFAULT_LEDGER_KEY,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.s3_bucket = s3_bucket
+        self.s3_key = s3_key
+        self.replace = replace
+        self.encrypt = encrypt
+        self.kms_key_id = kms_key_id
+        self.acl_policy = acl_policy
+        self.storage_class = storage_class
+        self.tag_set = tag_set
+        self.cache_control = cache_control
+        self.metadata = metadata
+        self.provenance = provenance
+        self.svg = svg
+        self.imagegen_conn_id = imagegen_conn_id
+        self.aws_conn_id = aws_conn_id
+        self.land_previews = land_previews
+        self.deferrable = deferrable
+        self.poll_interval = _positive("poll_interval", poll_interval)
+        self.timeout = _positive("timeout", timeout.total_seconds() if isinstance(timeout, timedelta) else timeout)
+        self.reuse = one_of("reuse", reuse, ("task", "always", "never"))
+        self.on_clear = one_of("on_clear", on_clear, ("reuse", "regenerate"))
+        self.on_unknown = one_of("on_unknown", on_unknown, ("fail", "resubmit"))
+        self.on_partial = one_of("on_partial", on_partial, ("fail", "accept"))
+        self.on_moderation = one_of("on_moderation", on_moderation, ("fail", "skip"))
+        self.ledger_key = ledger_key
+        self._work_in_progress: Duty | None = None
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        """Mask what is signed before it is rendered: rendered fields are stored and shown."""
+        if key in _MAY_HOLD_ADDRESSES:
+            mask_queries(value)
+        super().__setattr__(key, value)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Submit, wait a moment, and defer; or wait to the end where deferring is off.
+
+        :return: The manifest.
+        :raises ImageGenError: As :mod:`airflow_provider_imagegen.exceptions` draws.
+        """
+        self._work_in_progress = work = self._work(context)
+        return self._finish_or_defer(work, work.begin)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on after the trigger fired: look up afresh, then land; defer again if woken too early.
+
+        :param event: What the trigger saw; only the ids in it are relied on.
+        :return: The manifest.
+        """
+        from airflow_provider_imagegen.schemas import Submission
+
+        submission = Submission.model_validate(event["submission"])
+        try:
+            work = self._work(context, is_resuming=True)
+        except ImageGenError as error:
+            # It was fine when the task began, and Airflow calls any failed look-up of a connection "not found":
+            # worth a retry, which attaches.
+            known = ", ".join(submission.task_ids)
+            advice = f"Submitted before: {known}. {error.advice} A retry attaches to what was submitted."
+            raise LookUpFailed(error.message, advice=advice) from None
+        self._work_in_progress = work
+        return self._finish_or_defer(work, lambda: work.resume(submission, gave_up=event["status"] == "failed"))
+
+    def on_kill(self) -> None:
+        """Cancel what was submitted, where the gateway can; elsewhere it goes on and the next try attaches to it."""
+        if self._work_in_progress is not None:
+            self._work_in_progress.cancel()
+
+    def _work(self, context: Context, is_resuming: bool = False) -> Duty:
+        """Check the arguments and connections, all of it free, and bundle what the task needs."""
+        raise NotImplementedError
+
+    def _duty(self, context: Context) -> dict[str, Any]:
+        """Return the fields of :class:`~airflow_provider_imagegen.operators.work.Duty`."""
+        from airflow.providers.common.compat.sdk import Stats
+
+        from airflow_provider_imagegen import metering
+        from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
+        from airflow_provider_imagegen.landing import Treatment
+        from airflow_provider_imagegen.ledger import Ledger
+        from airflow_provider_imagegen.operators.work import s3_client
+
+        metering.report_to(Stats)
+        destination = self._destination(context)
+        s3 = s3_client(self.aws_conn_id)
+        return {
+            "settings": ImageGenHook(self.imagegen_conn_id).settings(),
+            "s3": s3,
+            "destination": destination,
+            "ledger": Ledger(s3, destination.bucket, self.ledger_key),
+            "terms": self._terms(context),
+            "metadata": self._metadata(context),
+            "treatment": Treatment(svg=self.svg, provenance=self.provenance, model=self.model),
+            "deferrable": self.deferrable,
+        }
+
+    def _terms(self, context: Context) -> Terms:
+        from airflow_provider_imagegen.job import Terms
+        from airflow_provider_imagegen.operators.work import attempt_of
+        from airflow_provider_imagegen.resume import Policy
+        from airflow_provider_imagegen.watcher import PollSchedule
+
+        ti = context["ti"]
+        return Terms(
+            attempt=attempt_of(ti.dag_id, ti, self.retries or 0),
+            policy=Policy(reuse=self.reuse, on_unknown=self.on_unknown, on_clear=self.on_clear),
+            schedule=PollSchedule(interval=self.poll_interval),
+            timeout=self.timeout,
+            on_partial=self.on_partial,
+            land_previews=self.land_previews,
+        )
+
+    def _destination(self, context: Context) -> Destination:
+        from airflow_provider_imagegen.landing import ObjectOptions
+        from airflow_provider_imagegen.operators.work import key_of, parse_destination
+
+        options = ObjectOptions(
+            replace=self.replace,
+            encrypt=self.encrypt,
+            kms_key_id=self.kms_key_id,
+            acl_policy=self.acl_policy,
+            storage_class=self.storage_class,
+            tag_set=self.tag_set or {},
+            cache_control=self.cache_control,
+            metadata=self.metadata or {},
+        )
+        return parse_destination(self.s3_bucket, key_of(self.s3_key, context["ti"]), options)
+
+    def _metadata(self, context: Context) -> dict[str, str]:
+        ti = context["ti"]
+        return {
+            "airflow-dag": ti.dag_id,
+            "airflow-task": ti.task_id,
+            "airflow-run": ti.run_id,
+            "airflow-map-index": str(ti.map_index),
+            "model": self.model or "",
+        }
+
+    def _finish_or_defer(
+        self, work: Duty, step: Callable[[], Coroutine[Any, Any, Manifest | BatchSummary | Submission]]
+    ) -> dict[str, Any]:
+        from airflow_provider_imagegen.schemas import Submission
+
+        try:
+            result = asyncio.run(step())
+        except ModerationBlocked as error:
+            if self.on_moderation == "skip":
+                raise AirflowSkipException(str(error)) from None
+            raise
+        if isinstance(result, Submission):
+            self._defer(work, result)
+        return result.model_dump(mode="json")
+
+    def _defer(self, work: Duty, submission: Submission) -> NoReturn:
+        from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
+
+        now = time.time()
+        left = max(0.0, submission.deadline - now)
+        log.info("Deferred: %d task(s) still running, deadline in %.0f s", len(submission.open), left)
+        self.defer(
+            trigger=ImageTasksTrigger(
+                imagegen_conn_id=self.imagegen_conn_id,
+                submission=submission.model_dump(mode="json"),
+                not_before=now + SETTLING_TIME,
+                poll_interval=self.poll_interval,
+                hold=self._hold(work).model_dump(mode="json"),
+                model=self.model,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=left) + SAFETY_NET,
+        )
+
+    def _hold(self, work: Duty) -> Hold:
+        from airflow_provider_imagegen.schemas import Hold
+
+        return Hold(
+            aws_conn_id=self.aws_conn_id,
+            bucket=work.ledger.bucket,
+            ledger_key=work.ledger.prefix,
+            attempt=work.terms.attempt.model_dump(mode="json"),
+        )
+
+
+def one_of(field: str, value: Choice, allowed: tuple[Choice, ...]) -> Choice:
+    """Return a choice.
+
+    :raises InvalidRequest: If it is none of those that are allowed.
+    """
+    if value not in allowed:
+        raise InvalidRequest(field, value, f"one of {', '.join(map(repr, allowed))}")
+    return value
+
+
+def mask_queries(value: Any) -> None:
+    """Have Airflow mask the query of every address in a value, wherever it would be shown or logged."""
+    for query in queries_in(value):
+        mask_secret(query)
+
+
+def _positive(field: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise InvalidRequest(field, value, "a number of seconds above 0")
+    return float(value)
