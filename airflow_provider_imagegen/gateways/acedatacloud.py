@@ -107,9 +107,10 @@ class AceDataCloudGateway(Gateway):
         answer = record.get("response")
         answer = answer if isinstance(answer, dict) else {}
         finished = record.get("finished_at") is not None
-        task = read_success(answer)
-        if task is not None and (finished or "finished_at" not in record):
-            return task.model_copy(update=handle)
+        if answer and (finished or "finished_at" not in record):
+            task = read_success(answer)
+            if task is not None:
+                return task.model_copy(update=handle)
         failure = self._read_failure(answer, finished)
         state: TaskState = "failed" if failure else "running"
         return ImageTask(state=state, failure=failure, **handle)
