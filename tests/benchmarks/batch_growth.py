@@ -1,35 +1,76 @@
 """Whether a row costs the same in a batch of ten and of ten thousand: time, CPU and memory, without any latency.
 
-``BATCH_GROWTH=10,100,1000,10000`` is the full size.
+``BATCH_GROWTH=10,100,1000,10000`` is the full size. ``BATCH_GROWTH_PLOT=docs/images/batch-growth.png`` draws the
+table into that file too.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich.table import Table
 
 from tests.benchmarks.batch_throughput import surroundings
 
 SIZES = tuple(int(size) for size in os.environ.get("BATCH_GROWTH", "10,100,1000").split(","))
+PLOT = os.environ.get("BATCH_GROWTH_PLOT")
 PLACES = 50
 IMAGE_BYTES = 1000
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What one batch took; memory is what it added to the process, at its peak.
+
+    :param wall: seconds
+    :param cpu: seconds
+    :param memory: MiB
+    """
+
+    rows: int
+    wall: float
+    cpu: float
+    memory: float
+
+    @property
+    def wall_of_a_row(self) -> float:
+        """Milliseconds."""
+        return 1000 * self.wall / self.rows
+
+    @property
+    def cpu_of_a_row(self) -> float:
+        """Milliseconds."""
+        return 1000 * self.cpu / self.rows
 
 
 def measure() -> Table:
     table = Table(title=f"Batches of growing size, latency 0, {PLACES} places, images of {IMAGE_BYTES} bytes")
     for heading in ("rows", "wall, s", "wall, ms a row", "CPU, ms a row", "memory, MiB", "memory, KiB a row"):
         table.add_column(heading, justify="right")
+    measured = _measure_all()
+    for each in measured:
+        table.add_row(
+            f"{each.rows}",
+            f"{each.wall:.2f}",
+            f"{each.wall_of_a_row:.1f}",
+            f"{each.cpu_of_a_row:.1f}",
+            f"+{each.memory:.1f}",
+            f"{1024 * each.memory / each.rows:.1f}",
+        )
+    if PLOT:
+        from tests.benchmarks.growth_plot import draw
+
+        draw(measured, Path(PLOT))
+    return table
+
+
+def _measure_all() -> list[Growth]:
+    measured = []
     with surroundings() as around:
         for rows in SIZES:
             around.change(latency=0, image_bytes=IMAGE_BYTES)
             figures = around.run(rows=rows, places=PLACES, poll_interval=0.5)
-            table.add_row(
-                f"{rows}",
-                f"{figures['wall']:.2f}",
-                f"{1000 * figures['wall'] / rows:.1f}",
-                f"{1000 * figures['cpu'] / rows:.1f}",
-                f"+{figures['memory']:.1f}",
-                f"{1024 * figures['memory'] / rows:.1f}",
-            )
-    return table
+            measured.append(Growth(rows, figures["wall"], figures["cpu"], figures["memory"]))
+    return measured
