@@ -1,4 +1,7 @@
-"""``python -m tests.benchmarks [name …]``: runs the benchmarks, all or the named ones, and prints their tables."""
+"""``python -m tests.benchmarks [name …]``: runs the benchmarks, all or the named ones, and prints their tables.
+
+What can be set in the environment, such as sizes, stands in the docstring of each benchmark's module.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,14 @@ from tests.benchmarks import (
     landing_memory,
     landing_throughput,
     ledger_cost,
+    parse_time,
     waiting_tasks,
+    whole_job,
 )
 
 BENCHMARKS: dict[str, Callable[[], RenderableType]] = {
     "import-time": import_time.measure,
+    "parse-time": parse_time.measure,
     "landing-memory": landing_memory.measure,
     "landing-throughput": landing_throughput.measure,
     "ledger-cost": ledger_cost.measure,
@@ -29,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[], RenderableType]] = {
     "waiting-tasks": waiting_tasks.measure,
     "batch-throughput": batch_throughput.measure,
     "batch-growth": batch_growth.measure,
+    "whole-job": whole_job.measure,
 }
 
 
