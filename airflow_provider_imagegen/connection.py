@@ -6,18 +6,24 @@ The hook fills it from a connection; a plain script fills it by hand.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_imagegen.exceptions import ConfigurationError
+from airflow_provider_imagegen.pricing.listed import OPENAI, vendor_of
+from airflow_provider_imagegen.pricing.price_list import USD, PriceList
+from airflow_provider_imagegen.pricing.prices import Price, read_prices
 
 DEFAULT_MAX_IN_FLIGHT = 10
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HOST_NAME = re.compile(r"[\w-]+(?:\.[\w-]+)*\.?")
+_CURRENCY = re.compile(r"[A-Za-z]{3,12}")
 _PATH = re.compile(r"/(?![/\\])[\w./~%:+-]*", re.ASCII)
 DEFAULT_VISIBILITY_GRACE = 60.0
 
@@ -40,6 +46,9 @@ class GatewaySettings:
     :param allow_insecure_results: Whether a result's https address may redirect to http.
     :param verify: Whether to verify TLS certificates, or the path of a CA bundle.
     :param proxy: Proxy for calls to the gateway and for downloads, except from ``private_result_hosts``.
+    :param prices: What images cost there, by model; they go before any list prices.
+    :param currency: What ``prices`` and budgets are in.
+    :param list_prices: Whether the gateway bills what the model's vendor lists; ``None`` lets the host decide.
     :param name: How errors call it, e.g. ``connection 'imagegen_default'``.
     """
 
@@ -56,12 +65,21 @@ class GatewaySettings:
     allow_insecure_results: bool = False
     verify: bool | str = True
     proxy: str | None = field(default=None, repr=False)
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    currency: str = USD
+    list_prices: bool | None = None
     name: str = "the connection"
 
     @property
     def host(self) -> str:
         """The gateway's host name, lower case, without port."""
         return urlsplit(self.base_url).hostname or ""
+
+    @cached_property
+    def price_list(self) -> PriceList:
+        """What images cost there, as far as that is known."""
+        vendor = OPENAI if self.list_prices else vendor_of(self.base_url) if self.list_prices is None else None
+        return PriceList(self.prices, self.currency, vendor)
 
     @property
     def account(self) -> str:
@@ -104,6 +122,9 @@ class GatewaySettings:
             allow_insecure_results=read.flag("allow_insecure_results", default=False),
             verify=read.flag_or_text("verify", default=True),
             proxy=read.proxy("proxy"),
+            prices=read.prices("prices"),
+            currency=read.currency("currency"),
+            list_prices=read.list_prices("list_prices"),
             name=name,
         )
 
@@ -226,6 +247,31 @@ class _Extra:
         if not all(_is_host(host) for host in hosts):
             raise self._refusal(key, "host names, addresses and networks like 10.1.0.0/16, without scheme and port")
         return hosts
+
+    def prices(self, key: str) -> dict[str, Price]:
+        value = self.values.get(key)
+        if value in (None, ""):
+            return {}
+        try:
+            return read_prices(json.loads(value) if isinstance(value, str) else value)
+        except json.JSONDecodeError:
+            raise self._refusal(key, "an object of prices by model, or its JSON", shown=False) from None
+        except ValueError as error:
+            raise self._refusal(key, str(error), shown=False) from None
+
+    def currency(self, key: str) -> str:
+        value = self.text(key) or USD
+        if not _CURRENCY.fullmatch(value):
+            raise self._refusal(key, "a code like USD, of 3 to 12 letters")
+        return value.upper()
+
+    def list_prices(self, key: str) -> bool | None:
+        if self.values.get(key) in (None, ""):
+            return None
+        wanted = self.flag(key, default=False)
+        if wanted and self.currency("currency") != USD:
+            raise self._refusal(key, f"true only with currency {USD}, which list prices are in")
+        return wanted
 
     def flag(self, key: str, default: bool) -> bool:
         value = self.flag_or_text(key, default)

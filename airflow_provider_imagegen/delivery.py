@@ -13,6 +13,7 @@ from collections.abc import Callable
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from airflow_provider_imagegen import metering
+from airflow_provider_imagegen.amounts import Cost
 from airflow_provider_imagegen.client import ImageClient
 from airflow_provider_imagegen.exceptions import (
     GatewayError,
@@ -24,7 +25,7 @@ from airflow_provider_imagegen.exceptions import (
     ResultHostRefused,
 )
 from airflow_provider_imagegen.landing import Landing
-from airflow_provider_imagegen.outcomes import Outcome, Refused, differences, shortfall
+from airflow_provider_imagegen.outcomes import Outcome, Refused, differences, priced, shortfall
 from airflow_provider_imagegen.schemas import ImageOutput, ImageRequest, ImageTask, LandedImage
 
 log = logging.getLogger(__name__)
@@ -71,11 +72,15 @@ class Delivery:
             await self._land_previews(task, first_index)
         await asyncio.to_thread(_remove_files, task)
         refused = tuple(result for result in results if isinstance(result, Refused))
+        landed = {position: image for position, image in enumerate(results) if isinstance(image, LandedImage)}
+        made, usage = len(task.outputs), task.usage or {}
+        cost = self._client.settings.price_list.cost(self._request, made, usage, task.reported)
         return Outcome(
-            images=tuple(image for image in results if isinstance(image, LandedImage)),
-            billed=len(task.outputs),
-            usage=task.usage or {},
-            errors=(*refused, *shortfall(first_index, count, len(task.outputs))),
+            images=tuple(priced(landed, made, usage, Cost.of(cost))),
+            billed=made,
+            usage=usage,
+            cost=Cost.of(cost),
+            errors=(*refused, *shortfall(first_index, count, made)),
         )
 
     async def _land_previews(self, task: ImageTask, index: int) -> None:

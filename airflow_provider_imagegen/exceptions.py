@@ -7,6 +7,7 @@
     ├── InvalidRows *             rows of a batch that make no request
     ├── RowsUnread                S3 did not hand over the file with a batch's rows
     ├── ConfigurationError *      connection missing or unusable: base URL, token, gateway, S3 credentials
+    ├── BudgetExceeded *          it would cost more than budget=, or nobody knows what
     ├── DestinationError *        the bucket is missing or not ours to write
     ├── LedgerError               the ledger in S3 could not be read or written
     │   ├── LedgerConflict        another attempt changed a record first
@@ -23,6 +24,7 @@
     │   │   └── UnreadableAnswer  the gateway answered something that cannot be understood
     │   ├── UnknownTask           the gateway does not know the task
     │   ├── GenerationFailed      the gateway tried and failed
+    │   │   └── FailedElsewhere *   at what another task had submitted
     │   └── TaskTimeout           the deadline passed while the gateway was still drawing
     └── LandingError
         ├── PaidImageLost *       a synchronous gateway's image was paid for and is gone
@@ -195,6 +197,12 @@ class ConfigurationError(PermanentError):
     advice = "Correct the connection."
 
 
+class BudgetExceeded(PermanentError):
+    """What would have to be paid is not covered by ``budget``, or has no known price; it was not sent."""
+
+    advice = "Raise budget, or ask for less; what is paid for already is handed out without it."
+
+
 class DestinationError(PermanentError):
     """The S3 destination is missing or refuses to be written; noticed before anything is paid."""
 
@@ -298,6 +306,19 @@ class GenerationFailed(GatewayError):
     """The gateway tried and failed; failures are not billed."""
 
     advice = "A retry starts a new generation."
+
+
+class FailedElsewhere(GenerationFailed, PermanentError):
+    """The gateway tried and failed at what another task, or somebody else, had submitted: a retry sees the same."""
+
+    advice = "Clear the task that submitted it: it starts a new generation."
+
+    @classmethod
+    def of(cls, error: GenerationFailed) -> FailedElsewhere:
+        """Return a failure as it looks to whoever did not submit it."""
+        seen = cls(error.message, code=error.code, billed=error.billed)
+        seen.gateway, seen.task_id, seen.trace_id = error.gateway, error.task_id, error.trace_id
+        return seen
 
 
 class TaskTimeout(GatewayError):

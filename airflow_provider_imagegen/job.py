@@ -33,12 +33,15 @@ from airflow_provider_imagegen.outcomes import (
     complaint,
     gravest,
     manifest_of,
+    priced,
     shortfall,
     tally,
+    total_cost,
     total_usage,
     with_bill,
 )
 from airflow_provider_imagegen.planning import Call, check, fingerprint, plan
+from airflow_provider_imagegen.pricing.purse import Purse
 from airflow_provider_imagegen.resume import Policy
 from airflow_provider_imagegen.schemas import (
     ImageRequest,
@@ -68,6 +71,7 @@ class Terms:
     :param timeout: Seconds from the submit to the deadline.
     :param on_partial: Whether fewer images than asked for are an error.
     :param land_previews: Whether to land streamed previews beside the images.
+    :param purse: What may be paid; ``None`` for no limit.
     """
 
     attempt: Attempt
@@ -76,6 +80,7 @@ class Terms:
     timeout: float = 1800.0
     on_partial: OnPartial = "fail"
     land_previews: bool = False
+    purse: Purse | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +135,7 @@ class ImageJob:
             terms.policy,
             check_free=self._check_free,
             turn=company.turn if company else None,
+            purse=terms.purse,
         )
         self._watcher = company.watcher if company else TaskWatcher(client, terms.schedule)
         self._seen = Seen({})
@@ -164,6 +170,7 @@ class ImageJob:
             outcomes += await asyncio.gather(*(self._settle(call, deadline) for call in wave))
         closed = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
         errors = [error for outcome in closed for error in outcome.errors]
+        cost = total_cost(closed)
         self._refusals = [error.error for error in errors]
         if errors and len(closed) == len(outcomes) and not any(outcome.images for outcome in closed):
             raise with_bill(gravest(self._refusals), 0, [missing for error in errors for missing in error.missing])
@@ -175,6 +182,8 @@ class ImageJob:
             failures=tuple(missing for error in errors for missing in error.missing),
             billed=sum(outcome.billed for outcome in closed),
             usage=total_usage(closed),
+            cost=cost.total,
+            cost_at_least=cost.known,
             fingerprint=fingerprint(self._request, self._client.gateway),
         )
 
@@ -308,10 +317,14 @@ class ImageJob:
         images = tuple(image for image in copies if image is not None)
         if len(images) < len(record.images):
             return None
+        currency = self._currency
+        if record.currency != currency:
+            images = tuple(image.model_copy(update={"cost": None}) for image in images)
         outcome = Outcome(
             images=images,
             billed=record.billed + record.billed_before,
             usage=record.usage,
+            cost=record.cost_in(currency) + record.cost_before_in(currency),
             errors=shortfall(settled.call.index, settled.call.count, len(images)),
         )
         metering.count("reused", len(images))
@@ -330,17 +343,21 @@ class ImageJob:
         lost = record.billed - len(images)
         if lost > 0 and (not images or self._terms.policy.on_unknown == "resubmit"):
             return None
+        cost = record.cost_in(self._currency)
+        found = {image.index - call.index: image for image in images}
+        images = tuple(priced(found, record.billed, record.usage, cost))
         there = {image.index for image in images}
         missing = [index for index in range(call.index, call.index + record.billed) if index not in there]
         error = PaidImageLost(f"{record.gateway} keeps no copy of it", gateway=record.gateway, trace_id=record.trace_id)
         errors = (*(Refused(index, 1, error) for index in missing), *shortfall(call.index, call.count, record.billed))
-        outcome = Outcome(images=images, billed=record.billed, usage=record.usage, errors=errors)
+        outcome = Outcome(images=images, billed=record.billed, usage=record.usage, cost=cost, errors=errors)
         return await self._note_landing(settled.key, settled.entry, outcome)
 
     async def _land_task(self, open_task: OpenTask, task: ImageTask) -> Outcome:
         key = LedgerKey(open_task.scope, open_task.index, open_task.fingerprint)
         entry = await self._entry_of(open_task, key)
-        before = entry.record.billed_before if entry else 0
+        if entry is not None and (outcome := await self._landed_before(open_task, key, entry)):
+            return outcome
         error = verdict(task, self._client.gateway.name, self.last_fault)
         if error is None:
             outcome = await self._delivery.deliver(task, open_task.index, open_task.count)
@@ -351,7 +368,15 @@ class ImageJob:
             await self._note(key, entry, state="failed", failure=task.failure)
         elif task.state == "lost" and entry is not None:
             await self._note(key, entry, failure=TaskFailure(code=type(error).__name__, message=error.message))
-        return Outcome(billed=before, errors=(Refused(open_task.index, open_task.count, error),))
+        outcome = Outcome(errors=(Refused(open_task.index, open_task.count, error),))
+        return self._with_earlier_bills(outcome, entry.record) if entry else outcome
+
+    async def _landed_before(self, open_task: OpenTask, key: LedgerKey, entry: Entry) -> Outcome | None:
+        """Hand out what somebody else has landed since it was submitted; ``None`` if nobody has, or it is gone."""
+        if entry.record.state != "landed":
+            return None
+        call = Call(open_task.index, self._request.model_copy(update={"n": open_task.count}))
+        return await self._hand_out(Settled(call, key, entry))
 
     async def _entry_of(self, open_task: OpenTask, key: LedgerKey) -> Entry | None:
         """Return the task's record; ``None`` if S3 cannot show it, which must not keep the image from landing."""
@@ -371,13 +396,20 @@ class ImageJob:
         spoilt = next((error for error in outcome.errors if error.is_about_landing), None)
         if outcome.images and spoilt is None:
             facts = {"images": outcome.images, "billed": outcome.billed, "usage": outcome.usage}
+            facts |= {"cost": outcome.cost.total, "currency": self._currency}
             attempt = self._terms.attempt if is_ours else entry.record.attempt
             await self._note(key, entry, state="landed", attempt=attempt, **facts)
         elif spoilt is not None and isinstance(spoilt.error, ResultExpired | NotAnImage):
             failure = TaskFailure(code=type(spoilt.error).__name__, message=spoilt.error.message)
             await self._note(key, entry, failure=failure)
-        outcome = outcome.with_earlier_bills(entry.record.billed_before)
-        return outcome if is_ours else outcome.paid_by_others()
+        return self._with_earlier_bills(outcome, entry.record) if is_ours else outcome.paid_by_others()
+
+    def _with_earlier_bills(self, outcome: Outcome, record: LedgerRecord) -> Outcome:
+        return outcome.with_earlier_bills(record.billed_before, record.cost_before_in(self._currency))
+
+    @property
+    def _currency(self) -> str:
+        return self._client.settings.currency
 
     async def _note(self, key: LedgerKey, entry: Entry, **changes: object) -> None:
         try:

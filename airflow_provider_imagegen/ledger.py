@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
+from airflow_provider_imagegen.amounts import NOTHING, UNKNOWN, Cost
 from airflow_provider_imagegen.effects import Effect, effect
 from airflow_provider_imagegen.exceptions import DestinationError, LedgerConflict, LedgerCorrupt, LedgerError
 from airflow_provider_imagegen.s3_faults import (
@@ -29,6 +32,7 @@ from airflow_provider_imagegen.s3_faults import (
     words_of,
 )
 from airflow_provider_imagegen.schemas import LandedImage, TaskFailure
+from airflow_provider_imagegen.schemas.money import Money
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -43,6 +47,7 @@ SHARED_SCOPE = "shared"
 """Scope of what anyone may reuse."""
 
 
+_NAME = re.compile(r"(?P<item>\d+)-(?P<fingerprint>[0-9a-f]+)\.(?P<generation>\d+)\.json")
 _TRACE_NAMESPACE = uuid.UUID("6f1d0a52-6c0b-4a55-9c1c-3d1f6f2b8a10")
 
 
@@ -90,6 +95,10 @@ class LedgerRecord(BaseModel):
     :param images: What landed.
     :param billed: Number of images paid for in this generation.
     :param billed_before: Number of images the same task instance has paid for in earlier generations.
+    :param cost: What this generation cost; ``None`` if that is not known.
+    :param cost_before: What the same task instance has paid for earlier generations; ``None`` if that is not known.
+    :param estimate: What it was expected to cost at most when it was claimed; ``None`` if that was not known.
+    :param currency: What these are in.
     :param failure: Why it failed; of a submitted one, why what the gateway has cannot be landed.
     :param account: A short digest by which the account that is billed is known again.
     :param write_id: Of the last write, by which its author knows it for their own.
@@ -115,8 +124,29 @@ class LedgerRecord(BaseModel):
     billed: int = 0
     billed_before: int = 0
     usage: dict[str, JsonValue] = {}
+    cost: Money | None = None
+    cost_before: Money | None = None
+    estimate: Money | None = None
+    currency: str = ""
     account: str = ""
     write_id: str = ""
+
+    def cost_in(self, currency: str) -> Cost:
+        """Return what this generation cost, as far as it is known to be billed."""
+        return self._cost(self.billed, self.cost, currency)
+
+    def cost_before_in(self, currency: str) -> Cost:
+        """Return what the same task instance has paid for earlier generations."""
+        return self._cost(self.billed_before, self.cost_before, currency)
+
+    def estimate_in(self, currency: str) -> Cost:
+        """Return what this generation was expected to cost at most."""
+        return self._cost(1, self.estimate, currency)
+
+    def _cost(self, billed: int, amount: Decimal | None, currency: str) -> Cost:
+        if not billed:
+            return NOTHING
+        return Cost.of(amount) if self.currency == currency else UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -232,6 +262,30 @@ class Ledger:
         start = f"{self.prefix}/{key.scope}/{key.item:04d}-"
         found = {name.removeprefix(start).partition(".")[0] for name in self._list(start)}
         return sorted(found - {key.fingerprint})
+
+    def filed(self, scope: str) -> list[tuple[LedgerKey, int]]:
+        """Return keys and generations of all records of a scope.
+
+        :raises LedgerError: If S3 fails.
+        """
+        start = f"{self.prefix}/{scope}/"
+        matches = (_NAME.fullmatch(name.removeprefix(start)) for name in self._list(start))
+        return [
+            (LedgerKey(scope, int(match["item"]), match["fingerprint"]), int(match["generation"]))
+            for match in matches
+            if match
+        ]
+
+    def check_bucket(self) -> None:
+        """Look whether the bucket is there and ours to read; whether it can be written, only a claim tells.
+
+        :raises DestinationError: If it is not.
+        :raises LedgerError: If S3 fails.
+        """
+        try:
+            self._s3.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/", MaxKeys=1)
+        except S3_ERRORS as error:
+            raise self._fault(error, "nothing was sent", "may be new") from None
 
     def _object_key(self, key: LedgerKey, generation: int) -> str:
         return f"{self.prefix}/{key}.{generation}.json"

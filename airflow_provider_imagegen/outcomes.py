@@ -6,10 +6,11 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
+from airflow_provider_imagegen.amounts import NOTHING, UNKNOWN, Cost, shares, shares_of_tokens
 from airflow_provider_imagegen.exceptions import (
     FewerImages,
     GenerationFailed,
@@ -59,20 +60,44 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one call."""
+    """What became of one call.
+
+    :param cost: Of all that ``billed`` counts.
+    """
 
     images: tuple[LandedImage, ...] = ()
     billed: int = 0
     usage: Mapping[str, object] = field(default_factory=dict)
+    cost: Cost = NOTHING
     errors: tuple[Refused, ...] = ()
 
     def paid_by_others(self) -> Outcome:
         """Return it with a bill of nothing: another task instance has it on theirs."""
         return Outcome(images=self.images, errors=self.errors)
 
-    def with_earlier_bills(self, billed: int) -> Outcome:
+    def with_earlier_bills(self, billed: int, cost: Cost) -> Outcome:
         """Return it with what earlier generations of the same call cost."""
-        return Outcome(images=self.images, billed=self.billed + billed, usage=self.usage, errors=self.errors)
+        return replace(self, billed=self.billed + billed, cost=self.cost + cost)
+
+
+def priced(images: Mapping[int, LandedImage], made: int, usage: Mapping[str, object], cost: Cost) -> list[LandedImage]:
+    """Return the images of one answer with their shares of what it took.
+
+    :param images: Those that landed, by position in the answer.
+    :param made: Number of images in the answer.
+    :param usage: Token counts of the answer.
+    :param cost: Of the answer.
+    """
+    costs, counts = shares(cost.total, made), shares_of_tokens(usage, made)
+    return [
+        image.model_copy(update={"cost": costs[position], "usage": counts[position]})
+        for position, image in images.items()
+    ]
+
+
+def total_cost(outcomes: Iterable[Outcome]) -> Cost:
+    """Return the sum of what calls cost."""
+    return sum((outcome.cost for outcome in outcomes), NOTHING)
 
 
 def shortfall(first_index: int, count: int, made: int) -> tuple[Refused, ...]:
@@ -133,6 +158,10 @@ def manifest_of(
     """
     images = [*submission.landed, *(image for outcome in outcomes for image in outcome.images)]
     missing = [missing for outcome in outcomes for error in outcome.errors for missing in error.missing]
+    failures = sorted([*submission.failures, *missing], key=lambda entry: entry.index)
+    cost = _cost_of(submission) + total_cost(outcomes)
+    if any(failure.billed == "unknown" for failure in failures):
+        cost += UNKNOWN
     return Manifest(
         gateway=gateway.name,
         model=request.model,
@@ -141,13 +170,21 @@ def manifest_of(
         billed=submission.billed + sum(outcome.billed for outcome in outcomes),
         reused=sum(image.reused for image in images),
         images=tuple(sorted(images, key=lambda image: image.index)),
-        failures=tuple(sorted([*submission.failures, *missing], key=lambda entry: entry.index)),
+        failures=tuple(failures),
         usage=dict(Counter(submission.usage) + Counter(total_usage(outcomes))),
         fingerprint=submission.fingerprint or fingerprint(request, gateway),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         elapsed=round(time.time() - submission.submitted_at, 3),
         manifest_uri=uri,
+        cost=cost.total,
+        cost_at_least=cost.known,
+        currency=gateway.settings.currency,
     )
+
+
+def _cost_of(submission: Submission) -> Cost:
+    """Return what submits cost; an older release has noted how many were billed, and no more."""
+    return Cost(submission.cost_at_least, submission.cost is not None or not submission.billed)
 
 
 def complaint(

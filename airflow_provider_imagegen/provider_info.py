@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from typing import Any
 
 
@@ -25,7 +26,14 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_provider_imagegen.operators.imagegen",
                     "airflow_provider_imagegen.operators.batch",
+                    "airflow_provider_imagegen.operators.landing",
                 ],
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": integration,
+                "python-modules": ["airflow_provider_imagegen.sensors.imagegen"],
             }
         ],
         "hooks": [
@@ -39,6 +47,17 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": integration,
                 "python-modules": ["airflow_provider_imagegen.triggers.imagegen"],
             }
+        ],
+        "task-decorators": [
+            {
+                "name": "generate_image",
+                "class-name": "airflow_provider_imagegen.decorators.imagegen.generate_image_task",
+            }
+        ],
+        "extra-links": [
+            "airflow_provider_imagegen.links.imagegen.PicturesLink",
+            "airflow_provider_imagegen.links.imagegen.S3Link",
+            "airflow_provider_imagegen.links.imagegen.GatewayTaskLink",
         ],
         "cli": ["airflow_provider_imagegen.cli.definition.get_imagegen_cli_commands"],
         "connection-types": [
@@ -54,17 +73,25 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": _connection_fields(),
             }
         ],
+        "config": {"imagegen": _configuration()},
     }
+
+
+def _gateways() -> list[str]:
+    """Return the names of all installed gateways, without importing them."""
+    return sorted({entry.name for entry in entry_points(group="airflow_provider_imagegen.gateways")})
 
 
 def _connection_fields() -> dict[str, dict[str, Any]]:
     return {
         "gateway": {
             "label": "Gateway",
-            "description": "Which API the base URL speaks; empty lets the host decide.",
+            "description": "Which API the base URL speaks.",
             "schema": {
                 "type": ["string", "null"],
-                "examples": ["acedatacloud", "apigo", "nano_banana", "openai"],
+                # The form makes a drop-down list of these, and a field for any text of examples.
+                "enum": [None, *_gateways()],
+                "values_display": {"null": "(as the base URL's host tells)"},
             },
         },
         "submit_path": {
@@ -117,5 +144,59 @@ def _connection_fields() -> dict[str, dict[str, Any]]:
             "label": "Proxy",
             "description": "Proxy for calls to the gateway and for downloads.",
             "schema": {"type": ["string", "null"], "format": "password"},
+        },
+        "prices": {
+            "label": "Prices",
+            "description": "What images cost, by model, as a JSON object: "
+            '{"gpt-image-1": {"per_image": {"1024x1024:high": "0.17", "default": "0.25"}}}.',
+            "schema": {"type": ["object", "null"]},
+        },
+        "currency": {
+            "label": "Currency",
+            "description": "What prices and budgets are in (default USD).",
+            "schema": {"type": ["string", "null"], "minLength": 3, "maxLength": 12},
+        },
+        "list_prices": {
+            "label": "List prices",
+            "description": "Whether the gateway bills what the model's vendor lists; empty lets the host decide.",
+            "schema": {"type": ["boolean", "null"]},
+        },
+    }
+
+
+def _configuration() -> dict[str, Any]:
+    return {
+        "description": "Image generation: the gallery in Airflow's UI.",
+        "options": {
+            "gallery_aws_conn_id": {
+                "description": "AWS connection by which the API server reads the pictures that it shows.\n",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "aws_gallery",
+                "default": "aws_default",
+            },
+            "gallery_redirects": {
+                "description": "Whether browsers fetch whole pictures from S3 themselves, by addresses that are good "
+                "for some minutes; if not, the API server hands them out, for S3 that browsers cannot reach.\n",
+                "version_added": "0.1.0",
+                "type": "boolean",
+                "example": None,
+                "default": "True",
+            },
+            "gallery_cache_directory": {
+                "description": "Where the API server keeps thumbnails; empty for a directory of its own under the "
+                "system's temporary one. Nobody else may be able to write there.\n",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "/var/cache/airflow-imagegen",
+                "default": "",
+            },
+            "gallery_cache_megabytes": {
+                "description": "How much of them it keeps, in MiB; a thumbnail takes about 20 KiB.\n",
+                "version_added": "0.1.0",
+                "type": "integer",
+                "example": None,
+                "default": "256",
+            },
         },
     }

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_provider_imagegen import metering
+from airflow_provider_imagegen.amounts import NOTHING, Cost
 from airflow_provider_imagegen.client import ImageClient
 from airflow_provider_imagegen.effects import Effect, effect
 from airflow_provider_imagegen.exceptions import (
@@ -31,6 +32,7 @@ from airflow_provider_imagegen.exceptions import (
 from airflow_provider_imagegen.ledger import Attempt, Entry, Ledger, LedgerKey, LedgerRecord
 from airflow_provider_imagegen.patience import patiently
 from airflow_provider_imagegen.planning import Call, fingerprint
+from airflow_provider_imagegen.pricing.purse import Purse
 from airflow_provider_imagegen.records import Records
 from airflow_provider_imagegen.resume import (
     Adopt,
@@ -84,6 +86,7 @@ class Submitter:
     :param check_free: Raises if a call's images would replace what may not be replaced; asked before paying.
     :param turn: Entered before every paid call, where these take turns with others of the same Airflow task;
         ``None`` if they are all that it asks for.
+    :param purse: What may be paid; ``None`` for no limit.
     :param clock: Wall clock, in unix seconds; claims come from other processes.
     """
 
@@ -96,6 +99,7 @@ class Submitter:
         *,
         check_free: Callable[[Call], Awaitable[None]],
         turn: AbstractAsyncContextManager[object] | None = None,
+        purse: Purse | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
@@ -106,6 +110,7 @@ class Submitter:
         self._check_free = check_free
         self._is_alone = turn is None
         self._turn = turn or nullcontext()
+        self._purse = purse
         self._clock = clock
         self._places = asyncio.Semaphore(client.settings.max_in_flight)
 
@@ -120,7 +125,7 @@ class Submitter:
         """
         key = self._key(call)
         try:
-            entry = await self._claim(call, key, generation=1, billed_before=0)
+            entry = await self._claim(call, key, generation=1)
         except ImageGenError as error:
             if self._attempt.try_number > 1:
                 # What an earlier try sent, only the record tells.
@@ -132,11 +137,14 @@ class Submitter:
         """Settle a call anew whose images were paid for and are not in S3; pays again.
 
         :raises PaidImageLost: If the images never got there, unless the user chose to resubmit.
+        :raises BudgetExceeded: If that may cost more than what is left.
         """
         step = when_gone(settled.entry.record, self._policy)
         if isinstance(step, Stop):
             entry = await self._later(settled.key, settled.entry, step.error)
         else:
+            if self._purse is not None:
+                self._purse.take(self._client.settings.price_list.estimate(settled.call.request))
             log.warning("Image %d was paid for and is not in S3: drawing it anew", settled.call.index)
             entry = await self._renew(settled.call, settled.key, settled.entry)
         return await self._go_on(settled.call, settled.key, entry, deadline)
@@ -229,8 +237,11 @@ class Submitter:
         signature = fingerprint(call.request, self._client.gateway)
         return LedgerKey.of(self._attempt, self._policy.reuse, call.index, signature)
 
-    async def _claim(self, call: Call, key: LedgerKey, generation: int, billed_before: int) -> Entry:
+    async def _claim(
+        self, call: Call, key: LedgerKey, generation: int, billed_before: int = 0, cost_before: Cost = NOTHING
+    ) -> Entry:
         now = self._clock()
+        prices = self._client.settings.price_list
         record = LedgerRecord(
             state="claimed",
             key=str(key),
@@ -244,6 +255,9 @@ class Submitter:
             claimed_at=now,
             updated_at=now,
             billed_before=billed_before,
+            cost_before=cost_before.total,
+            estimate=prices.estimate(call.request),
+            currency=prices.currency,
             account=self._client.settings.account,
         )
         entry = await asyncio.to_thread(self._ledger.create, record, key)
@@ -269,8 +283,11 @@ class Submitter:
         record = entry.record
         log.info("Image %d: generation %d is over (%s); next one", call.index, record.generation, record.state)
         is_ours = record.attempt.instance == self._attempt.instance
-        billed_before = record.billed + record.billed_before if is_ours else 0
-        return await self._claim(call, key, record.generation + 1, billed_before)
+        if not is_ours:
+            return await self._claim(call, key, record.generation + 1)
+        currency = self._client.settings.currency
+        billed, cost = record.billed + record.billed_before, record.cost_in(currency) + record.cost_before_in(currency)
+        return await self._claim(call, key, record.generation + 1, billed, cost)
 
     async def _newest(self, key: LedgerKey, entry: Entry) -> Entry:
         """Return the newest generation that landed: after a regeneration there is a later one."""
@@ -386,7 +403,9 @@ class Submitter:
         metering.count("submitted")
         changes: dict[str, Any] = {"state": "submitted", "task_id": task.task_id}
         if task.outputs:
-            changes |= {"state": "answered", "billed": len(task.outputs), "usage": task.usage or {}}
+            made, usage = len(task.outputs), task.usage or {}
+            cost = self._client.settings.price_list.cost(call.request, made, usage, task.reported)
+            changes |= {"state": "answered", "billed": made, "usage": usage, "cost": cost}
         else:
             log.info("Submitted image %d: task %s (trace %s)", call.index, task.task_id, entry.record.trace_id)
         try:

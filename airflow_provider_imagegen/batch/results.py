@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, Literal
 
 from pydantic import Field, JsonValue
@@ -10,6 +11,7 @@ from airflow_provider_imagegen.batch.rows import Row
 from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRow, ModerationBlocked, PermanentError
 from airflow_provider_imagegen.schemas import LandedImage, Manifest, MissingImage, Submission
 from airflow_provider_imagegen.schemas.frozen import Kept
+from airflow_provider_imagegen.schemas.money import Money
 from airflow_provider_imagegen.verdict import MODERATION_CODES
 
 RowStatus = Literal["landed", "failed", "unknown", "skipped"]
@@ -29,6 +31,8 @@ class RowResult(Kept):
     :param retryable: Whether another try may cure it.
     :param billed: Number of images that this task instance has paid for.
     :param usage: Token counts.
+    :param cost: What this task instance has paid for it; ``None`` if part of it is not known.
+    :param cost_at_least: The part of it that is known.
     :param fingerprint: SHA-256 of everything that decides what the picture is.
     :param request: What was asked for, without secrets.
     """
@@ -43,6 +47,8 @@ class RowResult(Kept):
     retryable: bool = False
     billed: int = 0
     usage: dict[str, JsonValue] = Field(default_factory=dict)
+    cost: Money | None = None
+    cost_at_least: Money = Decimal(0)
     fingerprint: str = ""
     request: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -59,6 +65,8 @@ class RowResult(Kept):
             failures=manifest.failures,
             billed=manifest.billed,
             usage=manifest.usage,
+            cost=manifest.cost,
+            cost_at_least=manifest.cost_at_least,
             fingerprint=manifest.fingerprint,
             request=row.request.described(),
             **({"status": "landed"} if error is None else _why(error, manifest.failures)),
@@ -67,12 +75,14 @@ class RowResult(Kept):
     @classmethod
     def refused(cls, row: Row, error: ImageGenError) -> RowResult:
         """Return the result of a row of which nothing came."""
-        return cls(row=row.number, key=row.key, request=row.request.described(), **_why(error, ()))
+        cost = Decimal(0) if error.billed == "no" else None
+        return cls(row=row.number, key=row.key, cost=cost, request=row.request.described(), **_why(error, ()))
 
     @classmethod
     def skipped(cls, row: InvalidRow) -> RowResult:
         """Return the result of a row that makes no request."""
-        return cls(row=row.number or 0, key="", status="skipped", code="invalid", message=str(row))
+        number = row.number or 0
+        return cls(row=number, key="", status="skipped", code="invalid", message=str(row), cost=Decimal(0))
 
     @property
     def is_moderated(self) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from decimal import Decimal
 from typing import Literal
 
 from pydantic import JsonValue
 
+from airflow_provider_imagegen.amounts import NOTHING, Cost
 from airflow_provider_imagegen.batch.results import RowResult
+from airflow_provider_imagegen.bounds import short_in_json
 from airflow_provider_imagegen.schemas.frozen import Kept
+from airflow_provider_imagegen.schemas.money import Money
 
 MAX_FAILURES_SHOWN = 20
 MAX_CODES = 50
@@ -34,6 +37,9 @@ class BatchSummary(Kept):
     :param failed_by_code: Number of rows that have not landed, by code; the rarest together as ``(other)``.
     :param failures: Some of them: row, key, code, message.
     :param usage: Sum of the token counts.
+    :param cost: What this task instance has paid for what ``billed`` counts; ``None`` if part of it is not known.
+    :param cost_at_least: The part of it that is known.
+    :param currency: What costs are in.
     :param created_at: When it was made, ISO 8601, UTC.
     :param elapsed: Seconds from the beginning to the last image landed.
     :param manifest_uri: Address of ``manifest.jsonl``, a line for every row.
@@ -55,6 +61,9 @@ class BatchSummary(Kept):
     created_at: str
     elapsed: float
     manifest_uri: str
+    cost: Money | None = None
+    cost_at_least: Money = Decimal(0)
+    currency: str = "USD"
 
 
 class Tally:
@@ -67,6 +76,7 @@ class Tally:
         self._failures: list[dict[str, JsonValue]] = []
         self.images = self.billed = self.reused = 0
         self.moderated = self.retryable = 0
+        self.cost = NOTHING
 
     def __getitem__(self, status: str) -> int:
         return self._states[status]
@@ -76,12 +86,15 @@ class Tally:
         self._states[result.status] += 1
         self.images += len(result.images)
         self.billed += result.billed
+        self.cost += Cost(result.cost_at_least if result.cost is None else result.cost, result.cost is not None)
         self.reused += sum(image.reused for image in result.images)
         self._usage.update({name: number for name, number in result.usage.items() if type(number) is int})
         if result.status in {"failed", "unknown"}:
             self._add_failure(result)
 
-    def summary(self, *, gateway: str, created_at: str, elapsed: float, manifest_uri: str) -> BatchSummary:
+    def summary(
+        self, *, gateway: str, created_at: str, elapsed: float, manifest_uri: str, currency: str = "USD"
+    ) -> BatchSummary:
         """Sum up."""
         return BatchSummary(
             gateway=gateway,
@@ -95,19 +108,24 @@ class Tally:
             reused=self.reused,
             failed_by_code=self._failed_by_code(),
             failures=tuple(self._failures),
-            usage={_short(name, _CODE_BYTES): count for name, count in self._usage.most_common(MAX_USAGE_FIELDS)},
+            usage={
+                short_in_json(name, _CODE_BYTES): count for name, count in self._usage.most_common(MAX_USAGE_FIELDS)
+            },
             created_at=created_at,
             elapsed=elapsed,
             manifest_uri=manifest_uri,
+            cost=self.cost.total,
+            cost_at_least=self.cost.known,
+            currency=currency,
         )
 
     def _add_failure(self, result: RowResult) -> None:
         self.moderated += result.is_moderated
         self.retryable += result.retryable
-        code = _short(result.code or "", _CODE_BYTES)
+        code = short_in_json(result.code or "", _CODE_BYTES)
         self._codes[code] += 1
         if len(self._failures) < MAX_FAILURES_SHOWN:
-            name, message = _short(result.key, _NAME_BYTES), _short(result.message or "", _MESSAGE_BYTES)
+            name, message = short_in_json(result.key, _NAME_BYTES), short_in_json(result.message or "", _MESSAGE_BYTES)
             self._failures.append({"row": result.row, "key": name, "code": code, "message": message})
 
     def _failed_by_code(self) -> dict[str, int]:
@@ -115,13 +133,3 @@ class Tally:
         if others := self._codes.total() - sum(shown.values()):
             shown[OTHER_CODES] = shown.get(OTHER_CODES, 0) + others
         return shown
-
-
-def _short(text: str, limit: int) -> str:
-    """Return a text that takes at most so many bytes in JSON, whatever its alphabet."""
-    if len(json.dumps(text)) <= limit:
-        return text
-    text = text[:limit]
-    while len(json.dumps(f"{text}…")) > limit:
-        text = text[: len(text) - max(1, (len(json.dumps(text)) - limit) // 12)]
-    return f"{text}…"

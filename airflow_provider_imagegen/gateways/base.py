@@ -129,6 +129,13 @@ class Gateway(ABC):
         if not response.is_success:
             raise self.fault(response, "look_up")
 
+    def task_page(self, task_id: str) -> str | None:
+        """Return the address of the page on which people see a task; ``None`` where the gateway has no such pages.
+
+        :param task_id: The gateway's id.
+        """
+        return None
+
     def read_events(self, events: Sequence[Mapping[str, Any]]) -> ImageTask | None:
         """Read the server-sent events of a streamed answer; only where ``abilities.streaming``.
 

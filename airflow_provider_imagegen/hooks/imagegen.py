@@ -52,7 +52,9 @@ class ImageGenHook(BaseHook):
 
     async def asettings(self) -> GatewaySettings:
         """Return what the connection says, checked; for event loops."""
-        from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+        from airflow.providers.common.compat.connection import get_async_connection
+
+        from airflow_provider_imagegen.versions import get_async_extra_dejson
 
         try:
             connection = await get_async_connection(self.imagegen_conn_id)

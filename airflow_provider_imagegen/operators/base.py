@@ -9,16 +9,23 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, mask_secret
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
+from airflow_provider_imagegen.amounts import amount_of
 from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRequest, LookUpFailed, ModerationBlocked
+from airflow_provider_imagegen.links.imagegen import GatewayTaskLink, PicturesLink, S3Link
 from airflow_provider_imagegen.operators.deferral import SAFETY_NET, SETTLING_TIME, deferrable_by_default
 from airflow_provider_imagegen.redaction import queries_in
+from airflow_provider_imagegen.versions import mask_secret
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperatorLink
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_provider_imagegen.batch.summary import BatchSummary
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_imagegen.ledger import Reuse
     from airflow_provider_imagegen.operators.work import Duty
     from airflow_provider_imagegen.outcomes import OnPartial
+    from airflow_provider_imagegen.pricing.purse import Purse
     from airflow_provider_imagegen.resume import OnClear, OnUnknown
     from airflow_provider_imagegen.schemas import Hold, Manifest, Submission
 
@@ -36,8 +44,10 @@ DEFAULT_S3_KEY = (
     "imagegen/{{ dag.dag_id }}/{{ run_id }}/{{ task.task_id }}{% if ti.map_index >= 0 %}/{{ ti.map_index }}{% endif %}"
 )
 DEFAULT_LEDGER_KEY = "_imagegen/ledger"
+DEFAULT_POLL_INTERVAL = 5.0
+DEFAULT_TIMEOUT = 1800.0
 
-Choice = TypeVar("Choice", bound=str)
+Choice = TypeVar("Choice", bound=str | bool)
 
 # Template fields in which signed addresses are to be expected.
 _MAY_HOLD_ADDRESSES = frozenset({"extra", "images", "mask"})
@@ -78,6 +88,10 @@ class ImagesOperator(BaseOperator):
     :param on_partial: ``fail`` or ``accept`` fewer images than asked for.
     :param on_moderation: ``fail`` or ``skip`` the task when the gateway's content policy refuses.
     :param ledger_key: Key prefix, in the bucket of the images, of the records of what was paid for.
+    :param budget: What this task instance may cost at most, in all its tries, in the connection's currency: a number
+        or a decimal text. What may cost more, or has no known price, is refused before anything is paid. (templated)
+    :param validate_only: Whether to check everything and to return what would be sent and what it would cost (see
+        :class:`~airflow_provider_imagegen.rehearsal.Rehearsal`), without sending or claiming anything.
     """
 
     template_fields: Sequence[str] = (
@@ -88,8 +102,10 @@ class ImagesOperator(BaseOperator):
         "metadata",
         "imagegen_conn_id",
         "aws_conn_id",
+        "budget",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"tag_set": "json", "metadata": "json"}
+    operator_extra_links: Sequence[BaseOperatorLink] = (PicturesLink(), S3Link(), GatewayTaskLink())
     ui_color = "#f3e8ff"
     model: str | None = None
 
@@ -112,14 +128,16 @@ class ImagesOperator(BaseOperator):
         aws_conn_id: str | None = "aws_default",
         land_previews: bool = False,
         deferrable: bool = deferrable_by_default(),
-        poll_interval: float = 5.0,
-        timeout: float | timedelta = 1800.0,
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
         reuse: Reuse = "task",
         on_clear: OnClear = "reuse",
         on_unknown: OnUnknown = "fail",
         on_partial: OnPartial = "fail",
         on_moderation: Literal["fail", "skip"] = "fail",
         ledger_key: str = DEFAULT_LEDGER_KEY,
+        budget: Decimal | float | str | None = None,
+        validate_only: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -147,7 +165,13 @@ class ImagesOperator(BaseOperator):
         self.on_partial = one_of("on_partial", on_partial, ("fail", "accept"))
         self.on_moderation = one_of("on_moderation", on_moderation, ("fail", "skip"))
         self.ledger_key = ledger_key
+        # Rendered fields are JSON, which has no Decimal; a text may still be a template.
+        self.budget = str(budget) if isinstance(budget, Decimal) else budget
+        if not isinstance(budget, str):
+            budget_of(budget)
+        self.validate_only = one_of("validate_only", validate_only, (True, False))
         self._work_in_progress: Duty | None = None
+        self._result: Manifest | BatchSummary | None = None
 
     def __setattr__(self, key: str, value: Any) -> None:
         """Mask what is signed before it is rendered: rendered fields are stored and shown."""
@@ -158,11 +182,13 @@ class ImagesOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit, wait a moment, and defer; or wait to the end where deferring is off.
 
-        :return: The manifest.
+        :return: The manifest; or what would be done, where ``validate_only`` is set.
         :raises ImageGenError: As :mod:`airflow_provider_imagegen.exceptions` draws.
         """
         self._work_in_progress = work = self._work(context)
-        return self._finish_or_defer(work, work.begin)
+        if self.validate_only:
+            return asyncio.run(work.rehearse()).model_dump(mode="json")
+        return self._finish_or_defer(context, work, work.begin)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on after the trigger fired: look up afresh, then land; defer again if woken too early.
@@ -182,12 +208,38 @@ class ImagesOperator(BaseOperator):
             advice = f"Submitted before: {known}. {error.advice} A retry attaches to what was submitted."
             raise LookUpFailed(error.message, advice=advice) from None
         self._work_in_progress = work
-        return self._finish_or_defer(work, lambda: work.resume(submission, gave_up=event["status"] == "failed"))
+        gave_up = event["status"] == "failed"
+        return self._finish_or_defer(context, work, lambda: work.resume(submission, gave_up=gave_up))
 
     def on_kill(self) -> None:
         """Cancel what was submitted, where the gateway can; elsewhere it goes on and the next try attaches to it."""
         if self._work_in_progress is not None:
             self._work_in_progress.cancel()
+
+    @property
+    def whereabouts(self) -> tuple[str, str, str] | None:
+        """S3 endpoint, bucket and key prefix of the images; ``None`` until the task knows. For its link."""
+        work = self._work_in_progress
+        return None if work is None else work.whereabouts(self._result)
+
+    @property
+    def gateway_page(self) -> str | None:
+        """Address of the gateway's page of its first task, where it has such pages. For its link."""
+        work = self._work_in_progress
+        return None if work is None else work.gateway_page(self._result)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Return what was read and what landed; called by Airflow's OpenLineage listener.
+
+        :param task_instance: The task instance.
+        """
+        from airflow_provider_imagegen.operators.lineage import lineage_of
+
+        return lineage_of(self._result, self._inputs())
+
+    def _inputs(self) -> list[str]:
+        """Return the ``s3://`` addresses of what the task reads."""
+        return []
 
     def _work(self, context: Context, is_resuming: bool = False) -> Duty:
         """Check the arguments and connections, all of it free, and bundle what the task needs."""
@@ -206,16 +258,23 @@ class ImagesOperator(BaseOperator):
         metering.report_to(Stats)
         destination = self._destination(context)
         s3 = s3_client(self.aws_conn_id)
+        settings = ImageGenHook(self.imagegen_conn_id).settings()
         return {
-            "settings": ImageGenHook(self.imagegen_conn_id).settings(),
+            "settings": settings,
             "s3": s3,
             "destination": destination,
             "ledger": Ledger(s3, destination.bucket, self.ledger_key),
-            "terms": self._terms(context),
+            "terms": replace(self._terms(context), purse=self._purse(settings.currency)),
             "metadata": self._metadata(context),
             "treatment": Treatment(svg=self.svg, provenance=self.provenance, model=self.model),
             "deferrable": self.deferrable,
         }
+
+    def _purse(self, currency: str) -> Purse | None:
+        from airflow_provider_imagegen.pricing.purse import Purse
+
+        budget = budget_of(self.budget)
+        return None if budget is None else Purse(budget, currency)
 
     def _terms(self, context: Context) -> Terms:
         from airflow_provider_imagegen.job import Terms
@@ -260,7 +319,10 @@ class ImagesOperator(BaseOperator):
         }
 
     def _finish_or_defer(
-        self, work: Duty, step: Callable[[], Coroutine[Any, Any, Manifest | BatchSummary | Submission]]
+        self,
+        context: Context,
+        work: Duty,
+        step: Callable[[], Coroutine[Any, Any, Manifest | BatchSummary | Submission]],
     ) -> dict[str, Any]:
         from airflow_provider_imagegen.schemas import Submission
 
@@ -271,14 +333,24 @@ class ImagesOperator(BaseOperator):
                 raise AirflowSkipException(str(error)) from None
             raise
         if isinstance(result, Submission):
-            self._defer(work, result)
+            return self._leave(work, result)
+        self._result = result
+        if self.outlets:
+            from airflow_provider_imagegen.operators.assets import announce
+
+            announce(self.outlets, context["outlet_events"], result)
         return result.model_dump(mode="json")
+
+    def _leave(self, work: Duty, submission: Submission) -> dict[str, Any]:
+        """End this stretch of the task with something still open at the gateway."""
+        self._defer(work, submission)
 
     def _defer(self, work: Duty, submission: Submission) -> NoReturn:
         from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
 
         now = time.time()
         left = max(0.0, submission.deadline - now)
+        hold = self._hold(work)
         log.info("Deferred: %d task(s) still running, deadline in %.0f s", len(submission.open), left)
         self.defer(
             trigger=ImageTasksTrigger(
@@ -286,14 +358,15 @@ class ImagesOperator(BaseOperator):
                 submission=submission.model_dump(mode="json"),
                 not_before=now + SETTLING_TIME,
                 poll_interval=self.poll_interval,
-                hold=self._hold(work).model_dump(mode="json"),
+                hold=None if hold is None else hold.model_dump(mode="json"),
                 model=self.model,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=left) + SAFETY_NET,
         )
 
-    def _hold(self, work: Duty) -> Hold:
+    def _hold(self, work: Duty) -> Hold | None:
+        """Return whose the open tasks are, for whoever kills the trigger; ``None`` if they are not to be cancelled."""
         from airflow_provider_imagegen.schemas import Hold
 
         return Hold(
@@ -312,6 +385,17 @@ def one_of(field: str, value: Choice, allowed: tuple[Choice, ...]) -> Choice:
     if value not in allowed:
         raise InvalidRequest(field, value, f"one of {', '.join(map(repr, allowed))}")
     return value
+
+
+def budget_of(value: object) -> Decimal | None:
+    """Return a budget as an amount; ``None`` if there is none.
+
+    :raises InvalidRequest: If it is no amount.
+    """
+    try:
+        return None if value is None else amount_of(value)
+    except ValueError as error:
+        raise InvalidRequest("budget", value, str(error)) from None
 
 
 def mask_queries(value: Any) -> None:

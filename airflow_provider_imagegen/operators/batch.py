@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_imagegen.batch.progress import Counts
-    from airflow_provider_imagegen.operators.batch_work import BatchWork
+    from airflow_provider_imagegen.operators.work import Duty
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,8 @@ class GenerateImageBatchOperator(GenerateImageOperator):
             raise InvalidRequest("max_in_flight", max_in_flight, "a whole number above 0")
         if requests_per_minute is not None and not 0 < requests_per_minute < float("inf"):
             raise InvalidRequest("requests_per_minute", requests_per_minute, "a number above 0")
+        if not self.wait:
+            raise InvalidRequest("wait", False, "True: a batch sees its rows through")
 
     def __setattr__(self, key: str, value: Any) -> None:
         """Mask what is signed in single rows too."""
@@ -91,7 +93,7 @@ class GenerateImageBatchOperator(GenerateImageOperator):
             mask_queries([row.get("extra") for row in value if isinstance(row, dict)])
         super().__setattr__(key, value)
 
-    def _work(self, context: Context, is_resuming: bool = False) -> BatchWork:
+    def _work(self, context: Context, is_resuming: bool = False) -> Duty:
         from airflow_provider_imagegen.operators.batch_work import BatchWork, Order
 
         order = Order(
@@ -103,6 +105,9 @@ class GenerateImageBatchOperator(GenerateImageOperator):
             on_moderation=self.on_moderation,
         )
         return BatchWork(order=order, tell=_Teller(context["ti"]).tell, **self._duty(context))
+
+    def _inputs(self) -> list[str]:
+        return [self.requests] if isinstance(self.requests, str) else []
 
 
 class _Teller:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ from typing import Any, Literal
 from aiolimiter import AsyncLimiter
 
 from airflow_provider_imagegen.batch.checkpoint import Checkpoint, Header, digest_of
-from airflow_provider_imagegen.batch.engine import BatchJob, Means
+from airflow_provider_imagegen.batch.engine import BatchJob, Means, object_name
 from airflow_provider_imagegen.batch.judgement import OnModeration, complaint
 from airflow_provider_imagegen.batch.keys import longest_key
 from airflow_provider_imagegen.batch.progress import Progress, Tell
@@ -27,13 +27,16 @@ from airflow_provider_imagegen.batch.rows import Row, Rows, read_rows
 from airflow_provider_imagegen.batch.sheet import ResultSheet
 from airflow_provider_imagegen.batch.source import entries_of
 from airflow_provider_imagegen.batch.summary import BatchSummary
+from airflow_provider_imagegen.billing import Ask, asks_of
 from airflow_provider_imagegen.client import ImageClient
 from airflow_provider_imagegen.exceptions import InvalidRequest, InvalidRows
+from airflow_provider_imagegen.gateways.base import Gateway
 from airflow_provider_imagegen.landing import Landing
 from airflow_provider_imagegen.operators.deferral import GRACE
 from airflow_provider_imagegen.operators.work import Duty
 from airflow_provider_imagegen.planning import check
 from airflow_provider_imagegen.redaction import hiding
+from airflow_provider_imagegen.rehearsal import Rehearsal
 from airflow_provider_imagegen.schemas import ImageRequest, OpenTask, Submission
 from airflow_provider_imagegen.watcher import TaskWatcher
 
@@ -92,7 +95,7 @@ class BatchWork(Duty):
         :raises ImageGenError: As the error tree says.
         """
         async with self._means() as means:
-            rows = await self._rows(means.client)
+            rows = await self._rows(self.gateway)
             self._tell_what_is_asked(rows)
             with ResultSheet() as sheet:
                 for row in rows.invalid:
@@ -110,7 +113,7 @@ class BatchWork(Duty):
         :raises ImageGenError: As the error tree says.
         """
         async with self._means() as means:
-            rows = await self._rows(means.client)
+            rows = await self._rows(self.gateway)
             with ResultSheet() as sheet:
                 header, open_rows = await asyncio.to_thread(self.checkpoint.load, sheet)
                 if header.rows != await asyncio.to_thread(digest_of, rows.valid):
@@ -118,6 +121,35 @@ class BatchWork(Duty):
                     raise InvalidRequest("requests", "(changed)", allowed)
                 run = _Run(work=self, means=means, rows=rows.valid, sheet=sheet)
                 return await run.go_on(header.started_at, open_rows, gave_up=gave_up)
+
+    async def rehearse(self) -> Rehearsal:
+        """Read and check all rows, and tell what would be sent and what it would cost.
+
+        :raises InvalidRows: If rows are wrong and are not to be left out.
+        :raises ImageGenError: What else would be refused before anything is paid.
+        """
+        with hiding([str(self.order.defaults.get("callback_url") or "")]):
+            rows = await self._rows(self.gateway)
+            asked = {row.key: row.request.n for row in rows.valid}
+
+            def names_of(ask: Ask) -> Iterator[str]:
+                return (object_name(ask.row, asked[ask.row], index) for index in ask.indices)
+
+            asks = await asyncio.to_thread(self._asks, rows.valid)
+            return await self.stage.play(asks, names_of, rows=len(rows.valid), skipped=len(rows.invalid))
+
+    async def open_purse(self, rows: Sequence[Row], *, is_resuming: bool = False) -> None:
+        """Make sure that the budget covers rows that are to begin; without a budget this does nothing.
+
+        :raises BudgetExceeded: If it does not.
+        """
+        if self.terms.purse is not None and rows:
+            asks = await asyncio.to_thread(self._asks, rows)
+            await self.billing.open_purse(asks, is_resuming=is_resuming)
+
+    def _asks(self, rows: Sequence[Row]) -> list[Ask]:
+        gateway, attempt, reuse = self.gateway, self.terms.attempt, self.terms.policy.reuse
+        return [ask for row in rows for ask in asks_of(row.request, gateway, attempt, reuse, row.key)]
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -145,24 +177,24 @@ class BatchWork(Duty):
                 watcher = TaskWatcher(client, replace(self.terms.schedule, late_by=LATE_BY))
                 yield Means(client=client, landing=landing, ledger=self.ledger, watcher=watcher, turn=turn)
 
-    async def _rows(self, client: ImageClient) -> Rows:
+    async def _rows(self, gateway: Gateway) -> Rows:
         """Read and check all rows.
 
         :raises InvalidRows: If rows are wrong and are not to be left out, or none is left.
         """
-        rows = await asyncio.to_thread(self._read, client)
+        rows = await asyncio.to_thread(self._read, gateway)
         if rows.invalid and (self.order.on_invalid == "fail" or not rows.valid):
             raise InvalidRows(rows.invalid)
         return rows
 
-    def _read(self, client: ImageClient) -> Rows:
+    def _read(self, gateway: Gateway) -> Rows:
         own_callback = self.order.defaults.get("callback_url")
 
         def check_row(request: ImageRequest) -> None:
             if request.callback_url != own_callback:
                 # What a row says is shown in the UI, and the address may hold a secret.
                 raise InvalidRequest("callback_url", "(hidden)", "only as the operator's argument, for all rows")
-            check(request, client.gateway)
+            check(request, gateway)
 
         entries = entries_of(self.order.requests, self.s3)
         return read_rows(entries, self.order.defaults, check_row, most_key_bytes=longest_key(self.destination.prefix))
@@ -203,6 +235,7 @@ class _Run:
         submissions = {open_row.row: open_row.submission for open_row in open_rows}
         resumed = [(by_number[number], submission) for number, submission in submissions.items()]
         fresh = [row for row in self.rows if row.number not in self.sheet and row.number not in submissions]
+        await work.open_purse(fresh, is_resuming=bool(open_rows))
         still_open = await job.run(fresh, resumed, patience=self._patience, looks_once=gave_up)
         if not still_open:
             return await self._finish(job, started_at)
@@ -231,6 +264,7 @@ class _Run:
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             elapsed=elapsed,
             manifest_uri=uri,
+            currency=self.work.settings.currency,
         )
         error = complaint(
             summary,

@@ -5,12 +5,13 @@ Imported at every DAG parse, so nothing heavy is imported here before a task run
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
-from airflow_provider_imagegen.operators.base import ImagesOperator
+from airflow_provider_imagegen.operators.base import ImagesOperator, one_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
     from airflow_provider_imagegen.landing import Destination
     from airflow_provider_imagegen.operators.work import Duty
-    from airflow_provider_imagegen.schemas import ImageRequest, ImageSource
+    from airflow_provider_imagegen.schemas import ImageRequest, ImageSource, Submission
+
+log = logging.getLogger(__name__)
 
 # Arguments that say what to draw; callback_url is the one more, kept out of the rendered fields.
-_REQUEST_FIELDS = (
+REQUEST_FIELDS = (
     "prompt",
     "model",
     "n",
@@ -68,9 +71,12 @@ class GenerateImageOperator(ImagesOperator):
     :param callback_url: Where the gateway also pushes the result, where it does. (templated, but never shown)
     :param async_: ``False`` asks a gateway with tasks to answer with the image itself. (templated)
     :param extra: Further body fields, sent as they are. (templated)
+    :param wait: Whether to see the images through. If not, the task ends when everything is submitted and returns a
+        receipt (see :class:`~airflow_provider_imagegen.operators.receipts.Receipt`), for which
+        :class:`~airflow_provider_imagegen.operators.landing.LandImagesOperator` lands them later.
     """
 
-    template_fields: Sequence[str] = (*_REQUEST_FIELDS, *ImagesOperator.template_fields)
+    template_fields: Sequence[str] = (*REQUEST_FIELDS, *ImagesOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {
         **ImagesOperator.template_fields_renderers,
         "extra": "json",
@@ -96,6 +102,7 @@ class GenerateImageOperator(ImagesOperator):
         callback_url: str | None = None,
         async_: bool | str | None = None,
         extra: dict[str, Any] | None = None,
+        wait: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -117,6 +124,7 @@ class GenerateImageOperator(ImagesOperator):
         self.callback_url = callback_url
         self.async_ = async_
         self.extra = extra
+        self.wait = one_of("wait", wait, (True, False))
         if callback_url is not None and not isinstance(callback_url, str):
             raise InvalidRequest("callback_url", "(hidden)", "a text or template, not another task's output")
 
@@ -126,10 +134,20 @@ class GenerateImageOperator(ImagesOperator):
 
         duty = self._duty(context)
         request = self._request(self._asked(context), duty["s3"], duty["destination"], is_resuming)
-        return Work(request=request, **duty)
+        return Work(request=request, waits=self.wait, **duty)
+
+    def _leave(self, work: Duty, submission: Submission) -> dict[str, Any]:
+        from airflow_provider_imagegen.operators.receipts import issue
+        from airflow_provider_imagegen.operators.work import Work
+
+        if self.wait or not isinstance(work, Work):
+            return super()._leave(work, submission)
+        receipt = issue(work, submission, self.imagegen_conn_id, self.aws_conn_id)
+        log.info("Submitted %d task(s), to be landed for %s", len(receipt.task_ids), receipt.note_uri)
+        return receipt.model_dump(mode="json")
 
     def _asked(self, context: Context) -> dict[str, Any]:
-        asked = {name: getattr(self, name) for name in _REQUEST_FIELDS}
+        asked = {name: getattr(self, name) for name in REQUEST_FIELDS}
         return asked | {"callback_url": self.render_template(self.callback_url, context)}
 
     def _request(
@@ -169,6 +187,12 @@ class EditImageOperator(GenerateImageOperator):
         self.images = images
         self.mask = mask
         self.input_fidelity = input_fidelity
+
+    def _inputs(self) -> list[str]:
+        bucket = self.s3_bucket or self.s3_key.removeprefix("s3://").partition("/")[0]
+        named = [*self.images, *([self.mask] if self.mask else [])]
+        addresses = [name if "://" in name else f"s3://{bucket}/{name}" for name in named]
+        return [address for address in addresses if address.startswith("s3://")]
 
     def _request(
         self, asked: dict[str, Any], s3: S3Client, destination: Destination, is_resuming: bool

@@ -16,16 +16,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_imagegen.billing import Ask, Billing, asks_of
 from airflow_provider_imagegen.cancelling import cancel_all
 from airflow_provider_imagegen.client import ImageClient
 from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import ConfigurationError, InvalidRequest
+from airflow_provider_imagegen.gateways import gateway_for
+from airflow_provider_imagegen.gateways.base import Gateway
 from airflow_provider_imagegen.job import ImageJob, Terms
 from airflow_provider_imagegen.landing import Destination, Landing, ObjectOptions, Treatment, default_prefix
 from airflow_provider_imagegen.ledger import Attempt, Ledger
 from airflow_provider_imagegen.operators.deferral import GRACE
-from airflow_provider_imagegen.planning import fingerprint
+from airflow_provider_imagegen.planning import check, fingerprint
 from airflow_provider_imagegen.redaction import hiding, redacted
+from airflow_provider_imagegen.rehearsal import Rehearsal, Stage
 from airflow_provider_imagegen.s3_client import client_of
 from airflow_provider_imagegen.s3_faults import S3_ERRORS
 from airflow_provider_imagegen.schemas import ImageRequest, ImageTask, Manifest, OpenTask, Submission
@@ -66,6 +70,14 @@ class Duty:
     treatment: Treatment = field(default_factory=Treatment)
     deferrable: bool = True
 
+    @property
+    def gateway(self) -> Gateway:
+        """The gateway that the connection leads to.
+
+        :raises ConfigurationError: If it leads to none.
+        """
+        return gateway_for(self.settings)
+
     async def begin(self) -> Result | Submission:
         """Do it, or hand over what to wait for."""
         raise NotImplementedError
@@ -78,9 +90,43 @@ class Duty:
         """
         raise NotImplementedError
 
+    async def rehearse(self) -> Rehearsal:
+        """Check everything and tell what would be sent and what it would cost; send and claim nothing.
+
+        :raises ImageGenError: What would be refused before anything is paid.
+        """
+        raise InvalidRequest("validate_only", True, "False: this pays for nothing")
+
+    @property
+    def billing(self) -> Billing:
+        """What draws up accounts."""
+        return Billing(self.gateway, self.ledger, self.terms)
+
+    @property
+    def stage(self) -> Stage:
+        """Where calls are rehearsed."""
+        landing = Landing(self.s3, self.destination, self.settings, self.metadata, self.treatment)
+        return Stage(self.gateway, self.ledger, self.terms, landing)
+
     def open_tasks(self) -> list[OpenTask]:
         """Return what is known to be at the gateway; from any thread."""
         raise NotImplementedError
+
+    def whereabouts(self, result: Result | None) -> tuple[str, str, str] | None:
+        """Return S3 endpoint, bucket and key prefix of the images.
+
+        :param result: What landed, if anything did.
+        """
+        return self.s3.meta.endpoint_url, self.destination.bucket, self.destination.prefix
+
+    def gateway_page(self, result: Result | None) -> str | None:
+        """Return the page on which the gateway shows the first task, where it has such pages.
+
+        :param result: What landed, if anything did.
+        """
+        landed = [image.task_id for image in result.images] if isinstance(result, Manifest) else []
+        known = [*(task.task_id for task in self.open_tasks()), *filter(None, landed)]
+        return self.gateway.task_page(known[0]) if known else None
 
     def cancel(self) -> None:
         """Cancel what was submitted, where the gateway can; from any thread, at any time.
@@ -101,9 +147,11 @@ class Work(Duty):
     """One request of one task instance.
 
     :param request: What to draw.
+    :param waits: Whether to see it through; if not, it ends when everything is submitted.
     """
 
     request: ImageRequest
+    waits: bool = True
     _at_work: list[ImageJob] = field(default_factory=list, init=False, repr=False)
 
     async def begin(self) -> Manifest | Submission:
@@ -115,7 +163,10 @@ class Work(Duty):
         async with self._job() as job:
             job.check()
             self._tell_what_is_asked()
+            await self.billing.open_purse(self._asks())
             submission = await job.submit()
+            if not self.waits:
+                return submission.without_prompts()
             patience = min(GRACE, self.terms.timeout) if self.deferrable else self.terms.timeout
             tasks = await job.wait(submission, submission.submitted_at + patience)
             if self.deferrable and _still_running(tasks):
@@ -130,7 +181,7 @@ class Work(Duty):
         :return: The manifest, or what is still to be waited for.
         :raises ImageGenError: As the error tree says.
         """
-        async with self._job() as job:
+        async with self._job(submission.fingerprint) as job:
             now = time.time()
             tasks = await job.wait(submission, now)
             if _still_running(tasks) and now < submission.deadline:
@@ -139,23 +190,33 @@ class Work(Duty):
                 return submission
             return await job.land(submission, tasks)
 
+    async def rehearse(self) -> Rehearsal:
+        """Check the request and tell what would be sent and what it would cost.
+
+        :raises ImageGenError: What would be refused before anything is paid.
+        """
+        with hiding([self.request.callback_url or ""]):
+            check(self.request, self.gateway)
+            return await self.stage.play(self._asks(), lambda ask: map(str, ask.indices))
+
+    def _asks(self) -> list[Ask]:
+        return list(asks_of(self.request, self.gateway, self.terms.attempt, self.terms.policy.reuse))
+
     def open_tasks(self) -> list[OpenTask]:
         """Return what is known to be at the gateway; from any thread."""
         return [task for job in self._at_work for task in job.open]
 
     @asynccontextmanager
-    async def _job(self) -> AsyncIterator[ImageJob]:
+    async def _job(self, known_fingerprint: str = "") -> AsyncIterator[ImageJob]:
+        """Open a job; after a deferral, what is left of the request may no longer tell its fingerprint."""
         with hiding([self.request.callback_url or ""]):
-            async with (
-                ImageClient(self.settings) as client,
-                Landing(self.s3, self.destination, self.settings, self._metadata(client), self.treatment) as landing,
-            ):
-                job = ImageJob(self.request, client, landing, self.ledger, self.terms)
-                self._at_work.append(job)
-                yield job
-
-    def _metadata(self, client: ImageClient) -> dict[str, str]:
-        return {**self.metadata, "fingerprint": fingerprint(self.request, client.gateway)}
+            async with ImageClient(self.settings) as client:
+                known_fingerprint = known_fingerprint or fingerprint(self.request, client.gateway)
+                metadata = {**self.metadata, "fingerprint": known_fingerprint}
+                async with Landing(self.s3, self.destination, self.settings, metadata, self.treatment) as landing:
+                    job = ImageJob(self.request, client, landing, self.ledger, self.terms)
+                    self._at_work.append(job)
+                    yield job
 
     def _tell_what_is_asked(self) -> None:
         log.info(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Literal
 
 from pydantic import Field, JsonValue
@@ -9,6 +10,7 @@ from pydantic import Field, JsonValue
 from airflow_provider_imagegen import exceptions
 from airflow_provider_imagegen.exceptions import Billed, ImageGenError
 from airflow_provider_imagegen.schemas.frozen import Frozen, Kept
+from airflow_provider_imagegen.schemas.money import Money
 
 
 class LandedImage(Kept):
@@ -29,6 +31,8 @@ class LandedImage(Kept):
     :param reused: Whether it was landed earlier and cost nothing this time.
     :param differs: In what it is not what was asked for, e.g. ``{"size": "1254x1254"}``.
     :param provenance: What became of the mark for AI-made pictures; ``None`` if none was asked for.
+    :param cost: What it cost to make, whoever paid for it and when; ``None`` if that is not known.
+    :param usage: Its share of the token counts of the answer it came with.
     """
 
     index: int
@@ -48,6 +52,8 @@ class LandedImage(Kept):
     reused: bool = False
     differs: dict[str, str] = Field(default_factory=dict)
     provenance: str | None = None
+    cost: Money | None = None
+    usage: dict[str, int] = Field(default_factory=dict)
 
 
 class MissingImage(Kept):
@@ -112,6 +118,8 @@ class Submission(Kept):
     :param failures: Images that were refused.
     :param billed: Number of images that this task instance has paid for, without those of open tasks.
     :param usage: Token counts, without those of open tasks.
+    :param cost: What this task instance has paid, without open tasks; ``None`` if part of it is not known.
+    :param cost_at_least: The part of it that is known.
     :param fingerprint: SHA-256 of everything that decides what the picture is.
     """
 
@@ -122,6 +130,8 @@ class Submission(Kept):
     failures: tuple[MissingImage, ...] = ()
     billed: int = 0
     usage: dict[str, int] = Field(default_factory=dict)
+    cost: Money | None = None
+    cost_at_least: Money = Decimal(0)
     fingerprint: str = ""
 
     def without_prompts(self) -> Submission:
@@ -164,6 +174,10 @@ class Manifest(Frozen):
     :param billed: Number of images paid for by this task instance, as far as the gateway tells.
     :param reused: Number of images that were there already.
     :param usage: Sum of the token counts reported.
+    :param cost: What this task instance has paid for what ``billed`` counts, in all its tries; ``None`` if part of
+        it is not known.
+    :param cost_at_least: The part of it that is known.
+    :param currency: What costs are in.
     :param fingerprint: SHA-256 of everything that decides what the picture is.
     :param created_at: When the manifest was made, ISO 8601, UTC.
     :param elapsed: Seconds from the first submit to the last image landed.
@@ -184,6 +198,9 @@ class Manifest(Frozen):
     created_at: str
     elapsed: float
     manifest_uri: str
+    cost: Money | None = None
+    cost_at_least: Money = Decimal(0)
+    currency: str = "USD"
 
 
 class Origin(Kept):

@@ -100,6 +100,54 @@ def run_task(
     return run
 
 
+@dataclass(frozen=True)
+class Run:
+    """What became of a DAG's tasks.
+
+    :param dag_id: of the DAG
+    :param run_id: of its run
+    :param states: by task id, those of a mapped task in order of its map index
+    :param log: everything that was logged and printed
+    """
+
+    dag_id: str
+    run_id: str
+    states: dict[str, list[str]]
+    log: str
+
+    def returned(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        return returned(self.dag_id, task_id, key, map_index)
+
+
+@pytest.fixture
+def run_dag(
+    airflow_database: None, connections: None, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> Callable[[DAG], Run]:
+    """Run a whole DAG through ``dag.test()``."""
+
+    def run(dag: DAG) -> Run:
+        make_known(dag)
+        capfd.readouterr()
+        caplog.clear()
+        finished = dag.test()
+        out, err = capfd.readouterr()
+        states: dict[str, list[str]] = {}
+        for instance in sorted(finished.get_task_instances(), key=lambda instance: instance.map_index):
+            states.setdefault(instance.task_id, []).append(instance.state)
+        return Run(dag.dag_id, finished.run_id, states, out + err + caplog.text)
+
+    return run
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defer at once and come back at once, where real life waits for Airflow's sake."""
+    for module in ("work", "batch_work", "landing_work"):
+        monkeypatch.setattr(f"airflow_provider_imagegen.operators.{module}.GRACE", 0.2)
+    monkeypatch.setattr("airflow_provider_imagegen.operators.base.SETTLING_TIME", 0.0)
+    monkeypatch.setattr("airflow_provider_imagegen.sensors.imagegen.SETTLING_TIME", 0.0)
+
+
 def make_known(dag: DAG) -> None:
     """Tell Airflow's database of a DAG."""
     from airflow.models.serialized_dag import SerializedDagModel
@@ -111,7 +159,7 @@ def make_known(dag: DAG) -> None:
         SerializedDagModel.write_dag(LazyDeserializedDAG.from_dag(dag), bundle_name=BUNDLE, session=session)
 
 
-def returned(dag_id: str, task_id: str | None = None, key: str = "return_value") -> Any:
+def returned(dag_id: str, task_id: str | None = None, key: str = "return_value", map_index: int = -1) -> Any:
     """Return what a task of a DAG pushed."""
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
@@ -120,6 +168,6 @@ def returned(dag_id: str, task_id: str | None = None, key: str = "return_value")
     with create_session() as session:
         query = select(XComModel).where(XComModel.dag_id == dag_id, XComModel.key == key)
         if task_id is not None:
-            query = query.where(XComModel.task_id == task_id)
+            query = query.where(XComModel.task_id == task_id, XComModel.map_index == map_index)
         entry = session.scalars(query).first()
         return None if entry is None else XComModel.deserialize_value(entry)

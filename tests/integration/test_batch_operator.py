@@ -18,7 +18,7 @@ from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
 from tests.conftest import BUCKET
-from tests.integration.conftest import Outcome, make_known, returned
+from tests.integration.conftest import Outcome, make_known, returned, set_connection
 from tests.stack.objectstore import ObjectStore
 
 RunTask = Callable[..., Outcome]
@@ -74,6 +74,32 @@ class TestListOfPrompts:
         row = {"prompt": "a kite", "extra": {"reference": f"https://cdn.example/a.png?{signature}"}}
         GenerateImageBatchOperator(task_id="generate", requests=[row], s3_bucket=BUCKET)
         assert signature not in str(redact([row]))
+
+
+class TestMoney:
+    @pytest.fixture(autouse=True)
+    def prices(self, emulator: RunningEmulator, connections: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        usual = {"conn_type": "imagegen", "host": emulator.base_url, "password": emulator.token}
+        extra = {"gateway": "acedatacloud", "prices": {"*": {"per_image": "0.04"}}, "currency": "EUR"}
+        set_connection(monkeypatch, "imagegen_default", **usual, extra=extra)
+
+    def test_summary_says_what_the_batch_cost(self, run_batch: RunTask) -> None:
+        summary = run_batch(requests=["a kite", "an owl"], budget="0.08", s3_key="batch/cost").manifest
+        assert (summary["cost"], summary["cost_at_least"], summary["currency"]) == (0.08, 0.08, "EUR")
+
+    def test_budget_refuses_before_the_first_row(self, run_batch: RunTask, emulator: RunningEmulator) -> None:
+        outcome = run_batch(requests=["a kite", "an owl"], budget=0.07, retries=2, s3_key="batch/budget")
+        assert "it would cost up to 0.08 EUR, 0 EUR are billed already, and the budget is 0.07 EUR" in outcome.log
+        assert (outcome.state, emulator.totals()["submits"]) == ("failed", 0)
+
+    def test_validate_only_sends_nothing(self, run_batch: RunTask, emulator: RunningEmulator) -> None:
+        told = run_batch(requests=["a kite", "an owl"], validate_only=True, s3_key="batch/rehearsal").manifest
+        assert (told["rows"], told["estimate"]["to_pay"], told["destination"]) == (
+            2,
+            0.08,
+            f"s3://{BUCKET}/batch/rehearsal",
+        )
+        assert emulator.totals()["submits"] == 0
 
 
 class TestFileInS3:

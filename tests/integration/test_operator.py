@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import threading
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from decimal import Decimal
+from typing import Any, ClassVar
 
 import pytest
 from PIL import Image
@@ -100,6 +103,9 @@ class TestChoices:
             ("timeout", -1),
             ("timeout", float("inf")),
             ("callback_url", ["https://hook.example"]),
+            ("budget", -1),
+            ("budget", [1]),
+            ("validate_only", "perhaps"),
         ],
     )
     def test_are_refused_when_the_dag_is_parsed(self, name: str, value: object) -> None:
@@ -147,6 +153,69 @@ class TestWhatTheLogTells:
         assert not any("a very long prompt " * 5 in line for line in ours)
         assert emulator.token not in outcome.log
         assert "sig=" not in outcome.log
+
+
+class TestMoney:
+    PRICES: ClassVar[dict[str, Any]] = {"prices": {"gpt-image-1": {"per_image": "0.04"}}}
+
+    @pytest.fixture
+    def prices(self, emulator: RunningEmulator, connections: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        usual = {"conn_type": "imagegen", "host": emulator.base_url, "password": emulator.token}
+        set_connection(monkeypatch, "imagegen_default", **usual, extra={"gateway": "acedatacloud", **self.PRICES})
+
+    @pytest.mark.usefixtures("prices")
+    def test_cost_is_in_the_xcom_as_numbers(self, run_task: RunTask) -> None:
+        manifest = run_task(n=2).manifest
+        assert (manifest["cost"], manifest["cost_at_least"], manifest["currency"]) == (0.08, 0.08, "USD")
+        assert sum(image["cost"] for image in manifest["images"]) == 0.08
+
+    def test_cost_without_a_price_is_null(self, run_task: RunTask) -> None:
+        manifest = run_task().manifest
+        assert (manifest["cost"], manifest["images"][0]["cost"]) == (None, None)
+
+    @pytest.mark.usefixtures("prices")
+    @pytest.mark.parametrize("budget", [0.07, "0.07", "{{ 7 / 100 }}", Decimal("0.07")])
+    def test_budget_refuses_once_and_bills_nothing(
+        self, run_task: RunTask, emulator: RunningEmulator, object_store: ObjectStore, budget: Any
+    ) -> None:
+        ledger_key = f"ledgers/{uuid.uuid4()}"
+        outcome = run_task(n=2, budget=budget, retries=3, ledger_key=ledger_key)
+        assert outcome.state == "failed"
+        assert "it would cost up to 0.08 USD, 0 USD are billed already, and the budget is 0.07 USD" in outcome.log
+        assert emulator.totals()["submits"] == 0
+        assert "Contents" not in object_store.client().list_objects_v2(Bucket=BUCKET, Prefix=ledger_key)
+
+    @pytest.mark.usefixtures("prices")
+    def test_budget_that_covers_it_pays(self, run_task: RunTask, emulator: RunningEmulator) -> None:
+        assert run_task(n=2, budget="{{ 8 / 100 }}").manifest["delivered"] == 2
+
+    def test_budget_that_is_none_is_refused(self, run_task: RunTask, emulator: RunningEmulator) -> None:
+        outcome = run_task(budget="{{ 'plenty' }}")
+        assert "budget='plenty' is not allowed: an amount like '0.042'" in outcome.log
+        assert emulator.totals()["submits"] == 0
+
+    @pytest.mark.usefixtures("prices")
+    def test_validate_only_tells_and_sends_nothing(
+        self, run_task: RunTask, emulator: RunningEmulator, object_store: ObjectStore
+    ) -> None:
+        ledger_key = f"ledgers/{uuid.uuid4()}"
+        outcome = run_task(n=2, validate_only=True, ledger_key=ledger_key)
+        assert outcome.state == "success"
+        assert (outcome.manifest["dry_run"], outcome.manifest["estimate"]["to_pay"]) == (True, 0.08)
+        assert outcome.manifest["requests"][1]["body"]["prompt"] == "a red kite"
+        assert emulator.token not in outcome.log + json.dumps(outcome.manifest)
+        assert emulator.totals()["submits"] == 0
+        assert "Contents" not in object_store.client().list_objects_v2(Bucket=BUCKET, Prefix=ledger_key)
+
+    def test_prices_that_are_none_are_refused(
+        self, run_task: RunTask, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        usual = {"conn_type": "imagegen", "host": emulator.base_url, "password": emulator.token}
+        extra = {"gateway": "acedatacloud", "prices": {"gpt-image-1": "cheap"}}
+        set_connection(monkeypatch, "imagegen_default", **usual, extra=extra)
+        outcome = run_task()
+        assert "connection 'imagegen_default' has extra prices: allowed is for 'gpt-image-1', an object" in outcome.log
+        assert emulator.totals()["submits"] == 0
 
 
 class TestBadInputIsRefusedBeforeAnythingIsBilled:

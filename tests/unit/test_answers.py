@@ -95,7 +95,7 @@ class TestRetryAfter:
 
 class TestErrorTree:
     def test_permanent_errors_stop_airflows_retries(self) -> None:
-        from airflow.sdk.exceptions import AirflowFailException
+        from airflow.providers.common.compat.sdk import AirflowFailException
 
         permanent = {
             name

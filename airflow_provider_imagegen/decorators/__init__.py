@@ -1,0 +1,1 @@
+"""The TaskFlow decorators of the image generation provider."""

@@ -1,0 +1,212 @@
+"""``@task.generate_image``: a function returns what to draw, the task it becomes lands the pictures.
+
+Imported when a DAG file that uses it is parsed, so nothing heavy is imported here before a task runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import (
+    DecoratedOperator,
+    TaskDecorator,
+    context_merge,
+    task_decorator_factory,
+)
+from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
+
+from airflow_provider_imagegen.exceptions import InvalidRequest, LedgerCorrupt
+from airflow_provider_imagegen.operators.base import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, one_of
+from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
+from airflow_provider_imagegen.operators.imagegen import REQUEST_FIELDS, GenerateImageOperator
+from airflow_provider_imagegen.redaction import queries_in, without_queries
+from airflow_provider_imagegen.versions import determine_kwargs
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_imagegen.operators.work import Duty
+    from airflow_provider_imagegen.schemas import Submission
+
+log = logging.getLogger(__name__)
+
+NOTE = "answer"
+_ALLOWED = "a prompt, a dict of request fields, or a list of these"
+
+
+class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperator):
+    """Generates what a function returns: a prompt, fields of a request, or a list of these, which makes a batch.
+
+    What the function returns is taken as it is, without being rendered as a template, and goes before the
+    decorator's arguments. It is called again by every retry, never after a deferral: what it returned is kept beside
+    the ledger until then.
+
+    All parameters of :class:`~airflow_provider_imagegen.operators.imagegen.GenerateImageOperator` are taken but
+    ``prompt``, and for lists those of :class:`~airflow_provider_imagegen.operators.batch.GenerateImageBatchOperator`
+    but ``requests``.
+
+    :param python_callable: The function; it may be a coroutine function.
+    :param op_args: Its positional arguments. (templated)
+    :param op_kwargs: Its named arguments. (templated)
+    :param poll_interval: Seconds between look-ups; by default as the operator for what is returned has it.
+    :param timeout: Seconds, or a timedelta, to the deadline; by default as the operator for what is returned has it.
+    :param wait: Whether to see the images through; a list of requests always is.
+    """
+
+    template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *GenerateImageBatchOperator.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **GenerateImageBatchOperator.template_fields_renderers,
+    }
+    custom_operator_name = "@task.generate_image"
+    # The prompt is known only then.
+    overwrite_rtif_after_execution = True
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        poll_interval: float | None = None,
+        timeout: float | timedelta | None = None,
+        wait: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        patience = {"poll_interval": poll_interval, "timeout": timeout}
+        given: dict[str, Any] = {name: value for name, value in patience.items() if value is not None}
+        super().__init__(
+            python_callable=python_callable,
+            op_args=op_args,
+            op_kwargs=op_kwargs,
+            prompt=SET_DURING_EXECUTION,
+            requests=SET_DURING_EXECUTION,
+            **given,
+            **kwargs,
+        )
+        self.wait = one_of("wait", wait, (True, False))
+        self._answer: Any = None
+        usual = {"poll_interval": DEFAULT_POLL_INTERVAL, "timeout": DEFAULT_TIMEOUT}
+        self._usual_of_one = {name: value for name, value in usual.items() if name not in given}
+
+    def execute(self, context: Context) -> Any:
+        """Call the function, then generate what it returns.
+
+        :return: The manifest; for a list the summary, with ``wait=False`` the receipt.
+        :raises InvalidRequest: If it returns anything else than what to generate; nothing is sent then.
+        """
+        context_merge(context, self.op_kwargs)
+        kwargs = determine_kwargs(self.python_callable, self.op_args, context)
+        answer = self.python_callable(*self.op_args, **kwargs)
+        self._take(_as_json(asyncio.run(answer) if inspect.iscoroutine(answer) else answer))
+        return super().execute(context)
+
+    def _take(self, answer: Any) -> None:
+        """Have what the function returned go before the decorator's arguments."""
+        if isinstance(answer, list):
+            self._take_rows(answer)
+        elif isinstance(answer, str):
+            self._take_fields({"prompt": answer})
+        elif isinstance(answer, dict):
+            self._take_fields(answer)
+        else:
+            raise _refusal(answer)
+
+    def _take_rows(self, rows: list[Any]) -> None:
+        if not self.wait:
+            raise InvalidRequest("wait", False, "True where the function returns a list: a batch sees its rows through")
+        self._answer, self.requests, self.prompt = rows, rows, ""
+        signed = queries_in([row.get("extra") for row in rows if isinstance(row, dict)])
+        if self.deferrable and any(True for _ in signed):
+            # To go on after a deferral the rows would have to be kept, and with them what is signed.
+            log.info("The worker waits itself: rows with signed addresses are kept nowhere")
+            self.deferrable = False
+
+    def _take_fields(self, fields: dict[str, Any]) -> None:
+        if "callback_url" in fields:
+            raise InvalidRequest("callback_url", "(hidden)", "only as the decorator's argument")
+        for name in fields.keys() - set(REQUEST_FIELDS):
+            raise InvalidRequest(name, "(hidden)", f"known parameters are {', '.join(REQUEST_FIELDS)}")
+        told = {"prompt": ""} | {name: value for name, value in fields.items() if value is not None}
+        if isinstance(told.get("extra"), dict) and isinstance(self.extra, dict):
+            told["extra"] = self.extra | told["extra"]
+        for name, value in (told | self._usual_of_one).items():
+            setattr(self, name, value)
+        self._answer, self.requests = fields, ()
+
+    def _work(self, context: Context, is_resuming: bool = False) -> Duty:
+        if is_resuming:
+            self._take(self._kept_answer(context))
+        kind = GenerateImageBatchOperator if isinstance(self._answer, list) else GenerateImageOperator
+        return kind._work(self, context, is_resuming)
+
+    def _leave(self, work: Duty, submission: Submission) -> dict[str, Any]:
+        if self.wait:
+            from airflow_provider_imagegen.operators.notes import note_uri, write_note
+
+            uri = note_uri(work.ledger, work.terms.attempt, NOTE)
+            write_note(work.s3, uri, map(json.dumps, self._kept_lines()))
+        return super()._leave(work, submission)
+
+    def _kept_lines(self) -> list[Any]:
+        """Return what the function returned as it may be kept: without what is signed."""
+        if isinstance(self._answer, list):
+            return [{"version": 1, "kind": "rows"}, *self._answer]
+        kept = without_queries(self._answer) | {"prompt": self.prompt}
+        return [{"version": 1, "kind": "request"}, kept]
+
+    def _kept_answer(self, context: Context) -> Any:
+        """Return what the function returned before the deferral.
+
+        :raises LedgerError: If S3 does not hand it over.
+        :raises LedgerCorrupt: If it cannot be understood.
+        """
+        from airflow_provider_imagegen.ledger import Ledger
+        from airflow_provider_imagegen.operators.notes import note_uri, read_note
+        from airflow_provider_imagegen.operators.work import attempt_of, s3_client
+
+        s3 = s3_client(self.aws_conn_id)
+        ledger = Ledger(s3, self._destination(context).bucket, self.ledger_key)
+        attempt = attempt_of(context["ti"].dag_id, context["ti"], self.retries or 0)
+        uri = note_uri(ledger, attempt, NOTE)
+        try:
+            header, *lines = map(json.loads, read_note(s3, uri))
+            return {"rows": lines, "request": lines[0] if lines else None}[header["kind"]]
+        except (ValueError, LookupError, TypeError):
+            raise LedgerCorrupt(f"{uri} cannot be understood") from None
+
+
+def generate_image_task(
+    python_callable: Callable[..., Any] | None = None, multiple_outputs: bool = False, **kwargs: Any
+) -> TaskDecorator:
+    """Make a task that generates images of what the decorated function returns; ``@task.generate_image``.
+
+    :param python_callable: The function.
+    :param multiple_outputs: Whether to push every field of the manifest as an XCom of its own too.
+    :param kwargs: Arguments of :class:`GenerateImageDecoratedOperator`.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable,
+        # Told, because Airflow would go by the annotation, which speaks of what the function returns.
+        multiple_outputs=multiple_outputs,
+        decorated_operator_class=GenerateImageDecoratedOperator,
+        **kwargs,
+    )
+
+
+def _as_json(answer: Any) -> Any:
+    """Return an answer as JSON would give it back, so that it is the same before and after a deferral."""
+    try:
+        return json.loads(json.dumps(answer, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        raise _refusal(answer) from None
+
+
+def _refusal(answer: Any) -> InvalidRequest:
+    return InvalidRequest("the function's answer", type(answer).__name__, f"{_ALLOWED}, in plain JSON values")

@@ -1,0 +1,1 @@
+"""The operator links of the image generation provider: buttons on a task's page."""

@@ -1,0 +1,74 @@
+"""Where a task's page leads to: the run's pictures, the bucket in AWS's console, the gateway's own page.
+
+Airflow calls these in the worker after every stretch of a task, and keeps what they return as XComs. Imported
+at every DAG parse, so nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode, urlsplit
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
+
+from airflow_provider_imagegen.gallery.addresses import run_page
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import TaskInstanceKey
+    from airflow.sdk import BaseOperator
+
+_CONSOLES = {
+    "amazonaws.com": "https://console.aws.amazon.com",
+    "amazonaws.com.cn": "https://console.amazonaws.cn",
+}
+_GOVERNMENT_CONSOLE = "https://console.amazonaws-us-gov.com"
+
+
+class PicturesLink(BaseOperatorLink):
+    """Leads to the gallery's page with the pictures of the run."""
+
+    name = "Pictures"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the page's address; without ``[api] base_url``, as seen from wherever Airflow's pages are."""
+        base_url = conf.get("api", "base_url", fallback="") or ""
+        return f"{base_url.rstrip('/')}{run_page(ti_key.dag_id, ti_key.run_id)}"
+
+
+class S3Link(BaseOperatorLink):
+    """Leads to the images' prefix in AWS's console; there is no such link to stores that are not AWS's."""
+
+    name = "S3"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the console's address; empty if the store is another's, or the task did not get that far."""
+        whereabouts = getattr(operator, "whereabouts", None)
+        return "" if whereabouts is None else console_address(*whereabouts)
+
+
+class GatewayTaskLink(BaseOperatorLink):
+    """Leads to the page on which the gateway shows its task, where it has such pages."""
+
+    name = "Gateway task"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the page of the first task that the gateway was given; empty if there is none."""
+        return getattr(operator, "gateway_page", None) or ""
+
+
+def console_address(endpoint: str, bucket: str, prefix: str) -> str:
+    """Return the address of a prefix in AWS's console.
+
+    :param endpoint: Where the S3 client sends its calls.
+    :param bucket: The bucket.
+    :param prefix: Key prefix, without a slash at its end.
+    :return: The address; empty if the endpoint is not AWS's.
+    """
+    host = urlsplit(endpoint).hostname or ""
+    console = next((page for domain, page in _CONSOLES.items() if host.endswith(f".{domain}")), None)
+    if console is None:
+        return ""
+    if ".us-gov-" in host:
+        console = _GOVERNMENT_CONSOLE
+    query = f"?{urlencode({'prefix': f'{prefix}/'}, quote_via=quote, safe='/')}" if prefix else ""
+    return f"{console}/s3/buckets/{quote(bucket, safe='')}{query}"

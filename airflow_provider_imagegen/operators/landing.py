@@ -1,0 +1,105 @@
+"""The operator that lands what other tasks, or somebody else, submitted.
+
+Imported at every DAG parse, so nothing heavy is imported here before a task runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_imagegen.exceptions import InvalidRequest
+from airflow_provider_imagegen.operators.base import ImagesOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_imagegen.operators.receipts import Receipt
+    from airflow_provider_imagegen.operators.work import Duty
+
+
+class LandImagesOperator(ImagesOperator):
+    """Land images in S3 that were submitted before, waiting deferred for those that are still being drawn.
+
+    Nothing is paid by it: retried or cleared, it lands what is missing and returns the same. What it lands for a task
+    with ``wait=False`` goes where that task said, through its connections, and is noted in its ledger records.
+
+    For one receipt it returns the manifest (see :class:`~airflow_provider_imagegen.schemas.Manifest`), with
+    ``manifest.json`` beside the images; for a list, or for ``task_ids``, a summary (see
+    :class:`~airflow_provider_imagegen.batch.summary.BatchSummary`), with a row for every receipt or id in
+    ``<s3_key>/manifest.jsonl``.
+
+    Of the parameters of :class:`~airflow_provider_imagegen.operators.base.ImagesOperator` it heeds those that say how
+    to wait, what counts as a failure, and, for ``task_ids``, where images go and how.
+
+    :param submitted: What a task with ``wait=False`` returned, or a list of that, such as a mapped task's output.
+        (templated)
+    :param task_ids: Ids of tasks at the gateway, submitted by anybody; their images are called
+        ``<s3_key>/<id>/<index>.<ext>``. (templated)
+    :param s3_bucket: Bucket for images of ``task_ids``, and for ``manifest.jsonl``; by default that of the first
+        receipt. (templated)
+    :param timeout: Seconds, or a timedelta, from its beginning to its deadline.
+    """
+
+    template_fields: Sequence[str] = (*ImagesOperator.template_fields, "submitted", "task_ids")
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **ImagesOperator.template_fields_renderers,
+        "submitted": "json",
+    }
+
+    def __init__(
+        self,
+        *,
+        submitted: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        task_ids: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.submitted = submitted
+        self.task_ids = task_ids
+
+    def _work(self, context: Context, is_resuming: bool = False) -> Duty:
+        from airflow_provider_imagegen.operators.landing_work import LandWork
+
+        if self.submitted is None and self.task_ids is None:
+            allowed = "what a task with wait=False returned, a list of that, or task_ids instead"
+            raise InvalidRequest("submitted", None, allowed)
+        receipts, task_ids = self._receipts(), self._ids()
+        self._go_by(receipts)
+        return LandWork(
+            receipts=receipts,
+            task_ids=task_ids,
+            is_one=isinstance(self.submitted, Mapping) and not task_ids,
+            on_moderation=self.on_moderation,
+            **self._duty(context),
+        )
+
+    def _receipts(self) -> list[Receipt]:
+        from airflow_provider_imagegen.operators.receipts import read_receipts
+
+        return [] if self.submitted is None else list(read_receipts(self.submitted))
+
+    def _ids(self) -> list[str]:
+        given = [] if self.task_ids is None else self.task_ids
+        if isinstance(given, str | bytes) or not isinstance(given, Sequence) or not all(map(_is_id, given)):
+            raise InvalidRequest("task_ids", given, "a list of the gateway's ids")
+        return list(dict.fromkeys(given))
+
+    def _go_by(self, receipts: Sequence[Receipt]) -> None:
+        """Use the connections, and if need be the bucket, of those who submitted."""
+        if not receipts:
+            return
+        first = receipts[0]
+        connections = {(receipt.imagegen_conn_id, receipt.aws_conn_id) for receipt in receipts}
+        if len(connections) > 1:
+            raise InvalidRequest("submitted", connections, "what was submitted through one connection")
+        self.imagegen_conn_id, self.aws_conn_id = first.imagegen_conn_id, first.aws_conn_id
+        if self.s3_bucket is None and not str(self.s3_key).startswith("s3://"):
+            self.s3_bucket = first.note_uri.removeprefix("s3://").partition("/")[0]
+
+    def _hold(self, work: Duty) -> None:
+        """Have nothing cancelled: it is not this task's, and others may wait for the same."""
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and value.strip() != ""

@@ -1,0 +1,1 @@
+"""The sensors of the image generation provider."""

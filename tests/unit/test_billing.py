@@ -1,0 +1,174 @@
+"""What is still to be paid, and what was billed, follows from the calls and what the ledger says of them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_imagegen.amounts import NOTHING, UNKNOWN, Cost
+from airflow_provider_imagegen.billing import Account, Ask, Finding, cost_of
+from airflow_provider_imagegen.exceptions import BudgetExceeded
+from airflow_provider_imagegen.ledger import LedgerKey
+from airflow_provider_imagegen.pricing.price_list import PriceList
+from airflow_provider_imagegen.pricing.prices import read_prices
+from airflow_provider_imagegen.pricing.purse import Bill, Purse
+from airflow_provider_imagegen.schemas import ImageRequest
+from tests.unit.test_resume import record
+
+PRICES = PriceList(read_prices({"m": {"per_image": "0.04"}}))
+PAID = Cost.of(Decimal("0.03"))
+IN_USD: dict[str, Any] = {"currency": "USD", "estimate": Decimal("0.05")}
+KEYS = [LedgerKey("scope", item, "f") for item in range(3)]
+FINDINGS = st.builds(
+    Finding,
+    st.sampled_from(["stands", "stops", "is over", "may not be sent"]),
+    st.booleans(),
+    st.none() | st.just(NOTHING) | st.just(PAID),
+)
+
+
+def ask(item: int = 0, model: str | None = "m", n: int = 1) -> Ask:
+    return Ask(KEYS[item], item, ImageRequest(prompt="p", model=model, n=n))
+
+
+def account(asks: list[Ask], *findings: Finding, generations_of: int = 0) -> Account:
+    """Return the account where one call has so many generations."""
+    found = {(KEYS[generations_of], number): finding for number, finding in enumerate(findings, 1)}
+    return Account(asks, found, PRICES)
+
+
+class TestWhatIsToBePaid:
+    def test_is_everything_where_nothing_was_paid(self) -> None:
+        bill = account([ask(0), ask(1, n=3)]).bill
+        assert (bill.to_pay.total, bill.calls_to_pay, bill.billed) == (Decimal("0.16"), 2, NOTHING)
+
+    def test_is_equal_calls_once(self) -> None:
+        equal = account([ask(0), ask(0)])
+        assert (equal.calls, equal.images, equal.bill.calls_to_pay) == (2, 2, 1)
+        assert equal.bill.to_pay.total == Decimal("0.04")
+
+    @pytest.mark.parametrize(
+        ("findings", "generation", "billed"),
+        [
+            ([Finding("stands", True, PAID)], None, "0.03"),
+            ([Finding("stands", False, PAID)], None, "0"),
+            ([Finding("stands", True, None)], None, "0.04"),
+            ([Finding("is over", True, NOTHING)], 2, "0"),
+            ([Finding("is over", True, PAID)], 2, "0.03"),
+            ([Finding("is over", True, PAID), Finding("stands", True, PAID)], None, "0.06"),
+            ([Finding("may not be sent", True, None)], 1, "0"),
+            ([Finding("is over", True, PAID), Finding("may not be sent", True, PAID)], 2, "0.03"),
+            ([Finding("stops", True, None)], None, "0.04"),
+            ([Finding("stops", True, PAID), Finding("is over", True, NOTHING)], 3, "0.03"),
+        ],
+    )
+    def test_follows_from_the_generations(self, findings: list[Finding], generation: int | None, billed: str) -> None:
+        found = account([ask()], *findings)
+        assert found.generation_to_pay(KEYS[0]) == generation
+        assert found.bill.to_pay.total == (Decimal("0.04") if generation else 0)
+        assert found.bill.billed.total == Decimal(billed)
+
+    def test_has_no_price_where_the_model_has_none(self) -> None:
+        bill = account([ask(0), ask(1, model="other"), ask(2, model=None)]).bill
+        assert bill.to_pay == Cost(Decimal("0.04"), is_whole=False)
+        assert bill.unpriced == {"'other'", "the gateway's usual model"}
+
+    def test_without_a_price_needs_none_where_it_is_paid_for(self) -> None:
+        bill = account([ask(0, model="other")], Finding("stands", True, PAID)).bill
+        assert (bill.to_pay, bill.unpriced, bill.billed) == (NOTHING, set(), PAID)
+
+    def test_counts_what_else_the_task_instance_asked_for(self) -> None:
+        bill = account([ask(0)], Finding("stands", True, PAID), generations_of=1).bill
+        assert (bill.to_pay.total, bill.billed.total) == (Decimal("0.04"), Decimal("0.03"))
+
+    def test_does_not_know_what_a_record_does_not_say(self) -> None:
+        bill = account([ask(0)], Finding("stands", True, None), generations_of=1).bill
+        assert bill.billed == UNKNOWN
+
+    @given(st.lists(FINDINGS, max_size=5), st.integers(1, 3))
+    def test_is_at_most_one_generation_of_each_call(self, findings: list[Finding], calls: int) -> None:
+        found = account([ask(item) for item in range(calls)], *findings)
+        assert found.bill.to_pay.known == found.bill.calls_to_pay * Decimal("0.04")
+        assert found.bill.billed.known <= len(findings) * Decimal("0.04")
+        generation = found.generation_to_pay(KEYS[0])
+        assert generation is None or 1 <= generation <= len(findings) + 1
+
+
+class TestWhatARecordCosts:
+    @pytest.mark.parametrize(
+        ("state", "fields", "cost"),
+        [
+            ("failed", IN_USD, NOTHING),
+            ("claimed", IN_USD, Cost(Decimal("0.05"))),
+            ("submitted", IN_USD | {"task_id": "t"}, Cost(Decimal("0.05"))),
+            ("landed", IN_USD | {"billed": 1, "cost": Decimal("0.04")}, Cost(Decimal("0.04"))),
+            ("answered", IN_USD | {"billed": 2, "cost": Decimal("0.04")}, Cost(Decimal("0.04"))),
+            ("landed", IN_USD | {"billed": 1}, Cost(Decimal("0.05"))),
+            ("landed", {"billed": 1}, None),
+            ("landed", {"billed": 1, "currency": "EUR", "cost": Decimal("0.04")}, None),
+            ("submitted", {"task_id": "t"}, None),
+        ],
+    )
+    def test_is_what_it_did_else_what_was_expected(self, state: str, fields: dict[str, Any], cost: Cost | None) -> None:
+        assert cost_of(record(state, **fields), "USD") == cost
+
+    def test_of_an_older_release_is_read(self) -> None:
+        old = record("landed", billed=1, billed_before=1)
+        assert (old.cost_in("USD"), old.cost_before_in("USD")) == (UNKNOWN, UNKNOWN)
+        assert record("landed").cost_in("USD") == NOTHING
+
+
+def bill(to_pay: str, billed: str = "0", *, calls: int = 1, unpriced: tuple[str, ...] = (), known: bool = True) -> Bill:
+    return Bill(
+        to_pay=Cost(Decimal(to_pay), not unpriced),
+        calls_to_pay=calls,
+        unpriced=unpriced,
+        billed=Cost(Decimal(billed), known),
+    )
+
+
+class TestPurse:
+    def test_opens_for_what_it_covers_to_the_last_bit(self) -> None:
+        Purse(Decimal("0.1"), "USD").open(bill("0.06", "0.04"))
+
+    @pytest.mark.parametrize(
+        ("refused", "words"),
+        [
+            (
+                bill("0.06", "0.05"),
+                "it would cost up to 0.06 USD, 0.05 USD are billed already, and the budget is 0.1 USD",
+            ),
+            (bill("0", unpriced=("'m'", "'k'")), "budget=0.1 is set, and what it would cost is not known for 'k', 'm'"),
+            (bill("0.01", known=False), "what earlier tries were billed is not known"),
+        ],
+    )
+    def test_refuses_the_rest_in_one_line(self, refused: Bill, words: str) -> None:
+        with pytest.raises(BudgetExceeded) as caught:
+            Purse(Decimal("0.1"), "USD").open(refused)
+        assert words in str(caught.value)
+        assert "billed: no" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("over", [bill("0", "5", calls=0), bill("0", calls=0, known=False)])
+    def test_refuses_nothing_where_nothing_is_to_be_paid(self, over: Bill) -> None:
+        Purse(Decimal(0), "USD").open(over)
+
+    @given(st.lists(st.decimals(0, 1, places=3), max_size=8), st.decimals(0, 3, places=3))
+    def test_never_gives_more_than_it_has(self, amounts: list[Decimal], budget: Decimal) -> None:
+        purse, given_out = Purse(budget, "USD"), Decimal(0)
+        for amount in amounts:
+            try:
+                purse.take(amount)
+            except BudgetExceeded:
+                assert given_out + amount > budget
+            else:
+                given_out += amount
+        assert given_out <= budget
+
+    def test_gives_nothing_for_what_has_no_price(self) -> None:
+        with pytest.raises(BudgetExceeded, match="an unknown amount"):
+            Purse(Decimal(9), "USD").take(None)
