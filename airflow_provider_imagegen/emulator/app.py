@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from airflow_provider_imagegen.emulator.books import Clock
-from airflow_provider_imagegen.emulator.callbacks import Messenger
 from airflow_provider_imagegen.emulator.control import control_routes
+from airflow_provider_imagegen.emulator.dialects.ace_callbacks import Messenger
 from airflow_provider_imagegen.emulator.dialects.acedatacloud import AceDataCloud
 from airflow_provider_imagegen.emulator.dialects.apigo import apigo
 from airflow_provider_imagegen.emulator.dialects.openai import OpenAI

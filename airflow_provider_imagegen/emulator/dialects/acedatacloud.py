@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from starlette.responses import Response
 
-from airflow_provider_imagegen.emulator.callbacks import Messenger
 from airflow_provider_imagegen.emulator.calls import Call, Refusal, Route, is_true, json_answer, text_of
+from airflow_provider_imagegen.emulator.dialects.ace_callbacks import Messenger
 from airflow_provider_imagegen.emulator.dialects.ace_lookups import Lookups
 from airflow_provider_imagegen.emulator.dialects.ace_orders import read_native_order, read_order
 from airflow_provider_imagegen.emulator.dialects.ace_records import outcome

@@ -1,4 +1,4 @@
-"""Pushes finished tasks to callback URLs: one unsigned POST each, a few attempts."""
+"""Pushes finished tasks to callback URLs, as Ace Data Cloud does: one unsigned POST each, a few attempts."""
 
 from __future__ import annotations
 
