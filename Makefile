@@ -7,7 +7,11 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 
 UV_VERSION := 0.13.8
 AIRFLOW := 3.3
-CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
+CONSTRAINTS := constraints/$(if $(filter lowest,$(AIRFLOW)),lowest,airflow-$(AIRFLOW)).txt
+# An Airflow that is not the newest runs with what there was in its time: what came later breaks Airflow itself.
+IN_TIME_3.1 := --exclude-newer 2026-04-06
+IN_TIME_3.2 := --exclude-newer 2026-07-05
+IN_TIME_lowest := --exclude-newer 2025-10-26 --exclude-newer-package apache-airflow-providers-common-compat=2026-02-03
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +28,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos fuzz witnesses check format bench constraints clean
+.PHONY: help install demo test matrix chaos fuzz witnesses check lint formatted types format docs wheel bench constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +41,7 @@ $(UV):
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 $(INSTALLED): $(UV) pyproject.toml $(CONSTRAINTS)
-	$(UV) pip install --quiet --constraint $(CONSTRAINTS) --editable '.[emulator,dev]'
+	$(UV) pip install --quiet --constraint $(CONSTRAINTS) --editable '.[emulator,dev,docs]'
 	@touch $@
 
 demo: $(INSTALLED) ## Draw pictures through a whole Airflow; KEEP=1 leaves it running, IMAGEGEN_HOST/_API_KEY/_GATEWAY use a real API
@@ -45,6 +49,19 @@ demo: $(INSTALLED) ## Draw pictures through a whole Airflow; KEEP=1 leaves it ru
 
 test: check ## Everything: check, and all tests with coverage
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=airflow_provider_imagegen --cov-fail-under=95
+
+matrix: $(INSTALLED) ## All tests on every Airflow and Python, and on the lowest versions; AIRFLOWS="3.1 lowest" PYTHONS="3.12" TESTS=tests/unit
+	$(BIN)/python -m tests.matrix $(if $(AIRFLOWS),--airflows $(AIRFLOWS)) $(if $(PYTHONS),--pythons $(PYTHONS)) $(if $(TESTS),--tests $(TESTS))
+
+.PHONY: browser screenshots
+# The gallery is tested with a browser.
+test: browser
+
+browser: $(INSTALLED) ## Find a Chromium, or install one, to test and show the gallery with
+	$(BIN)/python -m tests.stack.browser
+
+screenshots: $(INSTALLED) ## Take the pictures of docs/ui.md anew
+	$(BIN)/python -m tests.gallery.screenshots
 
 chaos: $(INSTALLED) ## Kill workers, triggerers and schedulers at random, then audit the bill; KILLS=200 SEED=1 TASKS=36
 	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(TASKS),--tasks $(TASKS))
@@ -55,22 +72,41 @@ fuzz: $(INSTALLED) ## Damage pictures and answers at random until one is not bor
 witnesses: $(INSTALLED) ## Tests with software that is not ours, the heavy ones too
 	HEAVY_WITNESSES=1 $(BIN)/python -m pytest tests/witnesses
 
-check: $(INSTALLED) ## Lint, formatting and types
+check: lint formatted types ## Lint, formatting and types
+
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
+
+formatted: $(INSTALLED)
 	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
 	$(BIN)/mypy --strict airflow_provider_imagegen
 
 format: $(INSTALLED) ## Format the code and fix what the linter can
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## Measure import time and memory
-	$(BIN)/python -m tests.benchmarks
+docs: $(INSTALLED) ## Build the documentation into docs/_build, warnings as errors
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build
 
-constraints: $(UV) ## Resolve anew the versions everything is tested with
-	echo 'apache-airflow==$(AIRFLOW).*' | $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--no-annotate --no-header --no-emit-index-url --no-emit-find-links \
-		--extra emulator --extra dev --output-file $(CONSTRAINTS) pyproject.toml -
+bench: $(INSTALLED) ## Measure imports, landing, ledger, emulator, waiting, batches and the whole job; NAMES="whole-job" only what it names
+	$(BIN)/python -m tests.benchmarks $(NAMES)
+
+wheel: $(INSTALLED) ## Build wheel and sdist into dist/, check them, and try the wheel in an environment of its own
+	rm -rf dist
+	$(BIN)/python -m build --installer uv --outdir dist
+	IMAGEGEN_DIST=dist $(BIN)/python -m pytest -p no:randomly tests/packaging
+
+RESOLVE := $(UV) pip compile --quiet --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+	$(if $(filter lowest,$(AIRFLOW)),,--universal)
+
+# First what the provider runs with, then the tools, which may be younger and leave it alone where they can.
+constraints: $(UV) ## Resolve anew the versions everything is tested with; AIRFLOW=3.1, 3.2, 3.3 or lowest
+	$(if $(filter lowest,$(AIRFLOW)),$(BIN)/python -m tests.matrix.lowest,echo 'apache-airflow==$(AIRFLOW).*') | $(RESOLVE) --upgrade \
+		$(if $(filter lowest,$(AIRFLOW)),--resolution lowest-direct) $(IN_TIME_$(AIRFLOW)) \
+		--extra emulator --output-file $(CONSTRAINTS) pyproject.toml -
+	$(RESOLVE) --extra emulator --extra dev --extra docs --output-file $(CONSTRAINTS) pyproject.toml
 
 clean: ## Remove the environment, caches and outputs
-	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage demo-output stack-logs dist
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage demo-output stack-logs dist docs/_build

@@ -9,28 +9,20 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen.cli import advice, definition, rows
-from airflow_provider_imagegen.cli.advice import Lookups
-from airflow_provider_imagegen.cli.reading import Filed, Place
 from airflow_provider_imagegen.effects import Effect, Moment, observe
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from airflow_provider_imagegen.ledger import Attempt, Entry, LedgerKey, LedgerRecord, Reuse, State
-from airflow_provider_imagegen.operators.base import DEFAULT_LEDGER_KEY
-from airflow_provider_imagegen.schemas import ImageTask, TaskFailure
+from tests.airflow_versions import needs_provider_commands
 from tests.conftest import BUCKET
 from tests.integration.conftest import Outcome, set_connection
 from tests.stack.objectstore import ObjectStore
 
-RunTask = Callable[..., Outcome]
+pytestmark = needs_provider_commands
 
-NOW = 1_800_000_000.0
-ASKS = Lookups(name="acedatacloud", by_trace_id=True, grace=60.0)
-CANNOT_ASK = Lookups(name="openai", by_trace_id=False, grace=600.0)
+RunTask = Callable[..., Outcome]
 
 
 @dataclass(frozen=True)
@@ -426,143 +418,3 @@ class TestEntryPoint:
 def airflow(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "airflow", "imagegen", *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True)
-
-
-class TestDefinition:
-    def test_imports_nothing_heavy(self) -> None:
-        script = (
-            "import sys, airflow.cli.cli_config; before = set(sys.modules);"
-            "import airflow_provider_imagegen.cli.definition as it; it.get_imagegen_cli_commands();"
-            "print(*sorted(set(sys.modules) - before))"
-        )
-        done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-        added = done.stdout.splitlines()[-1].split()
-        assert added == ["airflow_provider_imagegen.cli", "airflow_provider_imagegen.cli.definition"]
-
-    def test_looks_where_the_operators_write(self) -> None:
-        assert definition.DEFAULT_LEDGER_KEY == DEFAULT_LEDGER_KEY
-
-    def test_knows_every_state(self) -> None:
-        from typing import get_args
-
-        assert (*get_args(State), "unknown") == definition.STATES
-
-
-def filed(
-    state: State, *, age: float = 3600.0, reuse: Reuse = "task", newest: int = 1, gateway: str = "", **changes: Any
-) -> Filed:
-    attempt = Attempt(dag_id="shop", task_id="shoot", run_id="monday", try_number=1)
-    key = LedgerKey.of(attempt, reuse, 0, "f00d")
-    record = LedgerRecord(
-        state=state,
-        key=str(key),
-        generation=1,
-        item=0,
-        fingerprint="f00d",
-        gateway=gateway or "acedatacloud",
-        trace_id="trace-1",
-        attempt=attempt,
-        claimed_at=NOW - age,
-        updated_at=NOW - age,
-        **changes,
-    )
-    return Filed(Place(uri=f"s3://{BUCKET}/{key}.1.json", key=key, generation=1, newest=newest), Entry(record, "etag"))
-
-
-class TestStanding:
-    @pytest.mark.parametrize(("age", "expected"), [(59, "claimed"), (61, "unknown")])
-    def test_a_claim_becomes_unknown_after_the_grace(self, age: float, expected: str) -> None:
-        assert advice.standing(filed("claimed", age=age).record, ASKS, NOW) == expected
-
-    def test_a_gateway_that_draws_while_the_worker_waits_has_its_whole_time_out(self) -> None:
-        from airflow_provider_imagegen.gateways.openai import OpenAIGateway
-
-        assert Lookups.of("openai", OpenAIGateway.abilities, OpenAIGateway.timeout).grace > OpenAIGateway.timeout
-
-
-class TestAdvice:
-    @pytest.mark.parametrize(
-        ("record", "lookups", "words"),
-        [
-            (filed("landed"), ASKS, "hands out the same image"),
-            (filed("landed", reuse="never"), ASKS, "Clearing the task pays for a new image"),
-            (filed("failed"), ASKS, "Nothing was billed."),
-            (
-                filed("submitted", task_id="t-1"),
-                ASKS,
-                "if the Airflow task is not running any more, clear it: it lands the image without paying",
-            ),
-            (filed("submitted", task_id="t-1", reuse="never"), ASKS, "fetch this one from acedatacloud by hand"),
-            (filed("submitted", task_id="t-1", reuse="always"), ASKS, "without paying"),
-            (filed("answered", billed=1), CANNOT_ASK, "set on_unknown='resubmit' on the operator and clear the task"),
-            (filed("answered", billed=1, task_id="t-1"), ASKS, "Paid: if the Airflow task"),
-            (filed("claimed", age=1), ASKS, "Wait: it is being sent"),
-            (filed("claimed"), ASKS, "or just clear the task"),
-            (filed("claimed", reuse="never"), ASKS, "before you clear the task: clearing pays"),
-            (filed("claimed", gateway="openai"), CANNOT_ASK, "To send it anew, and pay for it, set on_unknown"),
-            (filed("claimed", reuse="never"), CANNOT_ASK, "sends the request anew, and that is paid"),
-            (filed("claimed", newest=2), CANNOT_ASK, "generation 2 took its place. Whether this one was billed too"),
-            (filed("answered", newest=2, billed=1), CANNOT_ASK, "This one was paid too."),
-            (filed("failed", newest=2), ASKS, "This one was not billed."),
-        ],
-    )
-    def test_tells_what_to_do(self, record: Filed, lookups: Lookups, words: str) -> None:
-        assert words in advice.next_step(record, lookups, NOW)
-
-    def test_knows_the_operators_reuse_from_the_key(self) -> None:
-        choices: tuple[Reuse, ...] = ("task", "always", "never")
-        assert tuple(advice.reuse_of(filed("claimed", reuse=reuse).record) for reuse in choices) == choices
-
-
-class TestFinding:
-    @pytest.mark.parametrize(
-        ("state", "found", "noted"),
-        [
-            ("unseen", "never accepted", None),
-            ("running", "running", "submitted"),
-            ("succeeded", "finished: paid, not landed", "submitted"),
-            ("failed", "failed, not billed", "failed"),
-        ],
-    )
-    def test_of_an_unknown_outcome(self, state: Any, found: str, noted: str | None) -> None:
-        failure = TaskFailure(code="oops", message="no paint") if state == "failed" else None
-        task = ImageTask(state=state, task_id=None if state == "unseen" else "t-9", failure=failure)
-        finding = advice.finding(filed("claimed"), task, ASKS, NOW)
-        assert (finding.found, finding.changes.get("state")) == (found, noted)
-        assert finding.changes.get("task_id") == (task.task_id if noted else None)
-
-    @pytest.mark.parametrize(
-        ("state", "found"),
-        [
-            ("unseen", "not shown"),
-            ("running", "running"),
-            ("succeeded", "finished: paid, not landed"),
-            ("failed", "failed, not billed"),
-        ],
-    )
-    def test_of_a_submitted_task_changes_nothing(self, state: Any, found: str) -> None:
-        task = ImageTask(state=state, task_id="t-1")
-        finding = advice.finding(filed("submitted", task_id="t-1"), task, ASKS, NOW)
-        assert (finding.found, finding.changes) == (found, {})
-
-    def test_of_a_paid_image_that_came_with_the_answer(self) -> None:
-        record = filed("answered", gateway="openai", billed=1)
-        assert advice.finding(record, None, CANNOT_ASK, NOW).found == "paid, not landed"
-        assert advice.asked_how(record, CANNOT_ASK, NOW) == "not"
-
-
-class TestTotals:
-    def test_count_money_and_doubt(self) -> None:
-        records = [filed("claimed"), filed("submitted", task_id="t-1"), filed("answered", billed=2)]
-        listed = [rows.row(record, ASKS, NOW) for record in records]
-        assert rows.totals(listed) == (
-            "3 records: 2 image(s) known to be billed, 0 landed; "
-            "1 request(s) open at the gateway, 1 of unknown outcome."
-        )
-
-
-class TestPage:
-    def test_names_every_option(self) -> None:
-        page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-        options = {flag for command in definition.LEDGER_COMMANDS for arg in command.args for flag in arg.flags}
-        assert [option for option in options if option.startswith("--") and f"`{option}`" not in page] == []

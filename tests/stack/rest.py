@@ -2,101 +2,17 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from tests.stack.records import FINISHED_TASK, Connection, DagRun, Health, Job, LogEvent, TaskInstance, moment
 from tests.stack.waiting import wait_until
-
-FINISHED_RUN = frozenset({"success", "failed"})
-FINISHED_TASK = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
 class DagNotFoundError(RuntimeError):
     """A DAG did not appear; the message carries the import errors of the DAG files."""
-
-
-@dataclass(frozen=True)
-class Health:
-    """What each component says of itself: ``healthy``, ``unhealthy``, or None if it never ran."""
-
-    database: str | None
-    scheduler: str | None
-    triggerer: str | None
-    dag_processor: str | None
-
-
-@dataclass(frozen=True)
-class Job:
-    """One registered component, running or gone."""
-
-    id: int
-    job_type: str
-    state: str | None
-    latest_heartbeat: datetime | None
-
-
-@dataclass(frozen=True)
-class Connection:
-    """An Airflow connection."""
-
-    connection_id: str
-    conn_type: str
-    host: str | None = None
-    login: str | None = None
-    password: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class DagRun:
-    """One run of a DAG."""
-
-    dag_id: str
-    run_id: str
-    state: str
-    start_date: datetime | None
-    end_date: datetime | None
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing will happen to it by itself any more."""
-        return self.state in FINISHED_RUN
-
-
-@dataclass(frozen=True)
-class TaskInstance:
-    """One task of one run; mapped tasks have one for each map index, others have -1."""
-
-    task_id: str
-    map_index: int
-    state: str | None
-    try_number: int
-    max_tries: int
-    start_date: datetime | None
-    end_date: datetime | None
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing will happen to it by itself any more."""
-        return self.state in FINISHED_TASK
-
-
-@dataclass(frozen=True)
-class LogEvent:
-    """One event of a task's log; lines that are not structured have only a text."""
-
-    timestamp: datetime | None
-    level: str | None
-    logger: str | None
-    text: str
-
-    def __str__(self) -> str:
-        when = "" if self.timestamp is None else f"{self.timestamp:%H:%M:%S.%f}"[:-3]
-        return " ".join(filter(None, [when, (self.level or "").upper(), self.text]))
 
 
 class AirflowClient:
@@ -156,9 +72,7 @@ class AirflowClient:
         """
         params = {"job_type": job_type} if job_type else {}
         answer = self.request("GET", "jobs", limit=100, **params)
-        return [
-            Job(job["id"], job["job_type"], job["state"], _moment(job["latest_heartbeat"])) for job in answer["jobs"]
-        ]
+        return [Job.of(job) for job in answer["jobs"]]
 
     def create_connection(self, connection: Connection) -> None:
         """
@@ -250,7 +164,7 @@ class AirflowClient:
         :return: its state now
         """
         answer = self.request("GET", _run_path(dag_id, run_id))
-        return DagRun(dag_id, run_id, answer["state"], _moment(answer["start_date"]), _moment(answer["end_date"]))
+        return DagRun(dag_id, run_id, answer["state"], moment(answer["start_date"]), moment(answer["end_date"]))
 
     def wait_for_run(
         self,
@@ -291,7 +205,7 @@ class AirflowClient:
         found: list[TaskInstance] = []
         while True:
             page = self.request("GET", f"{_run_path(dag_id, run_id)}/taskInstances", limit=100, offset=len(found))
-            found += [_task_instance(item) for item in page["task_instances"]]
+            found += [TaskInstance.of(item) for item in page["task_instances"]]
             if len(found) >= page["total_entries"] or not page["task_instances"]:
                 return sorted(found, key=lambda task: (task.task_id, task.map_index))
 
@@ -305,7 +219,7 @@ class AirflowClient:
         :param map_index: which of a mapped task's
         :return: its state now
         """
-        return _task_instance(self.request("GET", _task_path(dag_id, run_id, task_id, map_index)))
+        return TaskInstance.of(self.request("GET", _task_path(dag_id, run_id, task_id, map_index)))
 
     def wait_for_task(
         self,
@@ -365,7 +279,7 @@ class AirflowClient:
         """
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}/logs/{try_number}"
         answer = self.request("GET", path, full_content=True, map_index=map_index)
-        return [_log_event(item) for item in answer["content"]]
+        return [LogEvent.of(item) for item in answer["content"]]
 
     def clear(
         self,
@@ -427,28 +341,3 @@ def _run_path(dag_id: str, run_id: str) -> str:
 def _task_path(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
     path = f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}"
     return path if map_index < 0 else f"{path}/{map_index}"
-
-
-def _task_instance(item: Mapping[str, Any]) -> TaskInstance:
-    return TaskInstance(
-        task_id=item["task_id"],
-        map_index=item["map_index"],
-        state=item["state"],
-        try_number=item["try_number"],
-        max_tries=item["max_tries"],
-        start_date=_moment(item["start_date"]),
-        end_date=_moment(item["end_date"]),
-    )
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
-
-
-def _log_event(item: str | Mapping[str, Any]) -> LogEvent:
-    if isinstance(item, str):
-        return LogEvent(None, None, None, item)
-    text = str(item.get("event", ""))
-    for detail in item.get("error_detail") or ():
-        text += f"\n{detail.get('exc_type')}: {detail.get('exc_value')}"
-    return LogEvent(_moment(item.get("timestamp")), item.get("level"), item.get("logger"), text)

@@ -1,0 +1,16 @@
+"""What only newer Airflows can do: marks for the tests of it."""
+
+from __future__ import annotations
+
+import airflow
+import pytest
+from packaging.version import Version
+
+AIRFLOW = Version(airflow.__version__)
+
+needs_provider_commands = pytest.mark.skipif(
+    Version("3.2") > AIRFLOW, reason="before Airflow 3.2 providers have no commands"
+)
+needs_trigger_on_kill = pytest.mark.skipif(
+    Version("3.3") > AIRFLOW, reason="before Airflow 3.3 nobody tells a trigger that its task was killed"
+)

@@ -1,0 +1,1 @@
+"""The suite on every Airflow and Python that is promised: ``make matrix``."""

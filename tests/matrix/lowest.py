@@ -1,0 +1,32 @@
+"""Prints the lowest series of every dependency that pyproject.toml allows, for ``make constraints AIRFLOW=lowest``.
+
+Needs nothing but Python. A resolver told to go low goes low greedily, and may end above what is promised; told this
+list it goes there, or says that the promise cannot be kept.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+def lowest_series() -> list[str]:
+    """Return a requirement for each dependency, those of the emulator included, such as ``httpx==0.28.*``."""
+    project = tomllib.loads(PYPROJECT.read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["emulator"]]
+    return [_lowest(requirement) for requirement in wanted]
+
+
+def _lowest(requirement: str) -> str:
+    found = re.match(r"([A-Za-z0-9._-]+)>=([0-9.]+)", requirement)
+    if found is None:
+        raise ValueError(f"{requirement!r} in pyproject.toml names no lowest version")
+    name, version = found.groups()
+    return f"{name}=={version}.*"
+
+
+if __name__ == "__main__":
+    print(*lowest_series(), sep="\n")

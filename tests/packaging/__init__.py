@@ -1,0 +1,1 @@
+"""Wheel and sdist, and what a user has who installs the wheel."""

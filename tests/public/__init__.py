@@ -1,0 +1,1 @@
+"""What users and other programs rely on, as files, and the rule by which it may change: ``python -m tests.public``."""

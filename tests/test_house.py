@@ -1,0 +1,76 @@
+"""The order of the house: which room may import which, and how large a file may grow."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "airflow_provider_imagegen"
+MOST_LINES = 450
+
+
+def judged(home: Path) -> str:
+    """Return what import-linter says of the package in a directory, by the contracts of this checkout's pyproject."""
+    command = [shutil.which("lint-imports", path=Path(sys.executable).parent) or "lint-imports", "--no-cache"]
+    done = subprocess.run(
+        [*command, "--config", str(ROOT / "pyproject.toml")], cwd=home, check=False, capture_output=True, text=True
+    )
+    assert done.returncode in {0, 1}, done.stderr
+    assert (done.returncode == 0) is ("0 broken" in done.stdout)
+    return done.stdout
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the package, to be built worse."""
+    shutil.copytree(ROOT / PACKAGE, tmp_path / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def add(home: Path, module: str, line: str) -> None:
+    path = home / PACKAGE / module
+    path.write_text(f"{line}\n{path.read_text() if path.exists() else ''}")
+
+
+class TestFloors:
+    def test_are_kept(self) -> None:
+        verdict = judged(ROOT)
+        assert "0 broken" in verdict, verdict
+
+    @pytest.mark.parametrize(
+        ("module", "line", "contract"),
+        [
+            ("redaction.py", f"import {PACKAGE}.exceptions", "Imports only look down"),
+            ("landing/xmp.py", f"from {PACKAGE} import watcher", "Imports only look down"),
+            ("attic.py", "import json", "Imports only look down"),
+            ("batch/lines.py", f"from {PACKAGE}.batch import engine", "No circles, in no room"),
+            ("emulator/books.py", f"from {PACKAGE} import schemas", "Imports only look down"),
+            ("client.py", f"from {PACKAGE}.emulator import painter", "Nothing leans on the emulator"),
+            ("job.py", "from airflow.sdk import Variable", "Only the rooms made for Airflow know it"),
+        ],
+        ids=["upward", "sideways", "no floor", "circle", "emulator leans", "on the emulator", "engine knows Airflow"],
+    )
+    def test_are_told_from_worse_ones(self, copy: Path, module: str, line: str, contract: str) -> None:
+        add(copy, module, line)
+        assert f"{contract} BROKEN" in judged(copy)
+
+
+class TestModules:
+    def test_fit_a_readers_head(self) -> None:
+        modules = [path for folder in (PACKAGE, "tests", "dags_examples") for path in (ROOT / folder).rglob("*.py")]
+        assert len(modules) > 200
+        lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules}
+        assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+class TestVersions:
+    def test_are_told_apart_in_one_room_only(self) -> None:
+        signs = re.compile(r"ImportError|ModuleNotFoundError|airflow\.__version__|AIRFLOW_V_")
+        modules = [path for path in (ROOT / PACKAGE).rglob("*.py") if signs.search(path.read_text())]
+        assert [path.relative_to(ROOT / PACKAGE).as_posix() for path in modules] == ["versions.py"]

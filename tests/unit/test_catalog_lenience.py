@@ -1,0 +1,131 @@
+"""What is not known to be wrong passes: the catalog never stands in the way of what a vendor adds."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_imagegen import catalog
+from airflow_provider_imagegen.catalog import MODELS, check, known_model
+from airflow_provider_imagegen.exceptions import InvalidRequest
+from airflow_provider_imagegen.schemas import ImageRequest
+from tests.unit.known_models import DALL_ES, EVOLVING, GPT_IMAGES, NANO_BANANAS, UNKNOWN, refusal_of
+
+
+class TestWhatPasses:
+    @pytest.mark.parametrize("model", [model.name for model in MODELS])
+    def test_every_value_in_the_table(self, model: str) -> None:
+        known = known_model(model)
+        assert known is not None
+        for field, values in known.choices.items():
+            for value in () if isinstance(values, catalog.SizeRule) else values:
+                assert refusal_of(model, **{field: value}) is None
+
+    @pytest.mark.parametrize("model", EVOLVING)
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("quality", "xhigh"),
+            ("quality", "max"),
+            ("output_format", "gif"),
+            ("output_format", "svg"),
+            ("background", "chequered"),
+            ("moderation", "strict"),
+        ],
+    )
+    def test_value_nobody_has_heard_of_on_a_model_that_evolves(self, model: str, field: str, value: str) -> None:
+        assert refusal_of(model, **{field: value}) is None
+
+    @pytest.mark.parametrize("model", ["gpt-image-1-mini", "gpt-image-1.5", "chatgpt-image-latest"])
+    def test_size_nobody_has_heard_of_on_a_model_that_evolves(self, model: str) -> None:
+        assert refusal_of(model, size="4096x4096") is None
+
+    @pytest.mark.parametrize("model", UNKNOWN)
+    def test_anything_on_an_unknown_model(self, model: str | None) -> None:
+        choices = ("size", "quality", "style", "background", "moderation", "output_format", "response_format")
+        odd = dict.fromkeys(choices, "odd")
+        assert refusal_of(model, n=10, output_compression=1, stream=True, partial_images=3, **odd) is None
+
+    @pytest.mark.parametrize("model", NANO_BANANAS)
+    def test_what_nano_banana_ignores(self, model: str) -> None:
+        ignored = {
+            "quality": "hd",
+            "style": "vivid",
+            "response_format": "url",
+            "background": "transparent",
+            "output_format": "jpeg",
+        }
+        assert refusal_of(model, output_compression=50, size="auto", **ignored) is None
+
+    @pytest.mark.parametrize("model", [model.name for model in MODELS])
+    @pytest.mark.parametrize("n", [1, 2, 10])
+    def test_more_images_than_one_call_makes(self, model: str, n: int) -> None:
+        assert refusal_of(model, n=n) is None
+
+    @pytest.mark.parametrize("model", [model.name for model in MODELS if model.shut_down])
+    def test_model_that_its_vendor_shut_down(self, model: str) -> None:
+        assert refusal_of(model) is None
+
+    def test_sample_of_ace_data_clouds_page(self) -> None:
+        sample = {
+            "background": "auto",
+            "moderation": "auto",
+            "n": 1,
+            "output_compression": 100,
+            "output_format": "png",
+            "partial_images": 0,
+            "size": "1024x1024",
+            "quality": "auto",
+            "response_format": "url",
+            "style": "vivid",
+            "callback_url": "https://hook.example/",
+        }
+        assert refusal_of("dall-e-3", **sample) is None
+
+    @pytest.mark.parametrize("model", DALL_ES)
+    @pytest.mark.parametrize("field", ["size", "quality", "background", "moderation"])
+    def test_documented_default_on_an_older_model(self, model: str, field: str) -> None:
+        assert refusal_of(model, **{field: "auto"}) is None
+
+
+def words_for(field: str) -> st.SearchStrategy[str | None]:
+    lists = [model.choices.get(field, ()) for model in MODELS]
+    listed = {value for values in lists if isinstance(values, tuple) for value in values}
+    return st.none() | st.sampled_from([*sorted(listed), "auto", "jpg", "3840x2160"]) | st.text(max_size=12)
+
+
+REQUESTS = st.builds(
+    ImageRequest,
+    prompt=st.sampled_from(["p", "p" * 1_001, "p" * 4_001, "p" * 32_001]),
+    model=st.none() | st.sampled_from([*GPT_IMAGES, *DALL_ES, *NANO_BANANAS]) | st.text(max_size=20),
+    n=st.integers(1, 10),
+    size=words_for("size"),
+    quality=words_for("quality"),
+    style=words_for("style"),
+    background=words_for("background"),
+    moderation=words_for("moderation"),
+    output_format=words_for("output_format"),
+    output_compression=st.none() | st.integers(0, 100),
+    partial_images=st.none() | st.integers(0, 3),
+    response_format=words_for("response_format"),
+    stream=st.none() | st.booleans(),
+    extra=st.dictionaries(
+        st.sampled_from(["seed", "steps", "else"]),
+        st.none() | st.booleans() | st.text(max_size=5) | st.lists(st.integers(), max_size=2),
+        max_size=2,
+    ),
+)
+
+
+class TestAnyRequest:
+    @settings(max_examples=2_000)
+    @given(REQUESTS)
+    def test_passes_or_is_refused_in_one_line_that_names_a_field_and_its_value(self, request: ImageRequest) -> None:
+        try:
+            check(request)
+        except InvalidRequest as refusal:
+            assert refusal.value == getattr(request, refusal.field)
+            assert refusal.value is not None
+            assert len(str(refusal).splitlines()) == 1
+            assert refusal.allowed

@@ -1,0 +1,145 @@
+"""Many wait, few look-ups are made, and who leaves takes nothing from the others."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from airflow_provider_imagegen.client import ImageClient
+from airflow_provider_imagegen.emulator.server import RunningEmulator
+from airflow_provider_imagegen.watcher import PollSchedule, Seen, TaskWatcher
+from airflow_provider_imagegen.watcher.task_watcher import SINGLE_ABREAST
+from airflow_provider_imagegen.watcher.usual_times import NEEDED
+from tests.watcher.conftest import (
+    QUICK,
+    RecordingGateway,
+    SingleGateway,
+    all_done,
+    states,
+    submitted,
+    unknown,
+    until,
+    waiting,
+)
+
+
+class TestAThousandWaiters:
+    async def test_share_look_ups_of_a_hundred(self, emulator: RunningEmulator, client: ImageClient) -> None:
+        watcher = TaskWatcher(client, PollSchedule(interval=1.0))
+        results = await asyncio.gather(*(waiting(watcher, task_id, 2.5) for task_id in unknown(1000)))
+        assert states(results) == {"unseen"}
+        totals = emulator.totals()
+        assert totals["lookups"] >= 1000 * 3
+        assert totals["lookup_requests"] <= totals["lookups"] / 90
+
+    async def test_who_come_one_by_one_are_drawn_together(
+        self, emulator: RunningEmulator, client: ImageClient, gateway: RecordingGateway
+    ) -> None:
+        watcher = TaskWatcher(client, PollSchedule(interval=1.0))
+        dice, waits = random.Random(1), []
+        for task_id in unknown(1000):
+            waits.append(waiting(watcher, task_id, 6.0))
+            if dice.random() < 0.5:
+                await asyncio.sleep(0.002)
+        start = time.monotonic() + 2.0
+        await asyncio.gather(*waits)
+        settled = [len(keys) for asked_at, keys in gateway.asked if start <= asked_at < start + 2.0]
+        assert sum(settled) / len(settled) >= 90
+
+    async def test_at_a_gateway_of_single_look_ups_do_not_rush_it(self, client: ImageClient) -> None:
+        client.gateway = gateway = SingleGateway(client.settings)
+        watcher = TaskWatcher(client, PollSchedule(interval=30))
+        await asyncio.gather(*(waiting(watcher, task_id, 0.0) for task_id in unknown(300)))
+        assert len(gateway.asked) == 300
+        assert 10 < gateway.peak <= SINGLE_ABREAST
+
+    async def test_all_learn_what_became_of_their_tasks(self, emulator: RunningEmulator, client: ImageClient) -> None:
+        emulator.change(latency="0.1-1")
+        watcher = TaskWatcher(client, QUICK)
+        task_ids = await submitted(client, 150)
+        results = await asyncio.gather(*(waiting(watcher, task_id) for task_id in task_ids))
+        assert [list(seen.tasks) for seen in results] == [[task_id] for task_id in task_ids]
+        assert states(results) == {"succeeded"}
+
+
+class TestWaiterWhoLeaves:
+    async def test_leaves_the_others_their_look_up(
+        self, emulator: RunningEmulator, client: ImageClient, gateway: RecordingGateway
+    ) -> None:
+        watcher = TaskWatcher(client, QUICK)
+        stays, leaves = [waiting(watcher, task_id) for task_id in await submitted(client, 2)]
+        emulator.arm("lookup", "hang", seconds=0.3)
+        await until(lambda: gateway.under_way == 1)
+        leaves.cancel()
+        assert states([await stays]) == {"succeeded"}
+        assert leaves.cancelled()
+
+    async def test_is_not_asked_for_any_more(self, client: ImageClient, gateway: RecordingGateway) -> None:
+        watcher = TaskWatcher(client, QUICK)
+        left, other = unknown(2)
+        leaves, stays = waiting(watcher, left), waiting(watcher, other, 1.0)
+        await until(lambda: len(gateway.asked) == 1)
+        leaves.cancel()
+        await stays
+        assert all(left not in keys for _, keys in gateway.asked[2:])
+
+    async def test_last_takes_everything_along(
+        self, emulator: RunningEmulator, client: ImageClient, gateway: RecordingGateway
+    ) -> None:
+        watcher = TaskWatcher(client, QUICK)
+        emulator.arm("lookup", "hang", seconds=3)
+        alone = waiting(watcher, unknown(1)[0])
+        await until(lambda: gateway.under_way == 1)
+        alone.cancel()
+        await asyncio.gather(alone, return_exceptions=True)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    async def test_last_does_not_stop_one_who_comes_just_then(
+        self, emulator: RunningEmulator, client: ImageClient, gateway: RecordingGateway
+    ) -> None:
+        watcher = TaskWatcher(client, QUICK)
+        first, second = await submitted(client, 2)
+        emulator.arm("lookup", "hang", seconds=3)
+        leaves = waiting(watcher, first)
+        await until(lambda: gateway.under_way == 1)
+        leaves.cancel()
+        await all_done(watcher, [second])
+
+    async def test_may_come_back(self, client: ImageClient) -> None:
+        watcher = TaskWatcher(client, QUICK)
+        first, second = await submitted(client, 2)
+        await all_done(watcher, [first])
+        await all_done(watcher, [second])
+
+    async def test_waits_for_nothing_if_there_is_nothing(self, emulator: RunningEmulator, client: ImageClient) -> None:
+        seen = await TaskWatcher(client, QUICK).wait([], until=time.time() + 60, submitted_at=time.time())
+        assert seen == Seen({})
+        assert emulator.totals()["lookup_requests"] == 0
+
+
+class TestWhatFinishes:
+    async def test_teaches_when_to_look_first(
+        self, emulator: RunningEmulator, client: ImageClient, gateway: RecordingGateway
+    ) -> None:
+        emulator.change(latency=1.0)
+        watcher = TaskWatcher(client, PollSchedule(interval=0.2))
+        teachers = [waiting(watcher, task_id, model="m") for task_id in await submitted(client, NEEDED)]
+        await asyncio.gather(*teachers)
+        (task_id,) = await submitted(client, 1)
+        start = time.monotonic()
+        seen = await waiting(watcher, task_id, model="m")
+        first_look = next(asked_at for asked_at, keys in gateway.asked if task_id in keys)
+        assert seen.tasks[task_id].state == "succeeded"
+        assert first_look - start > 0.4
+
+    async def test_teaches_nothing_about_other_models(
+        self, emulator: RunningEmulator, client: ImageClient, gateway: RecordingGateway
+    ) -> None:
+        emulator.change(latency=0.6)
+        watcher = TaskWatcher(client, PollSchedule(interval=0.2))
+        await asyncio.gather(*(waiting(watcher, task_id, model="m") for task_id in await submitted(client, NEEDED)))
+        (task_id,) = await submitted(client, 1)
+        start = time.monotonic()
+        await waiting(watcher, task_id, model="another")
+        assert next(asked_at for asked_at, keys in gateway.asked if task_id in keys) - start < 0.3
