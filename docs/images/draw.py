@@ -1,0 +1,122 @@
+"""Draws the pictures of the architecture page: ``python docs/images/draw.py`` writes them anew.
+
+Every text stands on a ground of its own, so that both can be read on a light page and on a dark one.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+DARK, MIDDLE, LIGHT = "#3d3758", "#6a609b", "#f5f3fc"
+LINE = "#8f88b5"
+WIDTH = 800
+HOUSE = 600
+FONT = "font-family='system-ui, sans-serif'"
+
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+BESIDE = "emulator"
+"""A house of its own: it imports nothing of the other, and nothing leans on it."""
+
+_LANES = {"worker": 85, "S3": 330, "gateway": 530, "triggerer": 715}
+WAY: Sequence[tuple[str, str, str]] = (
+    ("worker", "worker", "render, check: free"),
+    ("worker", "S3", "claim, unless there is one"),
+    ("worker", "gateway", "submit, once"),
+    ("gateway", "worker", "task id"),
+    ("worker", "S3", "note the task id"),
+    ("worker", "triggerer", "after 10 s: defer, with ids and deadline"),
+    ("triggerer", "gateway", "look up, for all"),
+    ("triggerer", "worker", "event: ids and a word"),
+    ("worker", "gateway", "look up afresh"),
+    ("gateway", "worker", "download, verify"),
+    ("worker", "S3", "put, SHA-256 checked"),
+    ("worker", "S3", "note: landed; manifest"),
+    ("worker", "worker", "manifest to XCom"),
+)
+"""From whom to whom, and what."""
+
+
+def floors() -> str:
+    """Return the drawing of the package's floors, as the import linter is told them, and of the house beside them."""
+    layers = [[room.strip() for room in layer.split("|")] for layer in _contract("floors")["layers"]]
+    house = [[room for room in rooms if room != BESIDE] for rooms in layers]
+    top = 0
+    parts: list[str] = []
+    for rooms in (*house, [BESIDE]):
+        top += 10 * (rooms == [BESIDE])
+        parts += _floor(rooms, y=top)
+        top += 33
+    return _svg(HOUSE, top - 3, "The floors of the package; imports only look down", parts)
+
+
+def _contract(name: str) -> Mapping[str, Sequence[str]]:
+    contracts = tomllib.loads(PROJECT.read_text())["tool"]["importlinter"]["contracts"]
+    return next(contract for contract in contracts if contract["id"] == name)
+
+
+def _floor(rooms: Sequence[str], *, y: int) -> Iterator[str]:
+    yield f"<rect y='{y}' width='{HOUSE}' height='30' rx='6' fill='{LINE}' opacity='.2'/>"
+    widths = [7.1 * len(room) + 14 for room in rooms]
+    x = (HOUSE - sum(widths) - 8 * (len(rooms) - 1)) / 2
+    for room, wide in zip(rooms, widths, strict=True):
+        yield f"<rect x='{x:g}' y='{y + 4}' width='{wide:g}' height='22' rx='4' fill='{MIDDLE}'/>"
+        yield _centred(x + wide / 2, y + 19, room)
+        x += wide + 8
+
+
+def way() -> str:
+    """Return the drawing of the way of one image."""
+    top, step = 46, 32
+    height = top + step * len(WAY) + 6
+    lines = list(_lanes(height)) + [part for n, call in enumerate(WAY) for part in _call(call, top + step * n)]
+    return _svg(WIDTH, height, "The way of one image, from the worker to S3 and back", lines)
+
+
+def _x(lane: str) -> int:
+    return _LANES[lane]
+
+
+def _lanes(height: int) -> Iterator[str]:
+    yield (
+        f"<defs><marker id='tip' viewBox='0 0 8 8' refX='7' refY='4' markerWidth='7' markerHeight='7' "
+        f"orient='auto-start-reverse'><path d='M0 0L8 4L0 8z' fill='{LINE}'/></marker></defs>"
+    )
+    for lane in _LANES:
+        x = _x(lane)
+        yield f"<path d='M{x:g} 30V{height}' stroke='{LINE}' stroke-dasharray='2 4'/>"
+        yield f"<rect x='{x - 60:g}' y='2' width='120' height='28' rx='6' fill='{DARK}'/>"
+        yield _centred(x, 21, lane)
+
+
+def _call(call: tuple[str, str, str], y: int) -> Iterator[str]:
+    source, target, words = call
+    wide = 6.4 * len(words) + 18
+    start, end = _x(source), _x(target)
+    if source == target:
+        middle = max(start, wide / 2 + 2)
+        yield f"<circle cx='{start:g}' cy='{y + 11}' r='4' fill='{LINE}'/>"
+    else:
+        gap = 6 if end > start else -6
+        middle = max((start + end) / 2, wide / 2 + 2)
+        yield f"<path d='M{start:g} {y + 11}H{end - gap:g}' stroke='{LINE}' stroke-width='1.6' marker-end='url(#tip)'/>"
+    yield f"<rect x='{middle - wide / 2:g}' y='{y}' width='{wide:g}' height='22' rx='4' fill='{MIDDLE}'/>"
+    yield _centred(middle, y + 15, words)
+
+
+def _centred(x: float, y: float, words: str) -> str:
+    return f"<text x='{x:g}' y='{y:g}' fill='{LIGHT}' font-size='12' text-anchor='middle'>{escape(words)}</text>"
+
+
+def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
+    head = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' {FONT} role='img'>"
+    return "\n".join([head, f"<title>{escape(title)}</title>", *parts, "</svg>"]) + "\n"
+
+
+DRAWINGS = {"floors.svg": floors, "way-of-one-image.svg": way}
+
+if __name__ == "__main__":
+    for name, draw in DRAWINGS.items():
+        (Path(__file__).parent / name).write_text(draw())
