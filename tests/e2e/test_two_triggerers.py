@@ -37,6 +37,8 @@ SETTINGS = {
     # A death is noticed within seconds instead of half a minute.
     "triggerer.job_heartbeat_sec": "2",
     "triggerer.triggerer_health_check_threshold": "8",
+    # Where all start at once the scheduler stalls for longer than the 30 s after which it takes its tasks for orphans.
+    "scheduler.scheduler_health_check_threshold": "600",
 }
 WAITING = sqlalchemy.text(
     "SELECT trigger.triggerer_id, task_instance.map_index FROM task_instance JOIN trigger"

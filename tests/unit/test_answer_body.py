@@ -154,7 +154,7 @@ class TestAnyBytes:
         lambda start, tokens: start + b"".join(tokens), st.sampled_from([b"", b'["']), st.lists(st.sampled_from(TOKENS))
     )
 
-    @settings(max_examples=2000, deadline=None)
+    @settings(max_examples=500, deadline=None)
     @given(BODIES | st.binary(), st.lists(st.integers(0, 100_000)))
     def test_give_the_same_in_whatever_pieces_they_come(self, body: bytes, places: list[int]) -> None:
         try:

@@ -55,7 +55,7 @@ SYNCHRONOUS = [
 
 @pytest.mark.parametrize("gateway", SYNCHRONOUS, ids=lambda gateway: gateway.name)
 class TestSynchronousGateways:
-    @settings(max_examples=2000, deadline=None)
+    @settings(max_examples=500, deadline=None)
     @given(body=ANSWER | ANYTHING, status=STATUSES)
     def test_an_answer(self, gateway: Any, body: object, status: int) -> None:
         try:
@@ -67,7 +67,7 @@ class TestSynchronousGateways:
             assert task.state == "succeeded"
             assert task.outputs
 
-    @settings(max_examples=2000, deadline=None)
+    @settings(max_examples=500, deadline=None)
     @given(events=st.lists(EVENT, max_size=4))
     def test_a_stream(self, gateway: Any, events: list[dict[str, Any]]) -> None:
         try:
@@ -79,18 +79,18 @@ class TestSynchronousGateways:
 
 
 class TestReaders:
-    @settings(max_examples=2000, deadline=None)
+    @settings(max_examples=500, deadline=None)
     @given(ANYTHING)
     def test_of_images(self, data: object) -> None:
         assert all(output.url or output.b64_json for output in read_outputs(data))
 
-    @settings(max_examples=2000, deadline=None)
+    @settings(max_examples=500, deadline=None)
     @given(ANSWER)
     def test_of_errors(self, document: dict[str, Any]) -> None:
         words = read_error(document)
         assert words is None or words.message.strip()
 
-    @settings(max_examples=2000, deadline=None)
+    @settings(max_examples=500, deadline=None)
     @given(body=st.binary(max_size=200), status=STATUSES, phase=st.sampled_from(["submit", "look_up"]))
     def test_of_any_bytes(self, body: bytes, status: int, phase: Any) -> None:
         error = error_of(httpx.Response(status, content=body), "openai", phase, "sesame-token")

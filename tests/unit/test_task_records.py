@@ -162,7 +162,7 @@ record_like = st.fixed_dictionaries(
 
 
 class TestAnyAnswerIsUnderstoodOrAClassifiedError:
-    @settings(max_examples=2000, deadline=None)
+    @settings(max_examples=500, deadline=None)
     @given(body=record_like | json_values, status=st.sampled_from([200, 201, 400, 401, 404, 429, 500, 503]))
     def test_look_up(self, body: object, status: int) -> None:
         try:
@@ -173,7 +173,7 @@ class TestAnyAnswerIsUnderstoodOrAClassifiedError:
             assert tasks["t1"].task_id == "t1"
             assert (tasks["t1"].state == "succeeded") == bool(tasks["t1"].outputs)
 
-    @settings(max_examples=2000, deadline=None)
+    @settings(max_examples=500, deadline=None)
     @given(
         body=st.fixed_dictionaries(
             {},
