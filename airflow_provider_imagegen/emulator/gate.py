@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from airflow_provider_imagegen.emulator.books import RefusedRequest
@@ -48,7 +48,11 @@ class Gate:
     handler: Handler
 
     async def answer(self, request: Request) -> Response:
-        """Answer one request."""
+        """Answer one request; one that ends before its body does was never made."""
+        try:
+            await request.body()
+        except ClientDisconnect:
+            return Response(status_code=400)
         self._count()
         call: Call | None = None
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import socket
 import uuid
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -54,6 +56,17 @@ class TestSubmit:
             callback_url="http://127.0.0.1:9/",
         )
         assert set(answer.json()) == {"success", "task_id", "trace_id"}
+
+    def test_of_which_half_arrives_is_none(self, client: Client) -> None:
+        address = urlsplit(client.emulator.base_url)
+        head = f"POST /openai/images/generations HTTP/1.1\r\nhost: {address.netloc}\r\ncontent-length: 1000\r\n"
+        with socket.create_connection((address.hostname, address.port)) as connection:
+            connection.sendall(f'{head}authorization: Bearer {client.emulator.token}\r\n\r\n{{"prompt"'.encode())
+            connection.shutdown(socket.SHUT_WR)
+            # The emulator hangs up too, or answers, when it is done with it.
+            connection.recv(1000)
+        totals = client.emulator.totals()
+        assert (totals["submits"], totals["accepted"], totals["refused"]) == (0, 0, 0)
 
     def test_a_repeated_trace_id_is_not_deduplicated(self, client: Client) -> None:
         first, second = client.submit(trace_id="ours"), client.submit(trace_id="ours")
