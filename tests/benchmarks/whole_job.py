@@ -6,7 +6,7 @@
 prompts. A run of two pictures each comes first, so that nothing is measured that happens once in an Airflow's life.
 
 ``WHOLE_JOB_IMAGES`` is how many pictures: 200 is the full size, which takes an hour and a half, 20 the default, which
-takes ten minutes. ``WHOLE_JOB_WAYS=batch,mapped`` leaves a way out. Each way's figures go to stderr as soon as they are
+takes some ten minutes. ``WHOLE_JOB_WAYS=batch,mapped`` leaves a way out. Each way's figures go to stderr as soon as they are
 there. The processes' and tasks' logs are in ``.cache/whole-job`` until the next time.
 
 - wall: from triggering the run to the end that Airflow notes for it.
@@ -164,7 +164,8 @@ class WholeJob:
             billed=self._billed() - billed,
         )
         print(f"whole-job: {figures}", file=sys.stderr, flush=True)
-        if not figures.landed == figures.billed == IMAGES:
+        # What is paid twice by the vendor's client, which repeats what takes too long, is told in the table.
+        if figures.landed != IMAGES or (way != "openai" and figures.billed != IMAGES):
             raise RuntimeError(f"not every one of {IMAGES} pictures landed and was billed once: {figures}")
         return figures
 
