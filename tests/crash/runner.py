@@ -62,7 +62,7 @@ def _fork(one: Try, start: int, release: int) -> int:
         os.dup2(nothing, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        signal.alarm(30)
+        signal.alarm(int(one.operator["timeout"]))
         os.read(start, 1)
         worker.run(one)
         status = 0

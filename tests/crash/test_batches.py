@@ -27,6 +27,7 @@ class TestKilledThreeTimesAtRandom:
             model="gpt-image-1",
             max_in_flight=PLACES,
             deferrable=deferrable,
+            timeout=max(60.0, 0.2 * ROWS),
         )
         task.emulator.change(latency="0.2-0.8", image_bytes=1000)
         for _ in range(3):
