@@ -22,4 +22,14 @@ def client_of(hook: S3Hook) -> S3Client:
     if "AWS_RETRY_MODE" not in os.environ:
         ours["retries"] = {"mode": "standard"}
     client: S3Client = hook.get_client_type(region_name=hook.region_name, config=Config(**ours).merge(hook.config))
+    client.meta.events.register_last("before-call.s3", send_at_once)
     return client
+
+
+def send_at_once(params: dict[str, Any], **_: Any) -> None:
+    """Send bodies without asking first whether they are wanted (``Expect: 100-continue``).
+
+    Where a store answers one put without having asked for its body, as it may a conditional one, and asks for the
+    body of the next, botocore before 1.43.77 takes the first answer for the second, and stalls for a minute.
+    """
+    params["headers"].pop("Expect", None)

@@ -1,11 +1,42 @@
-"""The plugin through which Airflow finds what the provider adds to the UI."""
+"""The plugin through which Airflow finds what the provider adds to the UI.
+
+Imported by every Airflow process, so the gallery behind it is built when it is first asked for.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+from airflow import __version__
 from airflow.providers.common.compat.sdk import AirflowPlugin
+
+from airflow_provider_imagegen.gallery.addresses import PREFIX, newest_page
+from airflow_provider_imagegen.gallery.lazy import Gallery
+
+# Relative to the UI's base, so that they are right behind a path prefix too.
+_HERE = PREFIX.lstrip("/")
+_VIEW = {"name": "Pictures", "icon": f"{_HERE}/static/icon.svg", "icon_dark_mode": f"{_HERE}/static/icon-dark.svg"}
+_NEWEST = {
+    **_VIEW,
+    "href": newest_page().lstrip("/"),
+    "destination": "nav",
+    "category": "browse",
+    "url_route": "imagegen-newest",
+}
+_RUN = {
+    **_VIEW,
+    "href": f"{_HERE}/dags/{{DAG_ID}}/runs/{{RUN_ID}}",
+    "destination": "dag_run",
+    "url_route": "imagegen-run",
+}
+_APPS: list[Any] = [{"app": Gallery(), "url_prefix": PREFIX, "name": "Image gallery"}]
+# In 3.1.0 nobody but the UI's own scripts knows who is logged in, so pages in frames cannot.
+_VIEWS: list[Any] = [] if __version__.startswith("3.1.0") else [_NEWEST, _RUN]
 
 
 class ImageGenPlugin(AirflowPlugin):
-    """Registers the provider with Airflow's plugin manager."""
+    """Registers the gallery: an application in the API server, a page in the navigation and a tab on every run."""
 
     name = "imagegen"
+    fastapi_apps = _APPS
+    external_views = _VIEWS

@@ -17,12 +17,15 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from playwright.sync_api import Error as PlaywrightError
 from rich.console import Console
 from rich.json import JSON
 from rich.table import Table
 
+from tests.stack.browser import find_browser
 from tests.stack.contact_sheet import draw_contact_sheet
 from tests.stack.environment import ROOT
+from tests.stack.gallery_page import photograph, run_address
 from tests.stack.gateway import Gateway
 from tests.stack.process import ProcessFailedError
 from tests.stack.progress import RunProgress
@@ -84,14 +87,16 @@ def _show(console: Console, options: StackOptions) -> None:
         with console.status("Starting PostgreSQL, S3, the image gateway and Airflow …"):
             stack = cleanup.enter_context(Stack(OUTPUT / "logs", options))
         console.print(f"Airflow, S3 and the image gateway are up after {time.monotonic() - started:.1f} s.")
-        _follow(console, stack)
+        run_id = _follow(console, stack)
+        _show_gallery(console, stack, run_id)
         if os.environ.get("KEEP", "") not in {"", "0"}:
-            _keep_running(console, stack)
+            _keep_running(console, stack, run_id)
     console.print(f"Done in {time.monotonic() - started:.0f} s.", style="bold green")
 
 
-def _follow(console: Console, stack: Stack) -> None:
-    manifest = _run_dag(console, stack.client)
+def _follow(console: Console, stack: Stack) -> str:
+    """Run the example, show what became of it, and return the run's id."""
+    run_id, manifest = _run_dag(console, stack.client)
     _print_manifest(console, manifest)
     pictures = _save_pictures(stack.objectstore.client(), manifest, OUTPUT)
     sheet = OUTPUT / "contact-sheet.png"
@@ -101,10 +106,29 @@ def _follow(console: Console, stack: Stack) -> None:
         console.print(f"  {path}")
     if stack.emulator is not None:
         _print_bill(console, stack.ledger(), landed=len(pictures))
+    return run_id
 
 
-def _run_dag(console: Console, client: AirflowClient) -> Mapping[str, Any]:
-    """Trigger the example, follow it to its end and return the manifest from XCom."""
+def _show_gallery(console: Console, stack: Stack, run_id: str) -> None:
+    """Take a picture of the gallery, where there is a browser to take it with."""
+    home, file = stack.airflow.home, OUTPUT / "gallery.png"
+    address = run_address(home.base_url, DAG_ID, run_id)
+    console.print("\nThe gallery in Airflow's UI:", style="bold")
+    console.print(f"  {address}", soft_wrap=True)
+    executable = find_browser()
+    if executable is None:
+        console.print("  (no Chromium here, so no picture of it; `make browser` installs one)")
+        return
+    try:
+        photograph(executable, home, address, file)
+    except (PlaywrightError, WaitTimeoutError) as error:
+        console.print(f"  (no picture of it: {str(error).splitlines()[0]})")
+        return
+    console.print(f"  {file}")
+
+
+def _run_dag(console: Console, client: AirflowClient) -> tuple[str, Mapping[str, Any]]:
+    """Trigger the example, follow it to its end and return the run's id and the manifest from XCom."""
     client.wait_for_dag(DAG_ID)
     run_id = client.trigger(DAG_ID)
     with RunProgress(console) as progress:
@@ -112,7 +136,7 @@ def _run_dag(console: Console, client: AirflowClient) -> Mapping[str, Any]:
     if run.state != "success":
         raise DemoFailedError(_failure_story(client, run_id))
     manifest: Mapping[str, Any] = client.xcom(DAG_ID, run_id, TASK_ID)
-    return manifest
+    return run_id, manifest
 
 
 def _failure_story(client: AirflowClient, run_id: str) -> str:
@@ -170,9 +194,10 @@ def _print_bill(console: Console, ledger: Mapping[str, Any], *, landed: int) -> 
         raise DemoFailedError(f"{billed} pictures were billed and {landed} landed.")
 
 
-def _keep_running(console: Console, stack: Stack) -> None:
+def _keep_running(console: Console, stack: Stack, run_id: str) -> None:
     store, home = stack.objectstore, stack.airflow.home
     facts: Sequence[tuple[str, str]] = (
+        ("Gallery", run_address(home.base_url, DAG_ID, run_id)),
         ("Airflow", f"{home.base_url}  (user {home.login.username}, password {home.login.password})"),
         ("S3", f"{store.endpoint}  (bucket {store.bucket}, key {store.access_key}, secret {store.secret_key})"),
         ("Gateway", stack.gateway.host),

@@ -182,7 +182,7 @@ class Stack:
 
     def _connections(self) -> list[Connection]:
         gateway, store = self.gateway, self.objectstore
-        return [
+        connections = [
             Connection(
                 "imagegen_default",
                 "imagegen",
@@ -194,6 +194,12 @@ class Stack:
                 "aws_default", "aws", login=store.access_key, password=store.secret_key, extra=store.connection_extra
             ),
         ]
+        if self.emulator is not None:
+            extra, host = {"gateway": "openai"}, f"{gateway.host}/openai-api"
+            connections.append(
+                Connection("imagegen_openai", "imagegen", host=host, password=gateway.token, extra=extra)
+            )
+        return connections
 
 
 def _end(processes: Sequence[Process]) -> None:

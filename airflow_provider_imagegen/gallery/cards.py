@@ -1,0 +1,254 @@
+"""What a page shows: one card for every picture, and one for every picture that is missing. Pure.
+
+``listing`` makes them; the pages get them as JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from airflow_provider_imagegen.batch.results import RowResult
+from airflow_provider_imagegen.gallery.addresses import PREFIX, picture
+from airflow_provider_imagegen.gallery.airflow_api import EndedTask, Instance
+from airflow_provider_imagegen.gallery.manifests import MAX_IMAGES, ShownManifest, ShownSidecar, ShownSummary
+from airflow_provider_imagegen.landing.pictures import SVG
+from airflow_provider_imagegen.schemas import LandedImage, MissingImage
+from airflow_provider_imagegen.schemas.frozen import Frozen
+from airflow_provider_imagegen.schemas.money import Money
+
+MAX_TEXT = 8000
+"""Characters of one text that is shown; a prompt can have 32 000."""
+
+Status = Literal["", "landed", "reused", "failed", "failed-billed"]
+
+_OWN_OPERATOR = re.compile(r"(Generate|Edit|Land)Image|^@task\.\w*image")
+_NOT_PARAMETERS = frozenset({"prompt", "model"})
+
+
+class Card(Frozen):
+    """One picture, or why there is none.
+
+    :param name: A row's key, or the label of a mapped task instance.
+    :param address: Of the picture, below the gallery; its thumbnail is at ``<address>/thumbnail``.
+    :param row: Position in the batch.
+    :param version: Query of the address that changes with the picture.
+    :param usage: Token counts.
+    :param cost: What it cost to make; ``None`` if that is not known.
+    :param billed: ``yes``, ``no`` or ``unknown`` for what is missing.
+    """
+
+    kind: Literal["picture", "failure"]
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    row: int | None = None
+    index: int | None = None
+    name: str = ""
+    created_at: str = ""
+    gateway: str = ""
+    model: str = ""
+    prompt: str = ""
+    revised_prompt: str = ""
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    usage: dict[str, JsonValue] = Field(default_factory=dict)
+    cost: Money | None = None
+    currency: str = ""
+
+    address: str = ""
+    version: str = ""
+    has_thumbnail: bool = True
+    uri: str = ""
+    bytes: int | None = None
+    width: int | None = None
+    height: int | None = None
+    content_type: str = ""
+    gateway_task_id: str = ""
+    trace_id: str = ""
+    reused: bool = False
+    differs: dict[str, str] = Field(default_factory=dict)
+
+    code: str = ""
+    message: str = ""
+    billed: str = ""
+
+
+class Wish(Frozen):
+    """What a user wants to see.
+
+    :param model: Part of the model's name.
+    :param status: Pictures, or what is missing; empty for both.
+    :param text: Words, all of which the card must contain.
+    """
+
+    model: str = ""
+    status: Status = ""
+    text: str = ""
+
+    def is_met_by(self, card: Card) -> bool:
+        """Return whether a card is wanted."""
+        return (
+            self.model.casefold() in card.model.casefold()
+            and self._has_status(card)
+            and all(word in _searched(card) for word in self.text.casefold().split())
+        )
+
+    def _has_status(self, card: Card) -> bool:
+        match self.status:
+            case "landed":
+                return card.kind == "picture"
+            case "reused":
+                return card.reused
+            case "failed":
+                return card.kind == "failure"
+            case "failed-billed":
+                return card.kind == "failure" and card.billed != "no"
+        return True
+
+
+def of_manifest(instance: Instance, manifest: ShownManifest, sidecar: ShownSidecar | None) -> list[Card]:
+    """Return the cards of one request."""
+    request = sidecar.request if sidecar else {}
+    shared = {
+        **_place(instance),
+        **_request(request, manifest.model),
+        "created_at": manifest.created_at,
+        "gateway": manifest.gateway,
+        "currency": manifest.currency,
+    }
+    images = [Card(**shared, **_picture(instance, image)) for image in manifest.images[:MAX_IMAGES]]
+    return [*images, *(Card(**shared, **_failure(missing)) for missing in manifest.failures[:MAX_IMAGES])]
+
+
+def of_row(instance: Instance, summary: ShownSummary, row: RowResult, at: int) -> list[Card]:
+    """Return the cards of one row of a batch.
+
+    :param at: Where its line begins, which spares looking for it.
+    """
+    shared = {
+        **_place(instance),
+        **_request(row.request, None),
+        "row": row.row,
+        "name": row.key,
+        "created_at": summary.created_at,
+        "gateway": summary.gateway,
+        "currency": summary.currency,
+    }
+    images = [Card(**shared, **_picture(instance, image, row.row, at)) for image in row.images[:MAX_IMAGES]]
+    failures = [Card(**shared, **_failure(missing)) for missing in row.failures[:MAX_IMAGES]]
+    if row.status != "landed" and not failures:
+        failures = [Card(**shared, **_refusal(row))]
+    return [*images, *failures]
+
+
+def is_own(task: EndedTask) -> bool:
+    """Return whether a task is one of this provider's, as far as its operator's name tells."""
+    return _OWN_OPERATOR.search(task.operator) is not None
+
+
+def of_failed(task: EndedTask, fields: Mapping[str, JsonValue]) -> Card:
+    """Return the card of a task that has failed and told nothing.
+
+    :param fields: Its rendered template fields.
+    """
+    return Card(
+        kind="failure",
+        **_place(task.instance),
+        **_request(fields, None, with_parameters=False),
+        created_at=task.ended_at or "",
+        code="task_failed",
+        message="The task failed. Its log says why, and whether anything was billed.",
+        billed="unknown",
+    )
+
+
+def _place(instance: Instance) -> dict[str, JsonValue]:
+    return {
+        "dag_id": instance.dag_id,
+        "run_id": instance.run_id,
+        "task_id": instance.task_id,
+        "map_index": instance.map_index,
+    }
+
+
+def _request(request: Mapping[str, JsonValue], model: str | None, *, with_parameters: bool = True) -> dict[str, object]:
+    parameters = {name: value for name, value in request.items() if name not in _NOT_PARAMETERS and value is not None}
+    return {
+        "prompt": _short(request.get("prompt")),
+        "model": _short(model or request.get("model")),
+        "parameters": parameters if with_parameters else {},
+    }
+
+
+def _picture(
+    instance: Instance, image: LandedImage, row: int | None = None, at: int | None = None
+) -> dict[str, object]:
+    hint = "" if at is None else f"at={at}"
+    address = picture(instance.dag_id, instance.run_id, instance.task_id, instance.map_index, image.index, row=row)
+    return {
+        "kind": "picture",
+        "index": image.index,
+        "address": address.removeprefix(f"{PREFIX}/"),
+        "version": "&".join(filter(None, [hint, f"v={image.sha256[:16]}"])),
+        "has_thumbnail": image.content_type != SVG,
+        "uri": image.uri,
+        "bytes": image.bytes,
+        "width": image.width,
+        "height": image.height,
+        "content_type": image.content_type,
+        "gateway_task_id": image.task_id or "",
+        "trace_id": image.trace_id or "",
+        "reused": image.reused,
+        "differs": image.differs,
+        "usage": image.usage,
+        "cost": image.cost,
+        "revised_prompt": _short(image.revised_prompt),
+    }
+
+
+def _failure(missing: MissingImage) -> dict[str, object]:
+    return {
+        "kind": "failure",
+        "index": missing.index,
+        "code": missing.code,
+        "message": _short(missing.message),
+        "billed": missing.billed,
+    }
+
+
+def _refusal(row: RowResult) -> dict[str, object]:
+    billed = "unknown" if row.status == "unknown" else "yes" if row.billed else "no"
+    return {
+        "kind": "failure",
+        "code": row.code or row.status,
+        "message": _short(row.message),
+        "billed": billed,
+        "usage": row.usage,
+        "cost": row.cost,
+    }
+
+
+def _searched(card: Card) -> str:
+    texts = (
+        card.prompt,
+        card.revised_prompt,
+        card.name,
+        card.dag_id,
+        card.task_id,
+        card.model,
+        card.code,
+        card.message,
+        card.gateway_task_id,
+        card.trace_id,
+        card.uri,
+    )
+    return "\n".join(texts).casefold()
+
+
+def _short(text: object) -> str:
+    text = text if isinstance(text, str) else ""
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"

@@ -1,0 +1,215 @@
+"""What the gallery takes from S3, within bounds, and only what this provider has put there. Blocking.
+
+XComs say where pictures are, and who may write XComs may write any address there: before an object is handed out
+with the server's rights, it is looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from fastapi import HTTPException
+
+from airflow_provider_imagegen.gallery.airflow_api import Instance
+from airflow_provider_imagegen.gallery.manifests import ShownSidecar, read_sidecar, split_uri
+from airflow_provider_imagegen.gallery.thumbnails import MAX_BYTES
+from airflow_provider_imagegen.landing import default_prefix
+from airflow_provider_imagegen.landing.pictures import SVG
+from airflow_provider_imagegen.s3_faults import S3_ERRORS, is_not_there, words_of
+from airflow_provider_imagegen.schemas import LandedImage
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+log = logging.getLogger(__name__)
+
+PICTURES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", SVG})
+MAX_SIDECAR_BYTES = 1024 * 1024
+LINK_SECONDS = 300
+"""For how long an address in S3 is good."""
+
+_DAG = "airflow-dag"
+_SHA256 = "sha256"
+_CUT_AT = 100
+"""Metadata longer than this may have been cut."""
+_UNUSUAL = re.compile(r"[^A-Za-z0-9._ -]")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that was looked at and found to be this provider's.
+
+    :param place: boto3's arguments that name the object.
+    """
+
+    place: dict[str, str]
+    content_type: str
+    bytes: int
+    sha256: str
+
+    @property
+    def disposition(self) -> str:
+        """How browsers are to take it: vector pictures can hold scripts, so they must not be opened."""
+        return "attachment" if self.content_type == SVG else "inline"
+
+    def disposition_header(self, *, as_download: bool) -> str:
+        """Return the ``Content-Disposition``."""
+        name = _UNUSUAL.sub("_", self.place["Key"].rpartition("/")[2])
+        return f'{"attachment" if as_download else self.disposition}; filename="{name}"'
+
+
+class Objects:
+    """The objects that an AWS connection reaches.
+
+    :param s3: A boto3 S3 client.
+    """
+
+    def __init__(self, s3: S3Client) -> None:
+        self._s3 = s3
+
+    def look_at(self, image: LandedImage) -> Picture:
+        """Look at the object of a picture.
+
+        The SHA-256 that the XCom names must be the one that was noted when the picture landed: who knows it has
+        seen the picture, and a picture that took another one's place is not shown in its stead.
+
+        :raises HTTPException: If it is gone, is another one, or nothing of this provider's.
+        """
+        place = {"Bucket": image.bucket, "Key": image.key}
+        if image.version_id:
+            place["VersionId"] = image.version_id
+        head = self._head(place)
+        metadata, content_type = head["Metadata"], head["ContentType"]
+        if _DAG not in metadata or content_type not in PICTURES:
+            raise HTTPException(404, "The object is no picture that this provider has put there.")
+        if metadata.get(_SHA256) != image.sha256:
+            raise HTTPException(410, "Another picture has taken its place.")
+        return Picture(place, content_type, head["ContentLength"], image.sha256)
+
+    def address(self, picture: Picture, *, as_download: bool) -> str:
+        """Return an address in S3 from which a browser can fetch a picture for a few minutes.
+
+        :raises HTTPException: If there are no credentials to sign it with.
+        """
+        params: dict[str, Any] = {
+            **picture.place,
+            "ResponseContentType": picture.content_type,
+            "ResponseContentDisposition": picture.disposition_header(as_download=as_download),
+            "ResponseCacheControl": f"private, max-age={LINK_SECONDS}",
+        }
+        return self._signed(params)
+
+    def content(self, picture: Picture) -> bytes:
+        """Return a picture's bytes.
+
+        :raises HTTPException: If they are too many, or S3 does not hand them out.
+        """
+        if picture.bytes > MAX_BYTES:
+            raise HTTPException(413, f"The picture has {picture.bytes} bytes, more than {MAX_BYTES}.")
+        try:
+            return self._s3.get_object(**picture.place)["Body"].read(MAX_BYTES + 1)  # type: ignore[arg-type]
+        except S3_ERRORS as error:
+            raise _refusal(error) from None
+
+    def pieces(self, picture: Picture) -> Iterator[bytes]:
+        """Return a picture's bytes piece by piece.
+
+        :raises HTTPException: If S3 does not hand them out.
+        """
+        try:
+            body = self._s3.get_object(**picture.place)["Body"]  # type: ignore[arg-type]
+        except S3_ERRORS as error:
+            raise _refusal(error) from None
+        return body.iter_chunks(256 * 1024)
+
+    def sidecar(self, uri: str, dag_id: str, fingerprint: str) -> ShownSidecar | None:
+        """Return what stands beside the pictures of a request; ``None`` if it tells of another one.
+
+        :param uri: Where the XCom says it is.
+        :param dag_id: The DAG that must have written it.
+        :param fingerprint: Of the request that it must tell of.
+        :raises HTTPException: If S3 does not hand it out.
+        """
+        if (place := split_uri(uri)) is None or not place[1].endswith("manifest.json"):
+            return None
+        try:
+            found = self._s3.get_object(Bucket=place[0], Key=place[1])
+            body = b"" if found["ContentLength"] > MAX_SIDECAR_BYTES else found["Body"].read(MAX_SIDECAR_BYTES)
+        except S3_ERRORS as error:
+            if is_not_there(error):
+                return None
+            raise _refusal(error) from None
+        sidecar = read_sidecar(body)
+        if sidecar is None or (sidecar.origin.dag_id, sidecar.fingerprint) != (dag_id, fingerprint):
+            return None
+        return sidecar
+
+    def lines_of(self, uri: str, instance: Instance) -> tuple[dict[str, str], int]:
+        """Return the place and the size of a batch's rows.
+
+        They are this task's by their metadata, or because they are where its pictures go by default.
+
+        :param uri: Where the XCom says they are.
+        :param instance: The task instance that must have written them.
+        :raises HTTPException: If they are gone, or another DAG's.
+        """
+        if (place := split_uri(uri)) is None or not place[1].endswith("manifest.jsonl"):
+            raise HTTPException(404, "The summary names no rows.")
+        names = {"Bucket": place[0], "Key": place[1]}
+        head = self._head(names)
+        own = f"{default_prefix(instance.dag_id, instance.run_id, instance.task_id, instance.map_index)}/manifest.jsonl"
+        if place[1] != own and not _is_of(instance.dag_id, head["Metadata"].get(_DAG, "")):
+            raise HTTPException(404, f"Nothing tells that {uri} is this DAG's.")
+        return names, head["ContentLength"]
+
+    def part(self, place: dict[str, str], start: int, size: int) -> bytes:
+        """Return a stretch of an object.
+
+        :raises HTTPException: If S3 does not hand it out.
+        """
+        try:
+            found = self._s3.get_object(**place, Range=f"bytes={start}-{start + size - 1}")  # type: ignore[arg-type]
+            return found["Body"].read(size)
+        except S3_ERRORS as error:
+            raise _refusal(error) from None
+
+    def origins(self) -> list[str]:
+        """Return where addresses in S3 lead to, in the words of a content security policy.
+
+        :raises HTTPException: If there are no credentials to sign any with.
+        """
+        name = "gallery-probe"
+        address = urlsplit(self._signed({"Bucket": name, "Key": "key"}))
+        if not address.netloc.startswith(f"{name}."):
+            return [f"{address.scheme}://{address.netloc}"]
+        host = address.netloc.removeprefix(f"{name}.")
+        return [f"{address.scheme}://{host}", f"{address.scheme}://*.{host}"]
+
+    def _signed(self, params: dict[str, Any]) -> str:
+        try:
+            return self._s3.generate_presigned_url("get_object", Params=params, ExpiresIn=LINK_SECONDS)
+        except S3_ERRORS as error:
+            raise _refusal(error) from None
+
+    def _head(self, place: dict[str, str]) -> dict[str, Any]:
+        try:
+            return {**self._s3.head_object(**place)}  # type: ignore[arg-type]
+        except S3_ERRORS as error:
+            raise _refusal(error) from None
+
+
+def _refusal(error: BaseException) -> HTTPException:
+    if is_not_there(error):
+        return HTTPException(404, "It is no longer in S3.")
+    log.warning("S3 does not hand out what the gallery needs: %s", words_of(error))
+    return HTTPException(502, f"S3 does not hand it out: {words_of(error)}")
+
+
+def _is_of(dag_id: str, noted: str) -> bool:
+    noted, is_cut = unquote(noted), len(noted) > _CUT_AT
+    return dag_id.startswith(noted) if is_cut else dag_id == noted

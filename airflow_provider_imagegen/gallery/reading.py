@@ -1,0 +1,134 @@
+"""Reads what XComs lead to: manifests, the documents beside the pictures, single pictures. Remembers it for a moment.
+
+Listings and pictures go through it. It decides nothing about permissions: who asks has been let in for that DAG.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import HTTPException
+
+from airflow_provider_imagegen.gallery.airflow_api import RETURN_VALUE, AirflowApi, Instance, Returned
+from airflow_provider_imagegen.gallery.manifests import (
+    Result,
+    ShownManifest,
+    ShownSidecar,
+    ShownSummary,
+    read_result,
+)
+from airflow_provider_imagegen.gallery.memory import Memory
+from airflow_provider_imagegen.gallery.rows import RowFile
+from airflow_provider_imagegen.gallery.store import Store
+from airflow_provider_imagegen.schemas import LandedImage
+
+_ENTRIES, _ENTRY_SECONDS = 2000, 600.0
+_RESULTS, _RESULT_SECONDS = 2000, 30.0
+_FOREIGN, _FOREIGN_SECONDS = 5000, 60.0
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a task instance has left.
+
+    :param result: ``None`` if it has nothing to do with pictures.
+    :param warning: What could not be read.
+    """
+
+    instance: Instance
+    result: Result | None = None
+    sidecar: ShownSidecar | None = None
+    warning: str = ""
+
+
+class Reader:
+    """Reads, for all users of one server process.
+
+    :param store: Where the pictures are.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._entries: Memory[Returned, Entry] = Memory(_ENTRIES, _ENTRY_SECONDS)
+        self._results: Memory[Instance, Result] = Memory(_RESULTS, _RESULT_SECONDS)
+        self._foreign: Memory[tuple[str, str, str], bool] = Memory(_FOREIGN, _FOREIGN_SECONDS)
+
+    async def entries(self, api: AirflowApi, found: Sequence[Returned], *, among_many: bool) -> list[Entry]:
+        """Read what some task instances returned, side by side.
+
+        A task that has just been seen to return something else is not read again, in this run; among many runs,
+        in any.
+
+        :raises HTTPException: If it is not for this user.
+        """
+        return await asyncio.gather(*(self._returned(api, one, among_many) for one in found))
+
+    async def entry(self, api: AirflowApi, instance: Instance, key: str) -> Entry:
+        """Read what a task instance has left under a key.
+
+        :raises HTTPException: If it is not for this user.
+        """
+        result = read_result(await api.xcom(instance, key))
+        if not isinstance(result, ShownManifest):
+            return Entry(instance, result)
+        try:
+            return Entry(instance, result, await self._sidecar(instance, result))
+        except HTTPException as error:
+            return Entry(instance, result, warning=f"Prompts are missing. {error.detail}")
+
+    async def image(
+        self, api: AirflowApi, instance: Instance, index: int, row: int | None, hint: int | None
+    ) -> LandedImage:
+        """Return one picture of what a task instance returned.
+
+        :param row: The row of a batch.
+        :param hint: Where in the file of rows it may be.
+        :raises HTTPException: If there is none.
+        """
+        result = self._results.get(instance) or read_result(await api.xcom(instance))
+        image = None
+        if isinstance(result, ShownManifest) and row is None:
+            image = result.image(index)
+        elif isinstance(result, ShownSummary) and row is not None:
+            rows = await self.rows(instance, result)
+            found = await asyncio.to_thread(rows.find, row, hint)
+            image = next((image for image in found.images if image.index == index), None) if found else None
+        if result is None or image is None or not _SHA256.fullmatch(image.sha256):
+            raise HTTPException(404, "The task has returned no such picture.")
+        self._results.put(instance, result)
+        return image
+
+    async def rows(self, instance: Instance, summary: ShownSummary) -> RowFile:
+        """Return the rows of a batch.
+
+        :raises HTTPException: If they are gone, or not this task's.
+        """
+        objects = await self._store.objects()
+        place, size = await asyncio.to_thread(objects.lines_of, summary.manifest_uri, instance)
+        return RowFile(lambda start, length: objects.part(place, start, length), size)
+
+    async def _returned(self, api: AirflowApi, found: Returned, among_many: bool) -> Entry:
+        dag_id, run_id, task_id = found.instance.dag_id, found.instance.run_id, found.instance.task_id
+        task, task_anywhere = (dag_id, task_id, run_id), (dag_id, task_id, "")
+        if (known := self._entries.get(found)) is not None:
+            return known
+        is_mapped = found.instance.map_index >= 0
+        if (is_mapped and self._foreign.get(task)) or (among_many and self._foreign.get(task_anywhere)):
+            return Entry(found.instance)
+        entry = await self.entry(api, found.instance, RETURN_VALUE)
+        if entry.result is None:
+            self._foreign.put(task, True)
+            self._foreign.put(task_anywhere, True)
+        else:
+            self._results.put(found.instance, entry.result)
+        return entry if entry.warning else self._entries.put(found, entry)
+
+    async def _sidecar(self, instance: Instance, manifest: ShownManifest) -> ShownSidecar | None:
+        if not manifest.manifest_uri:
+            return None
+        objects = await self._store.objects()
+        return await asyncio.to_thread(objects.sidecar, manifest.manifest_uri, instance.dag_id, manifest.fingerprint)

@@ -1,0 +1,78 @@
+// One card in the grid: a button with the small picture, or with what went wrong.
+
+import { element } from "./elements.js";
+import { pictureAddress } from "./places.js";
+
+const NARROWEST = 0.72;
+const WIDEST = 1.9;
+const OF_FAILURE = 1.25;
+
+const BILLED = { yes: "Billed", no: "Not billed", unknown: "Perhaps billed" };
+
+/** Return what tells a card from all others. */
+export function identity(card) {
+  return JSON.stringify([card.dag_id, card.run_id, card.task_id, card.map_index, card.row, card.index, card.kind]);
+}
+
+/** Return what a picture shows, in a line. */
+export function description(card) {
+  return card.prompt || card.revised_prompt || card.name || `Picture ${card.index ?? ""} of ${card.task_id}`;
+}
+
+/** Say what it means for the bill. */
+export function billedText(card) {
+  return BILLED[card.billed] ?? "";
+}
+
+/** Make the list item of a card; its button calls `open`. */
+export function cardItem(card, { withDag, open }) {
+  const isPicture = card.kind === "picture";
+  const button = element(
+    "button",
+    { type: "button", className: "card__button" },
+    isPicture ? frame(card) : failure(card),
+    element("span", { className: "card__prompt", "aria-hidden": isPicture ? "true" : null }, description(card)),
+    element("span", { className: "card__meta" }, ...meta(card, withDag)),
+  );
+  button.addEventListener("click", () => open(card, button));
+  const item = element("li", { className: isPicture ? "card" : "card card--failure" }, button);
+  item.style.setProperty("--ratio", String(isPicture ? ratio(card) : OF_FAILURE));
+  return item;
+}
+
+function ratio(card) {
+  const natural = card.width && card.height ? card.width / card.height : 1;
+  return Math.min(WIDEST, Math.max(NARROWEST, natural)).toFixed(3);
+}
+
+function frame(card) {
+  const box = element("span", { className: "card__frame" });
+  if (card.has_thumbnail === false) {
+    box.append(element("span", { className: "card__note" }, "Vector picture, to be downloaded"));
+    return box;
+  }
+  const image = element("img", { alt: description(card), decoding: "async", loading: "lazy", width: card.width, height: card.height });
+  image.addEventListener("error", () => {
+    image.remove();
+    box.append(element("span", { className: "card__note", role: "img", "aria-label": `${description(card)} (no preview)` }, "No preview"));
+  });
+  image.src = pictureAddress(card, "thumbnail");
+  box.append(image);
+  return box;
+}
+
+function failure(card) {
+  return element(
+    "span",
+    { className: "card__frame card__failure" },
+    element("span", { className: "card__code" }, card.code),
+    element("span", { className: "card__message" }, card.message),
+    element("span", { className: `badge badge--${card.billed || "unknown"}` }, billedText(card)),
+  );
+}
+
+function meta(card, withDag) {
+  const mapped = card.map_index >= 0 ? `[${card.map_index}]` : "";
+  const parts = [withDag ? card.dag_id : `${card.task_id}${mapped}`, card.name, card.model, card.reused ? "reused" : ""];
+  return parts.filter(Boolean).map((part, position) => element("span", {}, position ? ` · ${part}` : part));
+}

@@ -1,0 +1,91 @@
+"""What the tests of the gallery look at: an API server, finished runs, S3, and users who may see all, some, nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from tests.stack.objectstore import ObjectStore
+from tests.stack.process import Process
+
+DAGS = Path(__file__).parent / "dags"
+AUTHORITY = Path(__file__).parent / "authority"
+AUTH_MANAGER = "picky_auth_manager.PickyAuthManager"
+USERS = "admin:admin,viewer:viewer,guest:viewer,reader:viewer,nobody:"
+"""Guests see only DAGs that are open, readers no task instances; the last one has no role, so no permission at all."""
+
+OPEN, CLOSED, FORGED = DAG_IDS = ("gallery_open", "gallery_closed", "gallery_open_forged")
+
+
+@dataclass(frozen=True)
+class PrefixedServer:
+    """One more API server, under a path, as behind a proxy."""
+
+    process: Process
+    base_url: str
+
+    def answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.base_url}/api/v2/version", trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the tests look at.
+
+    :param base_url: The API server's address.
+    :param run_ids: The finished run of every DAG.
+    :param store: S3.
+    :param passwords: File of the users' passwords.
+    :param prefixed: Another API server, in a whole Airflow.
+    """
+
+    base_url: str
+    run_ids: dict[str, str]
+    store: ObjectStore
+    passwords: Path
+    prefixed: PrefixedServer | None = None
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def password(self, username: str) -> str:
+        found: str = json.loads(self.passwords.read_text())[username]
+        return found
+
+    def token(self, username: str) -> str:
+        if username not in self.tokens:
+            credentials = {"username": username, "password": self.password(username)}
+            answer = httpx.post(f"{self.base_url}/auth/token", json=credentials, trust_env=False)
+            self.tokens[username] = answer.raise_for_status().json()["access_token"]
+        return self.tokens[username]
+
+    def client(self, username: str | None, base_url: str | None = None) -> httpx.Client:
+        """Return a client with the cookie that a browser has after logging in."""
+        return self.client_with({} if username is None else {"_token": self.token(username)}, base_url)
+
+    def client_with(self, cookies: dict[str, str], base_url: str | None = None) -> httpx.Client:
+        return httpx.Client(base_url=base_url or self.base_url, cookies=cookies, timeout=30, trust_env=False)
+
+    def path(self, dag_id: str) -> str:
+        """Return the path of a DAG's run, below the gallery and below Airflow's UI alike."""
+        return f"dags/{dag_id}/runs/{quote(self.run_ids[dag_id], safe='')}"
+
+    def xcom(self, dag_id: str, task_id: str) -> Any:
+        with self.client("admin") as admin:
+            value = admin.get(self._xcom(dag_id, task_id)).raise_for_status().json()["value"]
+        return json.loads(value) if isinstance(value, str) else value
+
+    def forge(self, task_id: str, value: Any, key: str = "return_value") -> None:
+        """Change what a task has left, as everybody may who may write XComs."""
+        with self.client("admin") as admin:
+            admin.patch(self._xcom(FORGED, task_id, key), json={"value": value}).raise_for_status()
+
+    def _xcom(self, dag_id: str, task_id: str, key: str = "return_value") -> str:
+        run_id = quote(self.run_ids[dag_id], safe="")
+        return f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"

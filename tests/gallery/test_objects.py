@@ -1,0 +1,253 @@
+"""What the gallery hands out of S3: pictures that this provider has put there, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import botocore.session
+import httpx
+import pytest
+from botocore.config import Config
+from botocore.credentials import CredentialResolver
+from fastapi import HTTPException
+from PIL import Image
+
+from airflow_provider_imagegen.gallery.airflow_api import Instance
+from airflow_provider_imagegen.gallery.objects import MAX_SIDECAR_BYTES, Objects
+from airflow_provider_imagegen.gallery.thumbnails import MAX_BYTES
+from airflow_provider_imagegen.landing import default_prefix
+from airflow_provider_imagegen.schemas import LandedImage
+from tests.conftest import BUCKET
+from tests.stack.objectstore import ObjectStore
+
+INSTANCE = Instance("shop", "nightly", "draw", -1)
+OWN = {"airflow-dag": "shop"}
+
+
+def drawn() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "teal").save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def s3(object_store: ObjectStore) -> Any:
+    return object_store.client(config=Config(signature_version="s3v4"))
+
+
+@pytest.fixture
+def objects(s3: Any) -> Objects:
+    return Objects(s3)
+
+
+@pytest.fixture
+def put(s3: Any) -> Callable[..., LandedImage]:
+    """Put an object, and return what a manifest would say of it."""
+
+    def put_object(
+        body: bytes = drawn(), metadata: dict[str, str] | None = None, content_type: str = "image/png", **changes: Any
+    ) -> LandedImage:
+        digest = hashlib.sha256(body).hexdigest()
+        key = f"gallery/{uuid.uuid4()}/a picture + more.png"
+        noted = {**OWN, "sha256": digest} if metadata is None else metadata
+        s3.put_object(Bucket=BUCKET, Key=key, Body=body, ContentType=content_type, Metadata=noted)
+        said = {
+            "index": 0, "uri": f"s3://{BUCKET}/{key}", "bucket": BUCKET, "key": key, "etag": "", "version_id": None,
+            "bytes": len(body), "sha256": digest, "content_type": content_type, "width": 8, "height": 8,
+            "task_id": None, "trace_id": None, "revised_prompt": None,
+        }  # fmt: skip
+        return LandedImage(**(said | changes))
+
+    return put_object
+
+
+def status_of(error: pytest.ExceptionInfo[HTTPException]) -> int:
+    return error.value.status_code
+
+
+class TestPicture:
+    def test_is_found_by_what_landing_noted(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
+        picture = objects.look_at(put())
+        assert (picture.content_type, picture.bytes) == ("image/png", len(drawn()))
+        assert objects.content(picture) == b"".join(objects.pieces(picture)) == drawn()
+
+    def test_is_reached_by_a_short_lived_address(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
+        address = objects.address(objects.look_at(put()), as_download=False)
+        assert "X-Amz-Expires=300" in address
+        answer = httpx.get(address, trust_env=False)
+        assert answer.content == drawn()
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.headers["content-disposition"] == 'inline; filename="a picture _ more.png"'
+
+    def test_can_be_kept_as_a_file(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
+        answer = httpx.get(objects.address(objects.look_at(put()), as_download=True), trust_env=False)
+        assert answer.headers["content-disposition"].startswith("attachment;")
+
+    def test_is_never_opened_where_it_may_hold_scripts(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
+        picture = objects.look_at(put(b"<svg/>", content_type="image/svg+xml"))
+        answer = httpx.get(objects.address(picture, as_download=False), trust_env=False)
+        assert answer.headers["content-disposition"].startswith("attachment;")
+
+    @pytest.mark.parametrize(
+        ("metadata", "content_type"),
+        [({}, "image/png"), ({"sha256": hashlib.sha256(drawn()).hexdigest()}, "image/png"), (None, "text/html")],
+    )
+    def test_is_nothing_that_others_put_there(
+        self,
+        objects: Objects,
+        put: Callable[..., LandedImage],
+        metadata: dict[str, str] | None,
+        content_type: str,
+    ) -> None:
+        with pytest.raises(HTTPException) as error:
+            objects.look_at(put(metadata=metadata, content_type=content_type))
+        assert status_of(error) == 404
+
+    def test_is_not_another_one_in_its_place(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
+        """Who does not know the digest has not seen the picture: it may be another DAG's."""
+        with pytest.raises(HTTPException) as error:
+            objects.look_at(put(sha256="0" * 64))
+        assert status_of(error) == 410
+
+    def test_may_be_gone(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
+        with pytest.raises(HTTPException) as error:
+            objects.look_at(put(key="gallery/gone.png"))
+        assert status_of(error) == 404
+
+    @pytest.mark.parametrize("bucket", ["no-such-bucket", "not/a bucket", "", ".."])
+    def test_may_be_said_to_be_anywhere(self, objects: Objects, put: Callable[..., LandedImage], bucket: str) -> None:
+        with pytest.raises(HTTPException) as error:
+            objects.look_at(put(bucket=bucket))
+        assert status_of(error) in {404, 502}
+
+
+class TestSidecar:
+    def test_tells_what_was_asked_for(self, objects: Objects, s3: Any) -> None:
+        uri = self._put(s3, _sidecar())
+        sidecar = objects.sidecar(uri, "shop", "f")
+        assert sidecar is not None
+        assert sidecar.request["prompt"] == "A hat"
+
+    @pytest.mark.parametrize(("dag_id", "fingerprint"), [("other", "f"), ("shop", "other")])
+    def test_of_another_request_tells_nothing(self, objects: Objects, s3: Any, dag_id: str, fingerprint: str) -> None:
+        assert objects.sidecar(self._put(s3, _sidecar()), dag_id, fingerprint) is None
+
+    @pytest.mark.parametrize("body", ["", "[]", "{}", "secret: 1", " " * (MAX_SIDECAR_BYTES + 1)])
+    def test_is_no_other_document(self, objects: Objects, s3: Any, body: str) -> None:
+        assert objects.sidecar(self._put(s3, body), "shop", "f") is None
+
+    @pytest.mark.parametrize("uri", ["", "https://x/manifest.json", "s3://", f"s3://{BUCKET}/secrets.json"])
+    def test_is_where_manifests_are(self, objects: Objects, uri: str) -> None:
+        assert objects.sidecar(uri, "shop", "f") is None
+
+    def test_may_be_gone(self, objects: Objects) -> None:
+        assert objects.sidecar(f"s3://{BUCKET}/gone/manifest.json", "shop", "f") is None
+
+    def _put(self, s3: Any, body: str) -> str:
+        key = f"gallery/{uuid.uuid4()}/manifest.json"
+        s3.put_object(Bucket=BUCKET, Key=key, Body=body.encode())
+        return f"s3://{BUCKET}/{key}"
+
+
+def _sidecar() -> str:
+    return (
+        '{"version": 1, "fingerprint": "f", "request": {"prompt": "A hat"}, "later": "unknown", "origin": '
+        '{"dag_id": "shop", "task_id": "draw", "run_id": "nightly", "map_index": -1, "try_number": 1}}'
+    )
+
+
+class TestRows:
+    def test_are_the_tasks_own_where_its_pictures_go(self, objects: Objects, s3: Any) -> None:
+        key = f"{default_prefix('shop', 'nightly', 'draw', -1)}/manifest.jsonl"
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"0123456789")
+        place, size = objects.lines_of(f"s3://{BUCKET}/{key}", INSTANCE)
+        assert size == 10
+        assert objects.part(place, 3, 4) == b"3456"
+        assert objects.part(place, 8, 100) == b"89"
+
+    def test_are_the_tasks_own_by_what_is_noted(self, objects: Objects, s3: Any) -> None:
+        assert objects.lines_of(self._put(s3, OWN), INSTANCE)[1] == 1
+
+    @pytest.mark.parametrize("metadata", [{}, {"airflow-dag": "other"}, {"airflow-dag": "sho"}])
+    def test_are_not_another_dags(self, objects: Objects, s3: Any, metadata: dict[str, str]) -> None:
+        with pytest.raises(HTTPException) as error:
+            objects.lines_of(self._put(s3, metadata), INSTANCE)
+        assert status_of(error) == 404
+
+    @pytest.mark.parametrize("uri", ["", "s3://bucket", f"s3://{BUCKET}/secrets.jsonl"])
+    def test_are_where_rows_are(self, objects: Objects, uri: str) -> None:
+        with pytest.raises(HTTPException) as error:
+            objects.lines_of(uri, INSTANCE)
+        assert status_of(error) == 404
+
+    def _put(self, s3: Any, metadata: dict[str, str]) -> str:
+        key = f"gallery/{uuid.uuid4()}/manifest.jsonl"
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"\n", Metadata=metadata)
+        return f"s3://{BUCKET}/{key}"
+
+
+class TestOrigins:
+    def test_are_those_of_the_store(self, objects: Objects, object_store: ObjectStore) -> None:
+        assert objects.origins() == [object_store.endpoint]
+
+    def test_hold_every_bucket_of_aws(self, object_store: ObjectStore) -> None:
+        s3 = object_store.client(endpoint_url=None, region_name="eu-central-1")
+        host = "s3.eu-central-1.amazonaws.com"
+        assert Objects(s3).origins() in (
+            [f"https://{host}", f"https://*.{host}"],
+            ["https://s3.amazonaws.com", "https://*.s3.amazonaws.com"],
+        )
+
+
+class TestWithoutCredentials:
+    def test_signs_nothing(self, put: Callable[..., LandedImage], objects: Objects) -> None:
+        session = botocore.session.get_session()
+        session.register_component("credential_provider", CredentialResolver([]))
+        strangers = Objects(boto3.session.Session(botocore_session=session).client("s3", region_name="eu-central-1"))
+        picture = objects.look_at(put())
+        for attempt in (strangers.origins, lambda: strangers.address(picture, as_download=False)):
+            with pytest.raises(HTTPException) as error:
+                attempt()
+            assert "Unable to locate credentials" in error.value.detail
+
+
+class TestUnreachable:
+    def test_is_told(self, objects: Objects, object_store: ObjectStore, put: Callable[..., LandedImage]) -> None:
+        away = Objects(object_store.client(endpoint_url="http://127.0.0.1:9"))
+        image = put()
+        picture = objects.look_at(image)
+        for attempt in (
+            lambda: away.look_at(image),
+            lambda: away.content(picture),
+            lambda: away.pieces(picture),
+            lambda: away.sidecar(f"s3://{BUCKET}/manifest.json", "shop", "f"),
+            lambda: away.part(picture.place, 0, 1),
+        ):
+            with pytest.raises(HTTPException) as error:
+                attempt()
+            assert status_of(error) == 502
+
+    def test_is_kept_within_bounds(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
+        picture = dataclasses.replace(objects.look_at(put()), bytes=MAX_BYTES + 1)
+        with pytest.raises(HTTPException) as error:
+            objects.content(picture)
+        assert status_of(error) == 413
+
+    def test_may_be_of_an_older_version(self, objects: Objects, s3: Any, put: Callable[..., LandedImage]) -> None:
+        bucket = "gallery-versions"
+        s3.create_bucket(Bucket=bucket)
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        image = put(bucket=bucket)
+        noted = {"airflow-dag": "shop", "sha256": image.sha256}
+        first = s3.put_object(Bucket=bucket, Key=image.key, Body=drawn(), ContentType="image/png", Metadata=noted)
+        s3.put_object(Bucket=bucket, Key=image.key, Body=b"another")
+        picture = objects.look_at(image.model_copy(update={"version_id": first["VersionId"]}))
+        assert objects.content(picture) == drawn()
+        with pytest.raises(HTTPException):
+            objects.look_at(image)

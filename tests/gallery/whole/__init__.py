@@ -1,0 +1,1 @@
+"""Tests that need a whole Airflow; ``test_in_airflow`` collects them."""

@@ -1,0 +1,98 @@
+"""What a deployment may choose, and what is shown when it chose wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from airflow_provider_imagegen.gallery.addresses import PREFIX, newest_page, picture
+from airflow_provider_imagegen.gallery.lazy import Gallery
+from airflow_provider_imagegen.plugins.imagegen import ImageGenPlugin
+from tests.gallery.scene import CLOSED, OPEN, Scene
+from tests.gallery.whole.asking import listed, short
+
+
+class TestConfiguration:
+    @pytest.fixture
+    def configure(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+        """Start the gallery anew with another configuration."""
+
+        def start_anew(**options: str) -> None:
+            for name, value in options.items():
+                monkeypatch.setenv(f"AIRFLOW__IMAGEGEN__{name.upper()}", value)
+            gallery = ImageGenPlugin.fastapi_apps[0]["app"]
+            assert isinstance(gallery, Gallery)
+            monkeypatch.setattr(gallery, "_application", None)
+
+        return start_anew
+
+    def test_may_have_the_server_hand_pictures_out(
+        self, scene: Scene, viewer: httpx.Client, configure: Callable[..., None]
+    ) -> None:
+        configure(gallery_redirects="False")
+        path = picture(OPEN, scene.run_ids[OPEN], "pair", -1, 0)
+        shown, saved = viewer.get(path), viewer.get(f"{path}/download")
+        assert hashlib.sha256(shown.content).hexdigest() == scene.xcom(OPEN, "pair")["images"][0]["sha256"]
+        assert "sandbox" in shown.headers["content-security-policy"]
+        assert shown.headers["content-disposition"] == 'inline; filename="0.png"'
+        assert saved.headers["content-disposition"] == 'attachment; filename="0.png"'
+        assert "img-src 'self';" in viewer.get(newest_page()).headers["content-security-policy"]
+
+    @pytest.mark.parametrize(
+        ("endpoint", "words"),
+        [("not an address", "AWS connection 'aws_wrong' cannot be used"), ("http://127.0.0.1:9", "Could not connect")],
+    )
+    def test_may_be_wrong(
+        self,
+        *,
+        scene: Scene,
+        viewer: httpx.Client,
+        configure: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
+        endpoint: str,
+        words: str,
+    ) -> None:
+        extra = {"endpoint_url": endpoint, "config_kwargs": {"retries": {"total_max_attempts": 1}}}
+        connection = {"conn_type": "aws", "login": "key", "password": "secret", "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_WRONG", json.dumps(connection))
+        configure(gallery_aws_conn_id="aws_wrong")
+        assert viewer.get(newest_page()).status_code == 200
+        page = viewer.get(f"{PREFIX}/{scene.path(OPEN)}/pictures").json()
+        told = " ".join(page["warnings"])
+        assert words in told
+        assert "Prompts are missing." in told
+        assert "The rows of batch are missing." in told
+        assert ("picture", "pair", None, 0) in {short(card) for card in page["cards"]}
+        answer = viewer.get(picture(OPEN, scene.run_ids[OPEN], "pair", -1, 0))
+        assert answer.status_code == 502
+        assert words in answer.json()["detail"]
+
+    def test_may_keep_no_thumbnails(self, scene: Scene, viewer: httpx.Client, configure: Callable[..., None]) -> None:
+        configure(gallery_cache_directory="/dev/null/thumbnails", gallery_cache_megabytes="0")
+        path = f"{picture(CLOSED, scene.run_ids[CLOSED], 'secret', -1, 0)}/thumbnail"
+        assert viewer.get(path).headers["content-type"] == "image/webp"
+
+
+class TestStaticFiles:
+    @pytest.mark.parametrize("name", ["gallery.js", "gallery.css", "icon.svg"])
+    def test_are_kept_by_browsers(self, viewer: httpx.Client, name: str) -> None:
+        answer = viewer.get(f"{PREFIX}/static/{name}").raise_for_status()
+        again = viewer.get(f"{PREFIX}/static/{name}", headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+
+    @pytest.mark.parametrize("name", ["page.html", "nothing.js", "..%2Fpages.py"])
+    def test_are_no_others(self, viewer: httpx.Client, name: str) -> None:
+        assert viewer.get(f"{PREFIX}/static/{name}").status_code == 404
+
+
+class TestWithoutTaskInstances:
+    def test_shows_what_is_returned(self, scene: Scene) -> None:
+        """Whoever may read XComs need not be allowed to see task instances."""
+        with scene.client("reader") as reader:
+            cards = {short(card) for card in listed(reader, f"{scene.path(OPEN)}/pictures")}
+        assert ("picture", "pair", None, 0) in cards
+        assert ("failure", "fails", None, None) not in cards

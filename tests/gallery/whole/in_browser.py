@@ -1,0 +1,302 @@
+"""The gallery as people meet it: in Airflow's UI, with mouse, keyboard and screen reader."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, FrameLocator, Page, expect
+
+from airflow_provider_imagegen.gallery.addresses import newest_page, picture, run_page
+from tests.gallery.conftest import LONG
+from tests.gallery.scene import CLOSED, FORGED, OPEN, Scene
+from tests.stack.gallery_page import log_in, wait_for_pictures
+
+# The first answers of a server that has just started take their time.
+expect.set_options(timeout=20_000)
+
+OpenPage = Callable[..., Page]
+AS_AIRFLOW = "plugin/imagegen-run"
+
+
+def gallery_in(page: Page) -> FrameLocator:
+    return page.frame_locator("iframe")
+
+
+def violations(page: Page) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [f"{item['id']}: {node['html']} {node['failureSummary']}" for item in found for node in item["nodes"]]
+
+
+class TestInAirflow:
+    def test_is_a_tab_of_the_run(self, scene: Scene, browser: Browser) -> None:
+        """With a login by hand, as Airflow's own pages have it."""
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        page = context.new_page()
+        page.goto(f"{scene.base_url}/{scene.path(OPEN)}")
+        log_in(page, "viewer", scene.password("viewer"))
+        page.get_by_role("link", name="Pictures").click()
+        gallery = gallery_in(page)
+        expect(gallery.get_by_role("status").first).to_have_text("7 pictures, 3 failures")
+        wait_for_pictures(gallery)
+        context.close()
+
+    def test_is_in_the_navigation(self, open_page: OpenPage) -> None:
+        page = open_page("viewer", "")
+        page.get_by_role("button", name="Browse").click()
+        page.get_by_role("menuitem", name="Pictures").click()
+        gallery = gallery_in(page)
+        expect(gallery.get_by_role("heading", level=1)).to_have_text("Newest pictures")
+        wait_for_pictures(gallery)
+
+    def test_leads_back_to_the_task(self, scene: Scene, open_page: OpenPage) -> None:
+        page = open_page("viewer", f"{scene.path(OPEN)}/{AS_AIRFLOW}")
+        gallery = gallery_in(page)
+        gallery.get_by_role("button", name="A wooden bridge").click()
+        gallery.get_by_role("link", name="mapped [1]").click()
+        expect(page).to_have_url(f"{scene.base_url}/{scene.path(OPEN)}/tasks/mapped/mapped/1")
+
+    def test_saves_pictures_from_inside_the_frame(self, scene: Scene, open_page: OpenPage, tmp_path: Path) -> None:
+        page = open_page("viewer", f"{scene.path(OPEN)}/{AS_AIRFLOW}")
+        gallery = gallery_in(page)
+        gallery.get_by_role("button", name="Two <b>boats</b>").first.click()
+        with page.expect_download() as download:
+            gallery.get_by_role("link", name="Download").click()
+        download.value.save_as(tmp_path / "saved.png")
+        digest = hashlib.sha256((tmp_path / "saved.png").read_bytes()).hexdigest()
+        assert digest == scene.xcom(OPEN, "pair")["images"][0]["sha256"]
+
+    def test_follows_the_theme(self, scene: Scene, open_page: OpenPage) -> None:
+        page = open_page("viewer", f"{scene.path(OPEN)}/{AS_AIRFLOW}", dark=True)
+        html = gallery_in(page).locator("html")
+        expect(html).to_have_attribute("data-theme", "dark")
+        page.get_by_role("button", name="User").click()
+        page.get_by_role("menuitem", name="Appearance").click()
+        page.get_by_role("menuitemradio", name="Light Mode").click()
+        expect(html).to_have_attribute("data-theme", "light")
+
+
+class TestPermissionInTheBrowser:
+    def test_is_missed_in_words(self, scene: Scene, open_page: OpenPage, browser: Browser) -> None:
+        page = open_page("guest", "imagegen/newest")
+        expect(page.get_by_role("status").first).to_contain_text("pictures")
+        expect(page.locator(".card")).not_to_have_count(0)
+        expect(page.get_by_text(CLOSED)).to_have_count(0)
+
+    def test_may_end(self, scene: Scene, open_page: OpenPage) -> None:
+        page = open_page("viewer", f"imagegen/{scene.path(OPEN)}", bears="401")
+        expect(page.locator(".card")).to_have_count(10)
+        page.context.clear_cookies()
+        page.get_by_label("Search").fill("boats")
+        expect(page.get_by_text("Your session has ended.")).to_be_visible()
+
+
+class TestCards:
+    @pytest.fixture
+    def page(self, scene: Scene, open_page: OpenPage) -> Page:
+        page = open_page("viewer", f"imagegen/{scene.path(OPEN)}")
+        expect(page.locator(".card")).to_have_count(10)
+        return page
+
+    def test_take_prompts_for_text(self, page: Page) -> None:
+        picture = page.get_by_role("img", name='Two <b>boats</b> & a "buoy"')
+        expect(picture).to_have_count(2)
+        assert page.locator(".grid b").count() == 0
+
+    def test_tell_of_failures(self, page: Page) -> None:
+        card = page.get_by_role("button", name="moderation_blocked")
+        expect(card).to_contain_text("Not billed")
+        card.click()
+        expect(page.get_by_role("dialog", name="moderation_blocked")).to_contain_text("rejected by the safety system")
+        expect(page.get_by_role("link", name="Download")).to_be_hidden()
+
+    def test_are_filtered_by_text_model_and_status(self, page: Page) -> None:
+        count = page.get_by_role("status").first
+        page.get_by_label("Search").fill("bridge")
+        expect(count).to_have_text("2 pictures")
+        page.get_by_label("Search").fill("")
+        page.get_by_label("Status").select_option("failed-billed")
+        expect(count).to_have_text("0 pictures, 2 failures")
+        page.get_by_label("Model").fill("nothing of the kind")
+        expect(page.get_by_text("Nothing matches these filters.")).to_be_visible()
+        page.reload()
+        expect(page.get_by_label("Model")).to_have_value("nothing of the kind")
+        page.get_by_role("button", name="Clear filters").click()
+        expect(count).to_have_text("7 pictures, 3 failures")
+        assert "?" not in page.url
+
+    def test_are_filtered_by_dag_among_the_newest(self, scene: Scene, open_page: OpenPage) -> None:
+        page = open_page("viewer", "imagegen/newest")
+        expect(page.get_by_role("img", name="A stone bridge")).to_have_count(1)
+        page.get_by_label("DAG").fill(CLOSED)
+        expect(page.get_by_role("img", name="A stone bridge")).to_have_count(0)
+        expect(page.get_by_role("img", name="A closed door").first).to_be_visible()
+
+    def test_are_walked_through_by_arrow_keys(self, page: Page) -> None:
+        buttons = page.locator(".card__button")
+        buttons.first.focus()
+        page.keyboard.press("ArrowRight")
+        expect(buttons.nth(1)).to_be_focused()
+        page.keyboard.press("ArrowDown")
+        below = page.evaluate("document.activeElement.getBoundingClientRect().top")
+        assert below > buttons.first.bounding_box()["y"]
+        page.keyboard.press("ArrowUp")
+        expect(buttons.nth(1)).to_be_focused()
+        page.keyboard.press("ArrowLeft")
+        expect(buttons.first).to_be_focused()
+
+
+class TestRunThatGoesOn:
+    def test_shows_pictures_as_they_land(self, scene: Scene, open_page: OpenPage) -> None:
+        with scene.client("admin") as admin:
+            started = admin.post(f"/api/v2/dags/{CLOSED}/dagRuns", json={"logical_date": None}).raise_for_status()
+        page = open_page("viewer", run_page(CLOSED, started.json()["dag_run_id"]).lstrip("/"))
+        expect(page.get_by_text("They appear here as they land.")).to_be_visible()
+        wait_for_pictures(page)
+        expect(page.get_by_role("status").first).to_have_text("1 picture")
+
+
+class TestDetail:
+    @pytest.fixture
+    def page(self, scene: Scene, open_page: OpenPage) -> Page:
+        page = open_page("viewer", f"imagegen/{scene.path(OPEN)}")
+        expect(page.locator(".card")).to_have_count(10)
+        return page
+
+    def test_shows_the_whole_picture_and_all_about_it(self, scene: Scene, page: Page) -> None:
+        page.get_by_role("button", name="Two <b>boats</b>").first.click()
+        dialog = page.get_by_role("dialog", name="pair, picture 1")
+        wait_for_pictures(page, ".stage__whole")
+        assert dialog.locator(".stage__whole").evaluate("image => image.naturalWidth") == 1024
+        image = scene.xcom(OPEN, "pair")["images"][0]
+        for text in (image["uri"], image["task_id"], image["trace_id"], "1024 × 1024", "gpt-image-1 at acedatacloud"):
+            expect(dialog).to_contain_text(text)
+
+    def test_copies(self, scene: Scene, page: Page) -> None:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.get_by_role("button", name="Two <b>boats</b>").first.click()
+        page.get_by_role("button", name="Copy S3").click()
+        expect(page.get_by_text("S3 copied")).to_be_attached()
+        uri = scene.xcom(OPEN, "pair")["images"][0]["uri"]
+        assert page.evaluate("navigator.clipboard.readText()") == uri
+
+    def test_copies_also_without_https(self, page: Page) -> None:
+        page.add_init_script("Object.defineProperty(window, 'isSecureContext', {value: false})")
+        page.reload()
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.get_by_role("button", name="A stone bridge").click()
+        page.get_by_role("button", name="Copy Prompt").click()
+        expect(page.get_by_text("Prompt copied")).to_be_attached()
+        assert page.evaluate("navigator.clipboard.readText()") == "A stone bridge"
+
+    def test_is_left_and_walked_through_by_keyboard(self, page: Page) -> None:
+        buttons = page.locator(".card__button")
+        buttons.first.focus()
+        page.keyboard.press("Enter")
+        position = page.locator("#detail-position")
+        expect(position).to_have_text("1 of 10")
+        expect(page.get_by_role("button", name="Previous")).to_be_disabled()
+        for _ in range(12):
+            page.keyboard.press("ArrowRight")
+        expect(position).to_have_text("10 of 10")
+        expect(page.get_by_role("button", name="Next")).to_be_disabled()
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_be_hidden()
+        expect(buttons.nth(8)).to_be_focused()
+
+    def test_keeps_the_focus(self, page: Page) -> None:
+        page.locator(".card__button").first.click()
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            is_outside = page.evaluate("!!document.activeElement.closest('main, header')")
+            assert not is_outside
+
+    def test_tells_when_the_picture_is_gone(self, scene: Scene, open_page: OpenPage) -> None:
+        page = open_page("viewer", f"imagegen/{scene.path(OPEN)}", bears="404")
+        page.route(re.compile(r"/pictures/0\?"), lambda route: route.fulfill(status=404, body=""))
+        page.get_by_role("button", name="A stone bridge").click()
+        expect(page.get_by_role("alert")).to_contain_text("cannot be fetched")
+
+
+class TestAccessibility:
+    @pytest.mark.parametrize("dark", [False, True])
+    def test_has_nothing_that_axe_complains_of(self, scene: Scene, open_page: OpenPage, dark: bool) -> None:
+        page = open_page("viewer", f"imagegen/{scene.path(OPEN)}", dark=dark)
+        wait_for_pictures(page)
+        assert violations(page) == []
+        page.get_by_role("button", name="A stone bridge").click()
+        wait_for_pictures(page, ".stage__whole")
+        expect(page.locator(".is-loaded")).to_be_attached()
+        assert violations(page) == []
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="task_failed").click()
+        assert violations(page) == []
+
+
+def scroll_to_the_thousandth(page: Page) -> None:
+    cards = page.locator(".card")
+    expect(cards).not_to_have_count(0)
+    while (count := cards.count()) < 1000:
+        page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+        expect(cards).not_to_have_count(count)
+
+
+class TestThousandPictures:
+    def test_come_as_one_scrolls_and_stay_smooth(self, long_batch: Scene, open_page: OpenPage) -> None:
+        page = open_page("viewer", f"imagegen/{long_batch.path(FORGED)}?text=poplar")
+        cards = page.locator(".card")
+        wait_for_pictures(page)
+        assert cards.count() < 300 < LONG
+        while (count := cards.count()) < 1000:
+            page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+            expect(cards).not_to_have_count(count)
+        wait_for_pictures(page)
+        fetched = page.evaluate("performance.getEntriesByType('resource').filter(e => /thumbnail/.test(e.name)).length")
+        assert fetched < cards.count() * 0.8
+        frames = page.evaluate(FRAMES)
+        assert frames["median"] < 50, frames
+
+
+class TestBehindAPathPrefix:
+    """On a server that hands pictures out itself, too."""
+
+    def test_shows_pictures_in_airflows_frame(self, prefixed: str, scene: Scene, open_page: OpenPage) -> None:
+        page = open_page("viewer", f"{scene.path(OPEN)}/{AS_AIRFLOW}", base_url=prefixed)
+        gallery = gallery_in(page)
+        expect(gallery.locator(".card")).to_have_count(10)
+        wait_for_pictures(gallery)
+        gallery.get_by_role("button", name="A stone bridge").click()
+        wait_for_pictures(gallery, ".stage__whole")
+        gallery.get_by_role("link", name="mapped [0]").click()
+        expect(page).to_have_url(f"{prefixed}/{scene.path(OPEN)}/tasks/mapped/mapped/0")
+
+    def test_hands_pictures_out_itself(self, prefixed: str, scene: Scene) -> None:
+        image = scene.xcom(OPEN, "pair")["images"][0]
+        path = picture(OPEN, scene.run_ids[OPEN], "pair", -1, 0)
+        with scene.client("viewer", prefixed) as viewer:
+            assert "img-src 'self';" in viewer.get(newest_page()).headers["content-security-policy"]
+            shown, saved = viewer.get(path), viewer.get(f"{path}/download")
+        assert hashlib.sha256(shown.content).hexdigest() == image["sha256"]
+        assert shown.headers["content-type"] == "image/png"
+        assert "sandbox" in shown.headers["content-security-policy"]
+        assert saved.headers["content-disposition"].startswith("attachment")
+
+
+FRAMES = """async () => {
+    const took = [];
+    let before = performance.now();
+    for (let top = 0; top < 20000; top += 160) {
+        scrollTo(0, top);
+        await new Promise(requestAnimationFrame);
+        const now = performance.now();
+        took.push(now - before);
+        before = now;
+    }
+    took.sort((a, b) => a - b);
+    return {median: took[took.length >> 1], worst: took.at(-1)};
+}"""
