@@ -33,7 +33,7 @@ def example_batch_from_csv():
         S3Hook().load_string(PROMPTS, "prompts/catalogue.csv", bucket, replace=True)
         return f"s3://{bucket}/prompts/catalogue.csv"
 
-    # [START batch_from_csv]
+    # [START howto_operator_generate_image_batch]
     catalogue = GenerateImageBatchOperator(
         task_id="catalogue",
         requests=write_prompts(BUCKET),
@@ -41,7 +41,7 @@ def example_batch_from_csv():
         s3_bucket=BUCKET,
         max_in_flight=20,
     )
-    # [END batch_from_csv]
+    # [END howto_operator_generate_image_batch]
 
     @task
     def report(summary: dict) -> str:

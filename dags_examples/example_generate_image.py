@@ -15,7 +15,7 @@ from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
     tags=["imagegen", "example"],
 )
 def example_generate_image():
-    # [START generate_image]
+    # [START howto_operator_generate_image]
     generate = GenerateImageOperator(
         task_id="generate",
         prompt="A quiet harbour at dawn, {{ dag_run.run_after.strftime('%A') }}",
@@ -24,7 +24,7 @@ def example_generate_image():
         size="1536x1024",
         s3_bucket="{{ var.value.get('imagegen_bucket', 'imagegen-demo') }}",
     )
-    # [END generate_image]
+    # [END howto_operator_generate_image]
 
     @task
     def publish(manifest: dict) -> list[str]:

@@ -1,4 +1,4 @@
-"""One picture for every prompt that an earlier task comes up with."""
+"""One picture for every prompt that an earlier task comes up with; the UI lists the tasks by their prompts."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ def example_mapped_prompts():
         """Come up with what to draw."""
         return [f"A {subject} in soft morning light" for subject in SUBJECTS]
 
-    # [START mapped_prompts]
+    # [START howto_operator_generate_image_mapped]
     generate = GenerateImageOperator.partial(
         task_id="generate",
+        map_index_template="{{ task.prompt }}",
         model="gpt-image-1",
         size="1024x1024",
         s3_bucket="{{ var.value.get('imagegen_bucket', 'imagegen-demo') }}",
     ).expand(prompt=prompts())
-    # [END mapped_prompts]
+    # [END howto_operator_generate_image_mapped]
 
     @task
     def count(manifests: list[dict]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.airflow_versions import needs_declared_forms, needs_trigger_on_kill
 from tests.stack.rest import Connection, DagRun
 from tests.stack.stack import Stack
 from tests.stack.waiting import wait_until
@@ -204,6 +205,7 @@ class TestGatewayThatCanCancel:
         rows = [row for row in stack.ledger()["rows"] if row["prompt"] == f"a lonely buoy {run.run_id}"]
         return [(row["state"], row["code"]) for row in rows]
 
+    @needs_trigger_on_kill
     def test_is_told_when_the_deferred_task_is_marked_failed(self, stack: Stack, deferred: DagRun) -> None:
         stack.client.mark("cancelling", deferred.run_id, "generate", "failed")
         wait_until(lambda: ("failed", "cancelled") in self.rows(stack, deferred), what="the cancel", timeout=30)
@@ -218,6 +220,7 @@ class TestGatewayThatCanCancel:
 
 
 class TestConnectionForm:
+    @needs_declared_forms
     def test_fields_come_back_from_the_api(self, stack: Stack) -> None:
         forms = stack.client.request("GET", "/ui/connections/hook_meta")
         (form,) = [form for form in forms if form["connection_type"] == "imagegen"]

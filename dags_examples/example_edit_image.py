@@ -1,0 +1,67 @@
+"""A picture is drawn and then edited: as a whole by a prompt, and in one place by a mask."""
+
+from __future__ import annotations
+
+import pendulum
+from airflow.sdk import dag, task
+
+from airflow_provider_imagegen.operators.imagegen import EditImageOperator, GenerateImageOperator
+
+BUCKET = "{{ var.value.get('imagegen_bucket', 'imagegen-demo') }}"
+DRAWN = "{{ ti.xcom_pull(task_ids='generate')['images'][0]['uri'] }}"
+
+
+@dag(
+    schedule=None,
+    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    catchup=False,
+    tags=["imagegen", "example"],
+)
+def example_edit_image():
+    generate = GenerateImageOperator(
+        task_id="generate",
+        prompt="A white cottage on a cliff, seen from the sea",
+        model="gpt-image-1",
+        size="1024x1024",
+        s3_bucket=BUCKET,
+    )
+
+    # [START howto_operator_edit_image]
+    at_night = EditImageOperator(
+        task_id="at_night",
+        prompt="The same at night, with light in the windows",
+        model="gpt-image-1",
+        images=[DRAWN],
+        s3_bucket=BUCKET,
+    )
+    # [END howto_operator_edit_image]
+
+    @task
+    def mask_of_the_sky(bucket: str) -> str:
+        """Put a mask of the picture's size there; what is transparent in it will be changed."""
+        from io import BytesIO
+
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+        from PIL import Image
+
+        mask, file = Image.new("RGBA", (1024, 1024), "white"), BytesIO()
+        mask.paste((0, 0, 0, 0), (0, 0, 1024, 400))
+        mask.save(file, "PNG")
+        S3Hook().load_bytes(file.getvalue(), "masks/sky.png", bucket, replace=True)
+        return f"s3://{bucket}/masks/sky.png"
+
+    # [START howto_operator_edit_image_mask]
+    with_gulls = EditImageOperator(
+        task_id="with_gulls",
+        prompt="Gulls in the sky",
+        model="gpt-image-1",
+        images=[DRAWN],
+        mask=mask_of_the_sky(BUCKET),
+        s3_bucket=BUCKET,
+    )
+    # [END howto_operator_edit_image_mask]
+
+    generate >> [at_night, with_gulls]
+
+
+example_edit_image()
