@@ -9,9 +9,12 @@ UV_VERSION := 0.13.8
 AIRFLOW := 3.3
 CONSTRAINTS := constraints/$(if $(filter lowest,$(AIRFLOW)),lowest,airflow-$(AIRFLOW)).txt
 # An Airflow that is not the newest runs with what there was in its time: what came later breaks Airflow itself.
-IN_TIME_3.1 := --exclude-newer 2026-04-06
-IN_TIME_3.2 := --exclude-newer 2026-07-05
-IN_TIME_lowest := --exclude-newer 2025-10-26 --exclude-newer-package apache-airflow-providers-common-compat=2026-02-03
+# Exempt is what is no part of Airflow and newer than its time.
+YOUNGER := $(foreach package,genai-prices httpx2 httpcore2,--exclude-newer-package $(package)=2026-11-20)
+IN_TIME_3.1 := --exclude-newer 2026-04-06 $(YOUNGER)
+IN_TIME_3.2 := --exclude-newer 2026-07-05 $(YOUNGER)
+IN_TIME_lowest := --exclude-newer 2025-10-26 $(YOUNGER) \
+	--exclude-newer-package apache-airflow-providers-common-compat=2026-02-03
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,7 +51,7 @@ demo: $(INSTALLED) ## Draw pictures through a whole Airflow; KEEP=1 leaves it ru
 	$(BIN)/python -m tests.stack.demo
 
 test: check ## Everything: check, and all tests with coverage
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=airflow_provider_imagegen --cov-fail-under=95
+	$(BIN)/python -m pytest -n 4 --dist loadfile --cov=airflow_provider_imagegen --cov-fail-under=95
 
 matrix: $(INSTALLED) ## All tests on every Airflow and Python, and on the lowest versions; AIRFLOWS="3.1 lowest" PYTHONS="3.12" TESTS=tests/unit
 	$(BIN)/python -m tests.matrix $(if $(AIRFLOWS),--airflows $(AIRFLOWS)) $(if $(PYTHONS),--pythons $(PYTHONS)) $(if $(TESTS),--tests $(TESTS))
@@ -106,7 +109,7 @@ constraints: $(UV) ## Resolve anew the versions everything is tested with; AIRFL
 	$(if $(filter lowest,$(AIRFLOW)),$(BIN)/python -m tests.matrix.lowest,echo 'apache-airflow==$(AIRFLOW).*') | $(RESOLVE) --upgrade \
 		$(if $(filter lowest,$(AIRFLOW)),--resolution lowest-direct) $(IN_TIME_$(AIRFLOW)) \
 		--extra emulator --output-file $(CONSTRAINTS) pyproject.toml -
-	$(RESOLVE) --extra emulator --extra dev --extra docs --output-file $(CONSTRAINTS) pyproject.toml
+	$(RESOLVE) --extra emulator --extra dev $(if $(IN_TIME_$(AIRFLOW)),,--extra docs) --output-file $(CONSTRAINTS) pyproject.toml
 
 clean: ## Remove the environment, caches and outputs
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage demo-output stack-logs dist docs/_build

@@ -11,6 +11,9 @@ AIRFLOW = Version(airflow.__version__)
 needs_provider_commands = pytest.mark.skipif(
     Version("3.2") > AIRFLOW, reason="before Airflow 3.2 providers have no commands"
 )
+needs_declared_forms = pytest.mark.skipif(
+    Version("3.2") > AIRFLOW, reason="before Airflow 3.2 forms are made by code of the hook"
+)
 needs_trigger_on_kill = pytest.mark.skipif(
     Version("3.3") > AIRFLOW, reason="before Airflow 3.3 nobody tells a trigger that its task was killed"
 )

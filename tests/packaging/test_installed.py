@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_imagegen import __version__
+from tests.airflow_versions import needs_declared_forms
 from tests.packaging.conftest import Command
 
 # The first of them installs Airflow, where there is no environment yet.
@@ -39,6 +40,7 @@ class TestAirflow:
         plugins = json.loads(run("airflow", "plugins", "--output", "json"))
         assert "imagegen" in {plugin["name"] for plugin in plugins}
 
+    @needs_declared_forms
     def test_makes_the_connections_form(self, run: Command) -> None:
         fields = json.loads(run("python", "-c", FORM).splitlines()[-1])
         assert {"gateway", "timeout", "max_in_flight"} <= set(fields)

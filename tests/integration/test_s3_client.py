@@ -1,0 +1,39 @@
+"""How S3 is spoken to, whatever boto3 it is spoken with."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from airflow_provider_imagegen.operators.work import s3_client
+from tests.conftest import BUCKET
+
+pytestmark = pytest.mark.usefixtures("connections")
+
+
+@pytest.fixture
+def client() -> Any:
+    return s3_client("aws_default")
+
+
+class TestPuts:
+    def test_do_not_ask_first_whether_they_are_wanted(self, client: Any) -> None:
+        sent: list[Any] = []
+        client.meta.events.register("before-send.s3", lambda request, **_: sent.append(dict(request.headers)))
+        client.put_object(Bucket=BUCKET, Key="s3-client/asked", Body=b"a record")
+        (headers,) = sent
+        assert "Expect" not in headers
+        assert "Content-Length" in headers
+
+    def test_are_not_confused_by_answers_to_those_before(self, client: Any) -> None:
+        start = time.monotonic()
+        put = {"Bucket": BUCKET, "Key": "s3-client/empty", "Body": b""}
+        client.put_object(**put)
+        with pytest.raises(ClientError, match="PreconditionFailed"):
+            client.put_object(**put, IfNoneMatch="*")
+        client.put_object(Bucket=BUCKET, Key="s3-client/full", Body=b"a record")
+        assert client.get_object(Bucket=BUCKET, Key="s3-client/full")["Body"].read() == b"a record"
+        assert time.monotonic() - start < 20
