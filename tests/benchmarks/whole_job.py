@@ -6,8 +6,8 @@
 prompts. A run of two pictures each comes first, so that nothing is measured that happens once in an Airflow's life.
 
 ``WHOLE_JOB_IMAGES`` is how many pictures: 200 is the full size, which takes an hour and a half, 20 the default, which
-takes some ten minutes. ``WHOLE_JOB_WAYS=batch,mapped`` leaves a way out. Each way's figures go to stderr as soon as they are
-there. The processes' and tasks' logs are in ``.cache/whole-job`` until the next time.
+takes some ten minutes. ``WHOLE_JOB_WAYS=batch,mapped`` leaves a way out. Each way's figures go to stderr as soon as
+they are there. The processes' and tasks' logs are in ``.cache/whole-job`` until the next time.
 
 - wall: from triggering the run to the end that Airflow notes for it.
 - tasks ran: for how long tasks had a living process, all stretches of a deferrable one, by looking at the workers'
