@@ -51,7 +51,7 @@ demo: $(INSTALLED) ## Draw pictures through a whole Airflow; KEEP=1 leaves it ru
 	$(BIN)/python -m tests.stack.demo
 
 test: check ## Everything: check, and all tests with coverage
-	$(BIN)/python -m pytest -n 4 --dist loadfile --cov=airflow_provider_imagegen --cov-fail-under=95
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --cov=airflow_provider_imagegen --cov-fail-under=95
 
 matrix: $(INSTALLED) ## All tests on every Airflow and Python, and on the lowest versions; AIRFLOWS="3.1 lowest" PYTHONS="3.12" TESTS=tests/unit
 	$(BIN)/python -m tests.matrix $(if $(AIRFLOWS),--airflows $(AIRFLOWS)) $(if $(PYTHONS),--pythons $(PYTHONS)) $(if $(TESTS),--tests $(TESTS))
@@ -108,7 +108,7 @@ RESOLVE := $(UV) pip compile --quiet --python-version 3.11 --no-annotate --no-he
 constraints: $(UV) ## Resolve anew the versions everything is tested with; AIRFLOW=3.1, 3.2, 3.3 or lowest
 	$(if $(filter lowest,$(AIRFLOW)),$(BIN)/python -m tests.matrix.lowest,echo 'apache-airflow==$(AIRFLOW).*') | $(RESOLVE) --upgrade \
 		$(if $(filter lowest,$(AIRFLOW)),--resolution lowest-direct) $(IN_TIME_$(AIRFLOW)) \
-		--extra emulator --output-file $(CONSTRAINTS) pyproject.toml -
+		--extra emulator --extra openlineage --output-file $(CONSTRAINTS) pyproject.toml -
 	$(RESOLVE) --extra emulator --extra dev $(if $(IN_TIME_$(AIRFLOW)),,--extra docs) --output-file $(CONSTRAINTS) pyproject.toml
 
 clean: ## Remove the environment, caches and outputs

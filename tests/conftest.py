@@ -26,6 +26,34 @@ from airflow_provider_imagegen.emulator.server import RunningEmulator  # noqa: E
 from tests.stack.objectstore import ObjectStore  # noqa: E402
 
 BUCKET = "pictures"
+LONGEST = (
+    "crash/test_crash_matrix",
+    "e2e/test_whole_stack",
+    "chaos",
+    "e2e/test_two_triggerers",
+    "e2e/test_examples",
+    "gallery/test_in_airflow",
+    "e2e",
+    "docs",
+    "packaging",
+    "crash",
+    "gallery",
+    "failures",
+    "integration",
+)
+"""Paths of tests that take long."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no process is left with it at the end; among equals chance decides."""
+    here = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(here).as_posix()
+        return next((place for place, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST))
+
+    items.sort(key=rank)
 
 
 def pytest_unconfigure() -> None:

@@ -25,7 +25,7 @@ from airflow_provider_imagegen.gallery.rows import RowFile
 from airflow_provider_imagegen.gallery.store import Store
 from airflow_provider_imagegen.schemas import LandedImage
 
-_ENTRIES, _ENTRY_SECONDS = 2000, 600.0
+_ENTRIES, _ENTRY_SECONDS = 2000, 60.0
 _RESULTS, _RESULT_SECONDS = 2000, 30.0
 _FOREIGN, _FOREIGN_SECONDS = 5000, 60.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")

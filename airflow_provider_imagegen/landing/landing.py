@@ -166,7 +166,7 @@ class Landing:
         """
         key = self.destination.key(name)
         with effect(Effect.PUT_MANIFEST):
-            await asyncio.to_thread(self._store.put_file, key, lines, "application/jsonl")
+            await asyncio.to_thread(self._store.put_file, key, lines, "application/jsonl", self._metadata)
         return self.destination.uri(key)
 
     def for_request(self, model: str | None, fingerprint: str) -> Landing:

@@ -23,7 +23,7 @@ from tests.stack.rest import DagRun
 from tests.stack.stack import Stack, StackOptions
 from tests.stack.waiting import wait_until
 
-TASKS = int(os.environ.get("TWO_TRIGGERERS_TASKS", "24"))
+TASKS = int(os.environ.get("TWO_TRIGGERERS_TASKS", "12"))
 ALL = set(range(TASKS))
 DAG, TASK = "two_triggerers", "generate"
 DRAWING = 36_000.0

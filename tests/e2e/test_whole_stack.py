@@ -79,8 +79,7 @@ class TestOneTask:
 class TestTwelveMappedTasksOfOneToEightSeconds:
     """Short deferrals used to be failed by the scheduler: https://github.com/apache/airflow/issues/71580."""
 
-    @pytest.mark.parametrize("attempt", [1, 2, 3])
-    def test_all_succeed_and_are_billed_once(self, stack: Stack, attempt: int) -> None:
+    def test_all_succeed_and_are_billed_once(self, stack: Stack) -> None:
         set_latency(stack, "1-8")
         before = billed(stack)
         run = run_to_the_end(stack, "example_mapped_prompts")

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
+
+FOR_US = ("dev", "docs")
+"""Extras that only we install."""
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 def lowest_series() -> list[str]:
-    """Return a requirement for each dependency, those of the emulator included, such as ``httpx==0.28.*``."""
+    """Return a requirement for each dependency, optional ones of users included, such as ``httpx==0.28.*``."""
     project = tomllib.loads(PYPROJECT.read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["emulator"]]
-    return [_lowest(requirement) for requirement in wanted]
+    optional = [needs for extra, needs in project["optional-dependencies"].items() if extra not in FOR_US]
+    return [_lowest(requirement) for requirement in chain(project["dependencies"], *optional)]
 
 
 def _lowest(requirement: str) -> str:

@@ -31,7 +31,7 @@ export function cardItem(card, { withDag, open }) {
     "button",
     { type: "button", className: "card__button" },
     isPicture ? frame(card) : failure(card),
-    element("span", { className: "card__prompt", "aria-hidden": isPicture ? "true" : null }, description(card)),
+    element("span", { className: "card__prompt", dir: "auto", "aria-hidden": isPicture ? "true" : null }, description(card)),
     element("span", { className: "card__meta" }, ...meta(card, withDag)),
   );
   button.addEventListener("click", () => open(card, button));

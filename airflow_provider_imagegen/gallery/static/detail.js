@@ -164,7 +164,7 @@ function prose(name, text) {
     "section",
     { className: "prose" },
     element("h3", {}, name, copyButton(name, text)),
-    element("p", {}, text),
+    element("p", { dir: "auto" }, text),
   );
 }
 

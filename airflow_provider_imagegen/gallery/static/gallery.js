@@ -7,6 +7,7 @@ import { gallery } from "./places.js";
 
 const LOOK_AGAIN_AFTER = 5000;
 const TYPING_PAUSE = 250;
+const EMPTY_PAGES = 3; // after so many without anything to show, looking on is up to the user
 const { view, dagId, runId } = document.body.dataset;
 const find = (id) => document.getElementById(id);
 const filters = find("filters");
@@ -20,6 +21,7 @@ class Shown {
     this.after = null;
     this.hasMore = true;
     this.isFinished = true;
+    this.warnings = new Set();
     this.loading = null;
     this.aborter = new AbortController();
   }
@@ -89,7 +91,8 @@ class Shown {
     this.after = page.after;
     this.hasMore = page.after !== null;
     this.isFinished = page.is_finished;
-    tell(page.warnings);
+    page.warnings.forEach((words) => this.warnings.add(words));
+    tell(Array.from(this.warnings));
     suggest(page.cards);
   }
 
@@ -157,15 +160,15 @@ function summarise() {
   const failures = shown.cards.filter((card) => card.kind === "failure").length;
   const parts = [counted(shown.count - failures, "picture")];
   if (failures) parts.push(counted(failures, "failure"));
-  const more = shown.hasMore ? ", and more below" : "";
+  const more = shown.hasMore ? (shown.count ? ", and more below" : " so far") : "";
   find("count").textContent = `${parts.join(", ")}${more}${shown.isFinished ? "" : "; the run goes on"}`;
   find("end").replaceChildren(...ending());
 }
 
 function ending() {
   if (shown.hasMore) {
-    const button = element("button", { type: "button", className: "button" }, "Show more");
-    button.addEventListener("click", () => shown.more());
+    const button = element("button", { type: "button", className: "button" }, shown.count ? "Show more" : "Look further back");
+    button.addEventListener("click", fill);
     return [button];
   }
   if (shown.count) return [];
@@ -192,8 +195,12 @@ function restart() {
 /** Load until the window is full. */
 async function fill() {
   const current = shown;
-  do await current.more();
-  while (current === shown && current.hasMore && isNear(find("end")));
+  let empty = 0;
+  do {
+    const before = current.count;
+    await current.more();
+    empty = current.count > before ? 0 : empty + 1;
+  } while (current === shown && current.hasMore && empty < EMPTY_PAGES && isNear(find("end")));
 }
 
 function isNear(target) {

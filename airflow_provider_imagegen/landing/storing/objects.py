@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from airflow_provider_imagegen.exceptions import Billed, DestinationError, ObjectExists, UploadFailed
@@ -81,16 +82,19 @@ class ObjectStore:
         """
         return self.put_file(key, io.BytesIO(body), content_type)
 
-    def put_file(self, key: str, file: IO[bytes], content_type: str) -> Stored:
+    def put_file(
+        self, key: str, file: IO[bytes], content_type: str, metadata: Mapping[str, str] = MappingProxyType({})
+    ) -> Stored:
         """Put a document that is too long to be held in memory, in place of any that was there.
 
         :param file: Its content, from start to end.
+        :param metadata: Whose it is.
         :raises UploadFailed: If S3 did not take it.
         """
         length = file.seek(0, io.SEEK_END)
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-        arguments = self._arguments(key, content_type, {})
+        arguments = self._arguments(key, content_type, metadata)
         parcel = Parcel(file=file, bytes=length, sha256=digest, arguments=arguments)
         return self._send(key, parcel, is_conditional=False)
 

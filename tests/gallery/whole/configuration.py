@@ -10,10 +10,8 @@ import httpx
 import pytest
 
 from airflow_provider_imagegen.gallery.addresses import PREFIX, newest_page, picture
-from airflow_provider_imagegen.gallery.lazy import Gallery
-from airflow_provider_imagegen.plugins.imagegen import ImageGenPlugin
 from tests.gallery.scene import CLOSED, OPEN, Scene
-from tests.gallery.whole.asking import listed, short
+from tests.gallery.whole.asking import listed, pages_of, short, start_anew
 
 
 class TestConfiguration:
@@ -21,14 +19,12 @@ class TestConfiguration:
     def configure(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         """Start the gallery anew with another configuration."""
 
-        def start_anew(**options: str) -> None:
+        def configured(**options: str) -> None:
             for name, value in options.items():
                 monkeypatch.setenv(f"AIRFLOW__IMAGEGEN__{name.upper()}", value)
-            gallery = ImageGenPlugin.fastapi_apps[0]["app"]
-            assert isinstance(gallery, Gallery)
-            monkeypatch.setattr(gallery, "_application", None)
+            start_anew(monkeypatch)
 
-        return start_anew
+        return configured
 
     def test_may_have_the_server_hand_pictures_out(
         self, scene: Scene, viewer: httpx.Client, configure: Callable[..., None]
@@ -61,12 +57,12 @@ class TestConfiguration:
         monkeypatch.setenv("AIRFLOW_CONN_AWS_WRONG", json.dumps(connection))
         configure(gallery_aws_conn_id="aws_wrong")
         assert viewer.get(newest_page()).status_code == 200
-        page = viewer.get(f"{PREFIX}/{scene.path(OPEN)}/pictures").json()
-        told = " ".join(page["warnings"])
+        pages = list(pages_of(viewer, f"{scene.path(OPEN)}/pictures"))
+        told = " ".join(warning for page in pages for warning in page["warnings"])
         assert words in told
         assert "Prompts are missing." in told
         assert "The rows of batch are missing." in told
-        assert ("picture", "pair", None, 0) in {short(card) for card in page["cards"]}
+        assert ("picture", "pair", None, 0) in {short(card) for page in pages for card in page["cards"]}
         answer = viewer.get(picture(OPEN, scene.run_ids[OPEN], "pair", -1, 0))
         assert answer.status_code == 502
         assert words in answer.json()["detail"]

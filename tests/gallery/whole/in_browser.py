@@ -247,7 +247,7 @@ def scroll_to_the_thousandth(page: Page) -> None:
 
 
 class TestThousandPictures:
-    def test_come_as_one_scrolls_and_stay_smooth(self, long_batch: Scene, open_page: OpenPage) -> None:
+    def test_are_fetched_and_drawn_as_one_scrolls(self, long_batch: Scene, open_page: OpenPage) -> None:
         page = open_page("viewer", f"imagegen/{long_batch.path(FORGED)}?text=poplar")
         cards = page.locator(".card")
         wait_for_pictures(page)
@@ -258,8 +258,9 @@ class TestThousandPictures:
         wait_for_pictures(page)
         fetched = page.evaluate("performance.getEntriesByType('resource').filter(e => /thumbnail/.test(e.name)).length")
         assert fetched < cards.count() * 0.8
-        frames = page.evaluate(FRAMES)
-        assert frames["median"] < 50, frames
+        near = "card.firstChild.checkVisibility({contentVisibilityAuto: true})"
+        drawn = cards.evaluate_all(f"all => all.filter(card => {near}).length")
+        assert 0 < drawn < 200
 
 
 class TestBehindAPathPrefix:
@@ -285,18 +286,3 @@ class TestBehindAPathPrefix:
         assert shown.headers["content-type"] == "image/png"
         assert "sandbox" in shown.headers["content-security-policy"]
         assert saved.headers["content-disposition"].startswith("attachment")
-
-
-FRAMES = """async () => {
-    const took = [];
-    let before = performance.now();
-    for (let top = 0; top < 20000; top += 160) {
-        scrollTo(0, top);
-        await new Promise(requestAnimationFrame);
-        const now = performance.now();
-        took.push(now - before);
-        before = now;
-    }
-    took.sort((a, b) => a - b);
-    return {median: took[took.length >> 1], worst: took.at(-1)};
-}"""
