@@ -26,34 +26,29 @@ from airflow_provider_imagegen.emulator.server import RunningEmulator  # noqa: E
 from tests.stack.objectstore import ObjectStore  # noqa: E402
 
 BUCKET = "pictures"
-LONGEST = (
-    "crash/test_crash_matrix",
-    "e2e/test_whole_stack",
-    "chaos",
-    "e2e/test_two_triggerers",
-    "e2e/test_examples",
-    "gallery/test_in_airflow",
-    "e2e",
-    "docs",
-    "packaging",
-    "crash",
-    "gallery",
-    "failures",
-    "integration",
+STACKS = (
+    ("e2e/test_whole_stack", "e2e/test_secrets", "docs", "e2e/test_two_triggerers"),
+    ("chaos", "gallery/test_in_airflow", "e2e", "packaging"),
 )
-"""Paths of tests that take long."""
+"""Tests with a whole Airflow: two at a time are enough for two cores, so those of one line run one after the other."""
+LONGEST = ("crash/test_crash_matrix", "batch", "failures", "integration", "crash", "gallery", "watcher")
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no process is left with it at the end; among equals chance decides."""
+    """Have each file run in one process, the longest first, so that none is left with them at the end."""
+    items.sort(key=_place)
     here = Path(__file__).parent
-
-    def rank(item: pytest.Item) -> int:
+    for item in items:
         path = item.path.relative_to(here).as_posix()
-        return next((place for place, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST))
+        stack = next((str(number) for number, starts in enumerate(STACKS) if path.startswith(starts)), None)
+        item.add_marker(pytest.mark.xdist_group(path if stack is None else f"stacks {stack}"))
 
-    items.sort(key=rank)
+
+def _place(item: pytest.Item) -> int:
+    path = item.path.relative_to(Path(__file__).parent).as_posix()
+    order = [*STACKS, *LONGEST]
+    return next((place for place, starts in enumerate(order) if path.startswith(starts)), len(order))
 
 
 def pytest_unconfigure() -> None:

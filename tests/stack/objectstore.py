@@ -103,7 +103,7 @@ class ObjectStore:
             self._configuration.write_text(json.dumps(self._identity_list()))
         self.process.start()
 
-    def wait_ready(self, timeout: float = 30.0) -> None:
+    def wait_ready(self, timeout: float = 120.0) -> None:
         """
         Wait until its bucket answers.
 
