@@ -51,7 +51,7 @@ demo: $(INSTALLED) ## Draw pictures through a whole Airflow; KEEP=1 leaves it ru
 	$(BIN)/python -m tests.stack.demo
 
 test: check ## Everything: check, and all tests with coverage
-	$(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder --cov=airflow_provider_imagegen --cov-fail-under=95
+	$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder --cov=airflow_provider_imagegen --cov-fail-under=95
 
 matrix: $(INSTALLED) ## All tests on every Airflow and Python, and on the lowest versions; AIRFLOWS="3.1 lowest" PYTHONS="3.12" TESTS=tests/unit
 	$(BIN)/python -m tests.matrix $(if $(AIRFLOWS),--airflows $(AIRFLOWS)) $(if $(PYTHONS),--pythons $(PYTHONS)) $(if $(TESTS),--tests $(TESTS))

@@ -18,8 +18,10 @@ os.environ.update(
 
 import shutil  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
+from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
+from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 from airflow_provider_imagegen.connection import GatewaySettings  # noqa: E402
 from airflow_provider_imagegen.emulator.server import RunningEmulator  # noqa: E402
@@ -34,21 +36,30 @@ STACKS = (
 LONGEST = ("crash/test_crash_matrix", "batch", "failures", "integration", "crash", "gallery", "watcher")
 
 
-@pytest.hookimpl(tryfirst=True)
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Has each file run in one process, and whole Airflows in two."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0].removeprefix("tests/")
+        stack = next((number for number, starts in enumerate(STACKS) if path.startswith(starts)), None)
+        return path if stack is None else f"stacks {stack}"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return ByFile(config, log)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have each file run in one process, the longest first, so that none is left with them at the end."""
-    items.sort(key=_place)
+    """Begin with what takes longest, so that no process is left with it at the end; among equals chance decides."""
     here = Path(__file__).parent
-    for item in items:
-        path = item.path.relative_to(here).as_posix()
-        stack = next((str(number) for number, starts in enumerate(STACKS) if path.startswith(starts)), None)
-        item.add_marker(pytest.mark.xdist_group(path if stack is None else f"stacks {stack}"))
-
-
-def _place(item: pytest.Item) -> int:
-    path = item.path.relative_to(Path(__file__).parent).as_posix()
     order = [*STACKS, *LONGEST]
-    return next((place for place, starts in enumerate(order) if path.startswith(starts)), len(order))
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(here).as_posix()
+        return next((place for place, starts in enumerate(order) if path.startswith(starts)), len(order))
+
+    items.sort(key=place)
 
 
 def pytest_unconfigure() -> None:
