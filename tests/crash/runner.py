@@ -19,6 +19,9 @@ from airflow_provider_imagegen.client import tls_context
 from tests.crash import worker
 from tests.crash.tries import Try
 
+STUCK_AFTER = 60
+"""Seconds past its own deadline after which a try is taken for stuck and ended."""
+
 
 def main() -> None:
     _warm_up()
@@ -62,7 +65,7 @@ def _fork(one: Try, start: int, release: int) -> int:
         os.dup2(nothing, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        signal.alarm(int(one.operator["timeout"]))
+        signal.alarm(int(one.operator["timeout"]) + STUCK_AFTER)
         os.read(start, 1)
         worker.run(one)
         status = 0

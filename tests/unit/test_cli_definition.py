@@ -10,9 +10,11 @@ from typing import get_args
 from airflow_provider_imagegen.cli import definition
 from airflow_provider_imagegen.ledger import State
 from airflow_provider_imagegen.operators.base import DEFAULT_LEDGER_KEY
+from tests.airflow_versions import needs_provider_commands
 
 
 class TestDefinition:
+    @needs_provider_commands
     def test_imports_nothing_heavy(self) -> None:
         script = (
             "import sys, airflow.cli.cli_config; before = set(sys.modules);"
