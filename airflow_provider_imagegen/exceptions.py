@@ -47,11 +47,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_imagegen.redaction import without_secrets
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 Billed = Literal["yes", "no", "unknown"]
 
@@ -77,6 +80,8 @@ class ImageGenError(Exception):
 
     billed: Billed = "no"
     advice: str = ""
+    result: BaseModel | None = None
+    """What did come of it: the manifest or the summary of what landed in spite of the error, where there is one."""
 
     def __init__(
         self,
@@ -318,6 +323,7 @@ class FailedElsewhere(GenerationFailed, PermanentError):
         """Return a failure as it looks to whoever did not submit it."""
         seen = cls(error.message, code=error.code, billed=error.billed)
         seen.gateway, seen.task_id, seen.trace_id = error.gateway, error.task_id, error.trace_id
+        seen.result = error.result
         return seen
 
 

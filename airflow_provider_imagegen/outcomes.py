@@ -190,7 +190,7 @@ def _cost_of(submission: Submission) -> Cost:
 def complaint(
     submission: Submission, manifest: Manifest, errors: Sequence[ImageGenError], on_partial: OnPartial
 ) -> ImageGenError | None:
-    """Return the error that a manifest with missing images is reported by; ``None`` if it is good enough.
+    """Return the error that a manifest with missing images is reported by, with it; ``None`` if it is good enough.
 
     :param submission: What became of the submits.
     :param manifest: What there is.
@@ -200,8 +200,9 @@ def complaint(
     if manifest.images and (manifest.delivered >= manifest.requested or on_partial == "accept"):
         return None
     known = [*errors, *(missing.as_error(manifest.gateway) for missing in submission.failures)]
-    error = _worst(known, manifest)
-    return with_bill(error, manifest.billed, manifest.failures)
+    error = with_bill(_worst(known, manifest), manifest.billed, manifest.failures)
+    error.result = manifest
+    return error
 
 
 def _worst(errors: Sequence[ImageGenError], manifest: Manifest) -> ImageGenError:

@@ -28,7 +28,7 @@ def complaint(
     on_moderation: OnModeration,
     stopped_by: ImageGenError | None,
 ) -> ImageGenError | None:
-    """Return the error by which missing rows are reported; ``None`` if what landed is enough.
+    """Return the error by which missing rows are reported, with the summary; ``None`` if what landed is enough.
 
     :param summary: What became of the batch.
     :param tally: The counts behind it.
@@ -36,6 +36,19 @@ def complaint(
     :param on_moderation: Whether rows that the content policy refused are.
     :param stopped_by: Why the batch stopped sending, if it did.
     """
+    error = _complaint(summary, tally, on_partial, on_moderation, stopped_by)
+    if error is not None:
+        error.result = summary
+    return error
+
+
+def _complaint(
+    summary: BatchSummary,
+    tally: Tally,
+    on_partial: OnPartial,
+    on_moderation: OnModeration,
+    stopped_by: ImageGenError | None,
+) -> ImageGenError | None:
     excused = tally.moderated if on_moderation == "skip" else 0
     missing = summary.failed + summary.unknown - excused
     if excused and not missing and not summary.images:

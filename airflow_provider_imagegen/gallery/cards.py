@@ -112,11 +112,17 @@ class Wish(Frozen):
 
 def of_manifest(instance: Instance, manifest: ShownManifest, sidecar: ShownSidecar | None) -> list[Card]:
     """Return the cards of one request."""
-    request = sidecar.request if sidecar else {}
+    request = _request(sidecar.request if sidecar else {}, manifest.model)
+    return _of_manifest(instance, manifest, request, manifest.created_at)
+
+
+def _of_manifest(
+    instance: Instance, manifest: ShownManifest, request: Mapping[str, object], created_at: str
+) -> list[Card]:
     shared = {
         **_place(instance),
-        **_request(request, manifest.model),
-        "created_at": manifest.created_at,
+        **request,
+        "created_at": created_at,
         "gateway": manifest.gateway,
         "currency": manifest.currency,
     }
@@ -150,20 +156,25 @@ def is_own(task: EndedTask) -> bool:
     return _OWN_OPERATOR.search(task.operator) is not None
 
 
-def of_failed(task: EndedTask, fields: Mapping[str, JsonValue]) -> Card:
-    """Return the card of a task that has failed and told nothing.
+def of_failed(task: EndedTask, fields: Mapping[str, JsonValue], told: ShownManifest | None = None) -> list[Card]:
+    """Return the cards of a task that has failed and landed nothing.
 
     :param fields: Its rendered template fields.
+    :param told: What it told of its failure, if it did.
     """
-    return Card(
+    request, ended_at = _request(fields, told.model if told else None, with_parameters=False), task.ended_at or ""
+    if told is not None:
+        return _of_manifest(task.instance, told, request, told.created_at or ended_at)
+    silent = Card(
         kind="failure",
         **_place(task.instance),
-        **_request(fields, None, with_parameters=False),
-        created_at=task.ended_at or "",
+        **request,
+        created_at=ended_at,
         code="task_failed",
         message="The task failed. Its log says why, and whether anything was billed.",
         billed="unknown",
     )
+    return [silent]
 
 
 def _place(instance: Instance) -> dict[str, JsonValue]:

@@ -12,9 +12,6 @@ from pydantic import Field, JsonValue, ValidationError
 from airflow_provider_imagegen.schemas import LandedImage, MissingImage, Origin
 from airflow_provider_imagegen.schemas.frozen import Kept
 
-FAILURE = "failure"
-"""XCom key under which a task that failed may say why, in the form of its manifest or summary."""
-
 LINK = "_link_PicturesLink"
 """XCom key of the link to this gallery, which every operator of this provider leaves, whatever becomes of it."""
 

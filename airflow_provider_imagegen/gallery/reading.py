@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from fastapi import HTTPException
@@ -23,7 +23,7 @@ from airflow_provider_imagegen.gallery.manifests import (
 from airflow_provider_imagegen.gallery.memory import Memory
 from airflow_provider_imagegen.gallery.rows import RowFile
 from airflow_provider_imagegen.gallery.store import Store
-from airflow_provider_imagegen.schemas import LandedImage
+from airflow_provider_imagegen.schemas import FAILURE, LandedImage
 
 _ENTRIES, _ENTRY_SECONDS = 2000, 60.0
 _RESULTS, _RESULT_SECONDS = 2000, 30.0
@@ -89,18 +89,12 @@ class Reader:
         :param hint: Where in the file of rows it may be.
         :raises HTTPException: If there is none.
         """
-        result = self._results.get(instance) or read_result(await api.xcom(instance))
-        image = None
-        if isinstance(result, ShownManifest) and row is None:
-            image = result.image(index)
-        elif isinstance(result, ShownSummary) and row is not None:
-            rows = await self.rows(instance, result)
-            found = await asyncio.to_thread(rows.find, row, hint)
-            image = next((image for image in found.images if image.index == index), None) if found else None
-        if result is None or image is None or not _SHA256.fullmatch(image.sha256):
-            raise HTTPException(404, "The task has returned no such picture.")
-        self._results.put(instance, result)
-        return image
+        async for result in self._results_of(api, instance):
+            image = await self._image_in(result, instance, index, row, hint)
+            if image is not None and _SHA256.fullmatch(image.sha256):
+                self._results.put(instance, result)
+                return image
+        raise HTTPException(404, "The task has returned no such picture.")
 
     async def rows(self, instance: Instance, summary: ShownSummary) -> RowFile:
         """Return the rows of a batch.
@@ -110,6 +104,25 @@ class Reader:
         objects = await self._store.objects()
         place, size = await asyncio.to_thread(objects.lines_of, summary.manifest_uri, instance)
         return RowFile(lambda start, length: objects.part(place, start, length), size)
+
+    async def _results_of(self, api: AirflowApi, instance: Instance) -> AsyncIterator[Result]:
+        """Return what is remembered of a task instance, then what it returned, then what it left when it failed."""
+        if (known := self._results.get(instance)) is not None:
+            yield known
+        for key in (RETURN_VALUE, FAILURE):
+            if (result := read_result(await api.xcom(instance, key))) is not None:
+                yield result
+
+    async def _image_in(
+        self, result: Result, instance: Instance, index: int, row: int | None, hint: int | None
+    ) -> LandedImage | None:
+        if isinstance(result, ShownManifest):
+            return result.image(index) if row is None else None
+        if row is None:
+            return None
+        rows = await self.rows(instance, result)
+        found = await asyncio.to_thread(rows.find, row, hint)
+        return next((image for image in found.images if image.index == index), None) if found else None
 
     async def _returned(self, api: AirflowApi, found: Returned, among_many: bool) -> Entry:
         dag_id, run_id, task_id = found.instance.dag_id, found.instance.run_id, found.instance.task_id
@@ -128,7 +141,7 @@ class Reader:
         return entry if entry.warning else self._entries.put(found, entry)
 
     async def _sidecar(self, instance: Instance, manifest: ShownManifest) -> ShownSidecar | None:
-        if not manifest.manifest_uri:
+        if not manifest.manifest_uri or not manifest.images:
             return None
         objects = await self._store.objects()
         return await asyncio.to_thread(objects.sidecar, manifest.manifest_uri, instance.dag_id, manifest.fingerprint)

@@ -14,9 +14,10 @@ from fastapi import HTTPException
 from airflow_provider_imagegen.gallery import cards
 from airflow_provider_imagegen.gallery.airflow_api import AirflowApi, EndedTask, Some
 from airflow_provider_imagegen.gallery.cards import Card
-from airflow_provider_imagegen.gallery.manifests import FAILURE, LINK, ShownSummary
+from airflow_provider_imagegen.gallery.manifests import LINK, ShownManifest, ShownSummary
 from airflow_provider_imagegen.gallery.reading import Entry, Reader
 from airflow_provider_imagegen.gallery.rows import RowFile
+from airflow_provider_imagegen.schemas import FAILURE
 
 Position = tuple[int, ...]
 """Phase, number of the entry in it, and byte in the entry's rows."""
@@ -97,11 +98,15 @@ class RunWalk:
 
     async def _ended_task(self, task: EndedTask, number: int, byte: int) -> AsyncIterator[Step]:
         entry = await self.reader.entry(self.api, task.instance, FAILURE)
-        async for step in self._entry(entry, _ENDED, number, byte):
-            yield step
-        if entry.result is None and task.state == "failed" and await self._is_own(task):
-            fields = await self.api.rendered_fields(task.instance)
-            yield Step([cards.of_failed(task, fields)], (_ENDED, number + 1, 0))
+        told = entry.result if isinstance(entry.result, ShownManifest) and entry.sidecar is None else None
+        is_silent = entry.result is None and task.state == "failed" and await self._is_own(task)
+        if told is None and not is_silent:
+            async for step in self._entry(entry, _ENDED, number, byte):
+                yield step
+            return
+        self._warn(entry.warning)
+        fields = await self.api.rendered_fields(task.instance)
+        yield Step(cards.of_failed(task, fields, told), (_ENDED, number + 1, 0))
 
     async def _failed_or_skipped(self, number: int) -> Some[EndedTask]:
         try:

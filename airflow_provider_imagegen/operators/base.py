@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -20,6 +21,7 @@ from airflow_provider_imagegen.amounts import amount_of
 from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRequest, LookUpFailed, ModerationBlocked
 from airflow_provider_imagegen.links.imagegen import GatewayTaskLink, PicturesLink, S3Link
 from airflow_provider_imagegen.operators.deferral import SAFETY_NET, SETTLING_TIME, deferrable_by_default
+from airflow_provider_imagegen.operators.failures import push_failure
 from airflow_provider_imagegen.redaction import queries_in
 from airflow_provider_imagegen.versions import mask_secret
 
@@ -185,10 +187,11 @@ class ImagesOperator(BaseOperator):
         :return: The manifest; or what would be done, where ``validate_only`` is set.
         :raises ImageGenError: As :mod:`airflow_provider_imagegen.exceptions` draws.
         """
-        self._work_in_progress = work = self._work(context)
-        if self.validate_only:
-            return asyncio.run(work.rehearse()).model_dump(mode="json")
-        return self._finish_or_defer(context, work, work.begin)
+        with self._reporting(context):
+            self._work_in_progress = work = self._work(context)
+            if self.validate_only:
+                return asyncio.run(work.rehearse()).model_dump(mode="json")
+            return self._finish_or_defer(context, work, work.begin)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on after the trigger fired: look up afresh, then land; defer again if woken too early.
@@ -199,17 +202,10 @@ class ImagesOperator(BaseOperator):
         from airflow_provider_imagegen.schemas import Submission
 
         submission = Submission.model_validate(event["submission"])
-        try:
-            work = self._work(context, is_resuming=True)
-        except ImageGenError as error:
-            # It was fine when the task began, and Airflow calls any failed look-up of a connection "not found":
-            # worth a retry, which attaches.
-            known = ", ".join(submission.task_ids)
-            advice = f"Submitted before: {known}. {error.advice} A retry attaches to what was submitted."
-            raise LookUpFailed(error.message, advice=advice) from None
-        self._work_in_progress = work
         gave_up = event["status"] == "failed"
-        return self._finish_or_defer(context, work, lambda: work.resume(submission, gave_up=gave_up))
+        with self._reporting(context):
+            self._work_in_progress = work = self._work_again(context, submission)
+            return self._finish_or_defer(context, work, lambda: work.resume(submission, gave_up=gave_up))
 
     def on_kill(self) -> None:
         """Cancel what was submitted, where the gateway can; elsewhere it goes on and the next try attaches to it."""
@@ -244,6 +240,16 @@ class ImagesOperator(BaseOperator):
     def _work(self, context: Context, is_resuming: bool = False) -> Duty:
         """Check the arguments and connections, all of it free, and bundle what the task needs."""
         raise NotImplementedError
+
+    def _work_again(self, context: Context, submission: Submission) -> Duty:
+        try:
+            return self._work(context, is_resuming=True)
+        except ImageGenError as error:
+            # It was fine when the task began, and Airflow calls any failed look-up of a connection "not found":
+            # worth a retry, which attaches.
+            known = ", ".join(submission.task_ids)
+            advice = f"Submitted before: {known}. {error.advice} A retry attaches to what was submitted."
+            raise LookUpFailed(error.message, advice=advice) from None
 
     def _duty(self, context: Context) -> dict[str, Any]:
         """Return the fields of :class:`~airflow_provider_imagegen.operators.work.Duty`."""
@@ -326,12 +332,7 @@ class ImagesOperator(BaseOperator):
     ) -> dict[str, Any]:
         from airflow_provider_imagegen.schemas import Submission
 
-        try:
-            result = asyncio.run(step())
-        except ModerationBlocked as error:
-            if self.on_moderation == "skip":
-                raise AirflowSkipException(str(error)) from None
-            raise
+        result = asyncio.run(step())
         if isinstance(result, Submission):
             return self._leave(work, result)
         self._result = result
@@ -340,6 +341,17 @@ class ImagesOperator(BaseOperator):
 
             announce(self.outlets, context["outlet_events"], result)
         return result.model_dump(mode="json")
+
+    @contextmanager
+    def _reporting(self, context: Context) -> Iterator[None]:
+        """Note an error in XCom on its way out; skip the task where it is one to be skipped for."""
+        try:
+            yield
+        except ImageGenError as error:
+            push_failure(context["ti"], error, self.model)
+            if isinstance(error, ModerationBlocked) and self.on_moderation == "skip":
+                raise AirflowSkipException(str(error)) from None
+            raise
 
     def _leave(self, work: Duty, submission: Submission) -> dict[str, Any]:
         """End this stretch of the task with something still open at the gateway."""

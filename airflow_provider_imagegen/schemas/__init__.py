@@ -6,6 +6,8 @@ tomorrow is ignored, and only what is known to be wrong is refused.
 
 from airflow_provider_imagegen.schemas.requests import MAX_PROMPT_IN_LOGS, EditRequest, ImageRequest, ImageSource
 from airflow_provider_imagegen.schemas.results import (
+    FAILURE,
+    Failure,
     Hold,
     LandedImage,
     Manifest,
@@ -18,8 +20,10 @@ from airflow_provider_imagegen.schemas.results import (
 from airflow_provider_imagegen.schemas.tasks import ImageOutput, ImageTask, TaskFailure, TaskState
 
 __all__ = [
+    "FAILURE",
     "MAX_PROMPT_IN_LOGS",
     "EditRequest",
+    "Failure",
     "Hold",
     "ImageOutput",
     "ImageRequest",

@@ -12,6 +12,9 @@ from airflow_provider_imagegen.exceptions import Billed, ImageGenError
 from airflow_provider_imagegen.schemas.frozen import Frozen, Kept
 from airflow_provider_imagegen.schemas.money import Money
 
+FAILURE = "failure"
+"""XCom key under which a task that fails tells why: a :class:`Failure`, or the manifest or summary of what landed."""
+
 
 class LandedImage(Kept):
     """One image in S3.
@@ -201,6 +204,27 @@ class Manifest(Frozen):
     cost: Money | None = None
     cost_at_least: Money = Decimal(0)
     currency: str = "USD"
+
+
+class Failure(Frozen):
+    """Why a task failed that has landed nothing; reads like a :class:`Manifest` without images.
+
+    :param version: Version of this schema.
+    :param gateway: Name of the gateway that was spoken to; empty if none was.
+    :param model: The model asked for, where the task has one.
+    :param failures: The reason, in one entry, however many images were asked for.
+    """
+
+    version: Literal[1] = 1
+    gateway: str = ""
+    model: str | None = None
+    images: tuple[LandedImage, ...] = ()
+    failures: tuple[MissingImage, ...]
+
+    @classmethod
+    def because_of(cls, error: ImageGenError, model: str | None) -> Failure:
+        """Tell what an error says."""
+        return cls(gateway=error.gateway or "", model=model, failures=(MissingImage.because_of(error, 0),))
 
 
 class Origin(Kept):

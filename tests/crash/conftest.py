@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from tests.crash.workshop import Runner, Task
+from tests.crash.workshop import PATIENT_TIMEOUT, Runner, Task
 from tests.stack.objectstore import ObjectStore
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def _warm(
             s3=s3,
             folder=folder,
             gateway=gateway,
+            gateway_timeout=PATIENT_TIMEOUT,
+            visibility_grace=PATIENT_TIMEOUT,
             arguments={"model": "gpt-image-1"},
         )
         assert task.attempt().error is None
@@ -81,7 +83,7 @@ def new_task(
     """Make a task; keywords are the operator's arguments, or those of :class:`Task` itself."""
 
     def make(**arguments: Any) -> Task:
-        names = {"gateway", "dag_id", "run_id", "visibility_grace"}
+        names = {"gateway", "dag_id", "run_id", "visibility_grace", "gateway_timeout"}
         of_task = {name: arguments.pop(name) for name in names & arguments.keys()}
         return Task(
             runner=runner,

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_imagegen.effects import Effect
 from airflow_provider_imagegen.ledger import LedgerRecord
 from tests.crash.tries import DEFER, PUSH_XCOM, Point, Report
-from tests.crash.workshop import Task, counted, landed
+from tests.crash.workshop import PATIENT_TIMEOUT, Task, counted, landed
 
 IMAGES = 2
 KILLED_ELSEWHERE = {Effect.CANCEL, Effect.PUT_CHECKPOINT}
@@ -127,8 +127,9 @@ class TestEveryPointIsKnown:
     def test_a_try_that_nobody_kills_passes_exactly_the_points_at_which_others_are_killed(
         self, new_task: NewTask, scenario: Scenario
     ) -> None:
-        # A claim that grows old on a slow machine would be made anew.
-        task = new_task(gateway=scenario.gateway, visibility_grace=30.0, **scenario.arguments)
+        # A claim that grows old on a slow machine would be made anew, an answer that comes late be looked up.
+        patience = {"visibility_grace": PATIENT_TIMEOUT, "gateway_timeout": PATIENT_TIMEOUT}
+        task = new_task(gateway=scenario.gateway, **patience, **scenario.arguments)
         task.emulator.change(latency=LATENCY)
         report = task.attempt()
         assert report.error is None

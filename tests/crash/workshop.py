@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 GATEWAY_TIMEOUT = 3.0
 """Seconds the emulator may be silent: part of how long a request of a killed process may still turn up."""
+PATIENT_TIMEOUT = 30.0
+"""The same where silence would end a try: of a busy machine it tells nothing."""
 VISIBILITY_GRACE = 0.3
 """Seconds after which a request that the emulator does not show was never sent."""
 
@@ -108,6 +110,7 @@ class Task:
     dag_id: str = "crashing"
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     visibility_grace: float = VISIBILITY_GRACE
+    gateway_timeout: float | None = None
     _tries: int = 0
 
     def __post_init__(self) -> None:
@@ -146,9 +149,8 @@ class Task:
     def let_time_pass(self) -> None:
         """Wait as Airflow does before a retry: until drawn is what was asked for, and shown is what was accepted."""
         # Of a gateway that cannot be asked, no retry waits for anything.
-        can_be_asked = self.gateway == "acedatacloud"
-        claims = [record.claimed_at for record in self.records() if record.state == "claimed" and can_be_asked]
-        shown = max(claims, default=0.0) + 1.5 * VISIBILITY_GRACE + GATEWAY_TIMEOUT
+        claims = [record.claimed_at for record in self.records() if record.state == "claimed" and self._can_be_asked]
+        shown = max(claims, default=0.0) + 1.5 * VISIBILITY_GRACE + self._timeout
         wait_until(
             lambda: time.time() > shown and self.emulator.studio.books.in_flight() == 0,
             what="the emulator to finish",
@@ -178,13 +180,22 @@ class Task:
             key: hashlib.sha256(client.get_object(Bucket=BUCKET, Key=key)["Body"].read()).hexdigest() for key in keys
         }
 
+    @property
+    def _can_be_asked(self) -> bool:
+        return self.gateway == "acedatacloud"
+
+    @property
+    def _timeout(self) -> float:
+        usual = GATEWAY_TIMEOUT if self._can_be_asked else PATIENT_TIMEOUT
+        return usual if self.gateway_timeout is None else self.gateway_timeout
+
     def _connections(self) -> dict[str, str]:
         path = {"acedatacloud": "", "openai": "openai-api"}[self.gateway]
         imagegen = {
             "conn_type": "imagegen",
             "host": self.emulator.url(path),
             "password": self.emulator.token,
-            "extra": {"gateway": self.gateway, "visibility_grace": self.visibility_grace, "timeout": GATEWAY_TIMEOUT},
+            "extra": {"gateway": self.gateway, "visibility_grace": self.visibility_grace, "timeout": self._timeout},
         }
         aws = {
             "conn_type": "aws",

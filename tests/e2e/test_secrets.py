@@ -98,7 +98,8 @@ def connections(stack: Stack, canaries: Canaries, witness: str) -> Iterator[Conn
     yield to("_no_proxy", emulator, proxy=f"passer:{password}@127.0.0.1")
     yield to("_wrong_token", emulator, canaries.wrong_token)
     for gateway, path in {"openai": "/openai-api", "apigo": "/apigo", "nano_banana": ""}.items():
-        yield to(f"_{gateway}", f"{emulator}{path}", gateway=gateway)
+        # What they do not answer in time is lost, on a busy machine too.
+        yield to(f"_{gateway}", f"{emulator}{path}", gateway=gateway, timeout=30)
     store = stack.objectstore
     yield Connection(
         "canary_aws", "aws", login=store.access_key, password=canaries.aws_secret, extra=store.connection_extra

@@ -133,7 +133,7 @@ class TestFailure:
 
     def test_of_a_whole_task_tells_what_it_was_to_draw(self) -> None:
         task = EndedTask(INSTANCE, "failed", "GenerateImageOperator", None)
-        card = cards.of_failed(task, {"prompt": "A hat", "model": "m", "n": 2})
+        (card,) = cards.of_failed(task, {"prompt": "A hat", "model": "m", "n": 2})
         assert (card.prompt, card.model, card.billed, card.parameters) == ("A hat", "m", "unknown", {})
 
     @pytest.mark.parametrize(

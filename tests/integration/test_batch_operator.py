@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import redact
 from airflow.sdk import DAG, task
 
 from airflow_provider_imagegen import metering
+from airflow_provider_imagegen.batch.summary import BatchSummary
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
@@ -156,6 +157,14 @@ class TestShownWhileItRuns:
         ours = [record.getMessage() for record in outcome.records if "imagegen" in record.name]
         assert len(ours) <= 4, ours
         assert any("60/60 landed" in line for line in ours)
+
+
+class TestFailure:
+    def test_leaves_the_summary_of_what_landed(self, run_batch: RunTask) -> None:
+        outcome = run_batch(requests=["a kite", "[[moderation]]"])
+        assert outcome.state == "failed"
+        told = BatchSummary.model_validate(returned(outcome.dag_id, "generate", key="failure"))
+        assert (told.landed, told.failed, told.failed_by_code) == (1, 1, {"moderation_blocked": 1})
 
 
 class TestMetrics:

@@ -18,8 +18,9 @@ from PIL import Image
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
+from airflow_provider_imagegen.schemas import Failure, Manifest
 from tests.conftest import BUCKET
-from tests.integration.conftest import Outcome, set_connection
+from tests.integration.conftest import Outcome, returned, set_connection
 from tests.stack.objectstore import ObjectStore
 from tests.stack.waiting import wait_until
 
@@ -88,6 +89,38 @@ class TestModeration:
 
     def test_skips_where_asked_to(self, run_task: RunTask) -> None:
         assert run_task(prompt="[[moderation]]", on_moderation="skip").state == "skipped"
+
+
+class TestFailure:
+    """What a task that fails leaves in XCom, where the gallery and other tasks can read it."""
+
+    def test_tells_the_reason_and_whether_it_was_billed(self, run_task: RunTask) -> None:
+        outcome = run_task(prompt="[[moderation]]", retries=0)
+        told = Manifest.model_validate(returned(outcome.dag_id, "generate", key="failure"))
+        assert (told.gateway, told.model, told.images) == ("acedatacloud", "gpt-image-1", ())
+        (missing,) = told.failures
+        assert (missing.code, missing.kind, missing.billed) == ("moderation_blocked", "ModerationBlocked", "no")
+
+    def test_tells_of_a_skip_too(self, run_task: RunTask) -> None:
+        outcome = run_task(prompt="[[moderation]]", on_moderation="skip")
+        assert returned(outcome.dag_id, "generate", key="failure")["failures"][0]["code"] == "moderation_blocked"
+
+    def test_tells_what_landed_in_spite_of_it(self, run_task: RunTask, emulator: RunningEmulator) -> None:
+        emulator.arm("submit", "fail", code="api_error", times=1)
+        outcome = run_task(n=2, retries=0)
+        assert outcome.state == "failed"
+        told = Manifest.model_validate(returned(outcome.dag_id, "generate", key="failure"))
+        assert (told.delivered, told.billed) == (1, 1)
+        assert [missing.code for missing in told.failures] == ["api_error"]
+
+    def test_tells_what_was_wrong_before_anything_was_sent(self, run_task: RunTask) -> None:
+        outcome = run_task(size="1x1", model="dall-e-3")
+        told = Failure.model_validate(returned(outcome.dag_id, "generate", key="failure"))
+        (missing,) = told.failures
+        assert (told.model, missing.code, missing.billed) == ("dall-e-3", "InvalidRequest", "no")
+
+    def test_is_gone_after_a_success(self, run_task: RunTask) -> None:
+        assert returned(run_task().dag_id, "generate", key="failure") is None
 
 
 class TestChoices:

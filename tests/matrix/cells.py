@@ -15,6 +15,9 @@ from tests.stack.environment import CACHE, ROOT, child_environment
 NEWEST, LOWEST = "3.3", "lowest"
 ENVIRONMENTS = CACHE / "matrix"
 
+IN_PARALLEL = ("-n", "4", "--dist", "loadscope", "--no-loadscope-reorder")
+"""As ``make test`` has it."""
+
 _STAMP = ".installed"
 
 
@@ -82,7 +85,7 @@ class Cell:
         """
         report = self.home.with_name(f"{self.home.name}.xml")
         report.unlink(missing_ok=True)
-        command = [self.home / "bin" / "python", "-m", "pytest", "-n", "2", "--dist", "loadfile"]
+        command = [self.home / "bin" / "python", "-m", "pytest", *IN_PARALLEL]
         options = ["-p", "no:cacheprovider", "--junitxml", report]
         if self.airflow != NEWEST:
             # What older releases of others warn of is not ours to mend; documentation is built with the newest only.

@@ -35,6 +35,7 @@ FORMATS = {
     "batch-summary": "batch.summary:BatchSummary",
     "batch-row": "batch.results:RowResult",
     "receipt": "operators.receipts:Receipt",
+    "failure": "schemas:Failure",
     "rehearsal": "rehearsal:Rehearsal",
     "ledger-record": "ledger:LedgerRecord",
 }

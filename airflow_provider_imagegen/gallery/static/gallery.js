@@ -10,6 +10,9 @@ const TYPING_PAUSE = 250;
 const EMPTY_PAGES = 3; // after so many without anything to show, looking on is up to the user
 const { view, dagId, runId } = document.body.dataset;
 const find = (id) => document.getElementById(id);
+const nearEnd = new IntersectionObserver((entries) => {
+  if (entries.some((entry) => entry.isIntersecting) && shown.hasMore && !shown.loading) fill();
+}, { rootMargin: "800px" });
 const filters = find("filters");
 const grid = find("grid");
 
@@ -201,6 +204,13 @@ async function fill() {
     await current.more();
     empty = current.count > before ? 0 : empty + 1;
   } while (current === shown && current.hasMore && empty < EMPTY_PAGES && isNear(find("end")));
+  if (current === shown && empty < EMPTY_PAGES) watchEnd();
+}
+
+/** Ask to be told anew whether the end is near: who scrolled there before the observer saw it leave is not noticed. */
+function watchEnd() {
+  nearEnd.unobserve(find("end"));
+  nearEnd.observe(find("end"));
 }
 
 function isNear(target) {
@@ -286,9 +296,6 @@ filters.addEventListener("submit", (event) => event.preventDefault());
 grid.addEventListener("keydown", onGridKey);
 find("dag-field").hidden = view !== "newest";
 if (view !== "newest") filters.elements.namedItem("dag_id").disabled = true;
-new IntersectionObserver((entries) => {
-  if (entries.some((entry) => entry.isIntersecting) && shown.hasMore && !shown.loading) fill();
-}, { rootMargin: "800px" }).observe(find("end"));
 setInterval(lookAgain, LOOK_AGAIN_AFTER);
 recall();
 restart();

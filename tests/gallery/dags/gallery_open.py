@@ -10,6 +10,11 @@ from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 REFUSED = "[[moderation]]"
 ASKED = {"s3_bucket": "{{ var.value.imagegen_bucket }}", "size": "1024x1024", "model": "gpt-image-1"}
 
+
+def stop(context):
+    raise RuntimeError("on purpose")
+
+
 with DAG("gallery_open", schedule=None, default_args=ASKED) as dag:
     GenerateImageOperator(task_id="pair", prompt='Two <b>boats</b> & a "buoy"', n=2)
 
@@ -26,6 +31,13 @@ with DAG("gallery_open", schedule=None, default_args=ASKED) as dag:
     )
 
     GenerateImageOperator(task_id="fails", prompt=f"A task that is refused {REFUSED}")
+
+    GenerateImageBatchOperator(
+        task_id="half",
+        requests=[{"key": "there", "prompt": "A mill"}, {"key": "missing", "prompt": f"A mill {REFUSED}"}],
+    )
+
+    GenerateImageOperator(task_id="silent", prompt="A task that somebody stops", pre_execute=stop)
 
     @task
     def tells(*, ti):

@@ -91,4 +91,4 @@ class TestWithoutTaskInstances:
         with scene.client("reader") as reader:
             cards = {short(card) for card in listed(reader, f"{scene.path(OPEN)}/pictures")}
         assert ("picture", "pair", None, 0) in cards
-        assert ("failure", "fails", None, None) not in cards
+        assert ("failure", "silent", None, None) not in cards

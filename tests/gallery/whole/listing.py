@@ -27,7 +27,10 @@ class TestRun:
             ("failure", "batch", 1, 0),
             ("picture", "batch", 2, 0),
             ("picture", "batch", 2, 1),
-            ("failure", "fails", None, None),
+            ("failure", "fails", None, 0),
+            ("picture", "half", 0, 0),
+            ("failure", "half", 1, 0),
+            ("failure", "silent", None, None),
             ("failure", "tells", None, 0),
         }
         drawn = cards["picture", "pair", None, 1]
@@ -38,8 +41,12 @@ class TestRun:
         assert drawn["parameters"]["size"] == "1024x1024"
         refused = cards["failure", "batch", 1, 0]
         assert (refused["code"], refused["billed"], refused["name"]) == ("moderation_blocked", "no", "refused")
-        failed = cards["failure", "fails", None, None]
-        assert (failed["billed"], failed["prompt"]) == ("unknown", "A task that is refused [[moderation]]")
+        failed = cards["failure", "fails", None, 0]
+        assert (failed["code"], failed["billed"]) == ("moderation_blocked", "no")
+        assert (failed["prompt"], failed["model"]) == ("A task that is refused [[moderation]]", "gpt-image-1")
+        silent = cards["failure", "silent", None, None]
+        assert (silent["code"], silent["billed"]) == ("task_failed", "unknown")
+        assert silent["prompt"] == "A task that somebody stops"
         told = cards["failure", "tells", None, 0]
         assert (told["code"], told["billed"]) == ("expired", "yes")
 
@@ -53,8 +60,8 @@ class TestRun:
     @pytest.mark.parametrize(
         ("wish", "found"),
         [
-            ({"status": "failed"}, {"batch", "fails", "tells"}),
-            ({"status": "failed-billed"}, {"fails", "tells"}),
+            ({"status": "failed"}, {"batch", "fails", "half", "silent", "tells"}),
+            ({"status": "failed-billed"}, {"silent", "tells"}),
             ({"text": "bridge wooden"}, {"mapped"}),
             ({"model": "nano", "status": "landed"}, {"batch"}),
             ({"text": "no such thing"}, set()),

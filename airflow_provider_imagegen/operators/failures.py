@@ -1,0 +1,29 @@
+"""What a task that fails leaves in XCom, because a task that fails returns nothing.
+
+Imported at every DAG parse, so nothing heavy is imported here before a task fails.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from airflow_provider_imagegen.exceptions import ImageGenError
+
+log = logging.getLogger(__name__)
+
+
+def push_failure(ti: Any, error: ImageGenError, model: str | None) -> None:
+    """Push the XCom ``failure``: what has landed in spite of an error, or else what the error says.
+
+    :param ti: The running task instance.
+    :param error: Why it fails, or is skipped.
+    :param model: The model that was asked for.
+    """
+    from airflow_provider_imagegen.schemas import FAILURE, Failure
+
+    result = error.result or Failure.because_of(error, model)
+    try:
+        ti.xcom_push(key=FAILURE, value=result.model_dump(mode="json"))
+    except Exception as fault:  # noqa: BLE001 - whatever Airflow's API says, the task fails for its own reason
+        log.warning("The failure could not be noted in XCom: %s", fault)
