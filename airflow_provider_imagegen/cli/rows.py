@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from airflow_provider_imagegen.cli import advice
@@ -46,9 +47,16 @@ def details(filed: Filed, lookups: Lookups, now: float) -> Row:
         "billed_before": record.billed_before,
         "images": [image.uri for image in record.images],
         "failure": f"{failure.code}: {failure.message}" if failure else "",
+        "estimate": _amount(record.estimate, record.currency),
+        "cost": _amount(record.cost, record.currency),
+        "cost_before": _amount(record.cost_before, record.currency),
         "usage": ", ".join(f"{name} {count}" for name, count in record.usage.items()),
         "fingerprint": record.fingerprint,
     }
+
+
+def _amount(amount: Decimal | None, currency: str) -> str:
+    return "" if amount is None else f"{amount:f} {currency}"
 
 
 def where(record: LedgerRecord) -> Row:

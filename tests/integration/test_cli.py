@@ -194,6 +194,11 @@ class TestShow:
         for handle in (image["task_id"], shown["address"], shown["address"].partition(f"{BUCKET}/")[2]):
             assert ledger("show", handle).row == shown
 
+    def test_tells_what_it_cost(self, draw: RunTask, ledger: Command, connect: Callable[..., None]) -> None:
+        connect("acedatacloud", prices={"gpt-image-1": {"per_image": "0.04"}}, currency="EUR")
+        shown = ledger("show", draw().manifest["images"][0]["trace_id"]).row
+        assert (shown["estimate"], shown["cost"], shown["cost_before"]) == ("0.04 EUR", "0.04 EUR", "0 EUR")
+
     def test_is_a_list_of_properties_on_a_screen(self, draw: RunTask, ledger: Command) -> None:
         trace_id = draw().manifest["images"][0]["trace_id"]
         lines = ledger("show", trace_id, output="plain").out.splitlines()
