@@ -8,6 +8,9 @@ from packaging.version import Version
 
 AIRFLOW = Version(airflow.__version__)
 
+AUDIT_LOG_MASKS = Version("3.2") <= AIRFLOW
+"""Whether the audit log hides what is entered with connections and variables."""
+
 needs_provider_commands = pytest.mark.skipif(
     Version("3.2") > AIRFLOW, reason="before Airflow 3.2 providers have no commands"
 )

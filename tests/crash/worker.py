@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
-from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_provider_imagegen import submitter
 from airflow_provider_imagegen.effects import observe

@@ -91,7 +91,9 @@ def _decoded(match: re.Match[str]) -> str:
 def _answers(stack: Stack) -> Iterator[Trace]:
     """Ask the API as its pages do: task instances with rendered fields, XComs, the audit log."""
     everything = "dags/~/dagRuns/~/taskInstances"
-    for task in _pages(stack, everything, "task_instances"):
+    for listed in _pages(stack, everything, "task_instances"):
+        # Some releases leave rendered fields out of lists.
+        task = listed if listed.get("rendered_fields") else _alone(stack, listed)
         yield Trace(f"task instance {task['task_id']} {task['map_index']}", json.dumps(task))
     for entry in _pages(stack, f"{everything}/~/xcomEntries", "xcom_entries"):
         run, task_id = f"dags/{entry['dag_id']}/dagRuns/{entry['run_id']}", entry["task_id"]
@@ -100,6 +102,14 @@ def _answers(stack: Stack) -> Iterator[Trace]:
         yield Trace(f"XCom {entry['key']} of {task_id} {entry['map_index']}", json.dumps(value))
     for event in _pages(stack, "eventLogs", "event_logs"):
         yield Trace(f"event log {event['event_log_id']}", json.dumps(event))
+
+
+def _alone(stack: Stack, task: dict[str, Any]) -> dict[str, Any]:
+    path = f"dags/{task['dag_id']}/dagRuns/{task['dag_run_id']}/taskInstances/{task['task_id']}"
+    alone: dict[str, Any] = stack.client.request(
+        "GET", path if task["map_index"] < 0 else f"{path}/{task['map_index']}"
+    )
+    return alone
 
 
 def _pages(stack: Stack, path: str, name: str) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from tests.airflow_versions import needs_declared_forms
 from tests.e2e.conftest import DAGS
 from tests.stack.environment import ROOT
 from tests.stack.rest import DagRun, TaskInstance
@@ -169,6 +170,7 @@ class TestLineage:
 
 
 class TestConnectionForm:
+    @needs_declared_forms
     def test_offers_every_installed_gateway(self, finished: Finished) -> None:
         forms = finished.stack.client.request("GET", "/ui/connections/hook_meta")
         (form,) = [form for form in forms if form["connection_type"] == "imagegen"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -386,7 +387,7 @@ class TestSomethingElseThanBefore:
         operator = LandImagesOperator(task_id="land", submitted=None)
         event = {"status": "done", "submission": {"submitted_at": 0.0, "deadline": 1.0}}
         with pytest.raises(LookUpFailed, match="A retry attaches") as caught:
-            operator.execute_complete({}, event)  # type: ignore[arg-type]
+            operator.execute_complete({"ti": SimpleNamespace(xcom_push=lambda **_: None)}, event)  # type: ignore[arg-type]
         assert not isinstance(caught.value, AirflowFailException)
 
 
