@@ -58,7 +58,9 @@ class TaskWatcher:
         self._context = contextvars.copy_context()
         self._waiters: set[Waiter] = set()
         self._due = DueTimes()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        # What at once is to be, uvloop keeps in a handle that does not tell when.
+        self._tick_at = 0.0
         self._chunks: deque[_Chunk] = deque()
         self._askers: set[asyncio.Task[None]] = set()
         self._soon: float | None = None
@@ -147,9 +149,10 @@ class TaskWatcher:
         loop = asyncio.get_running_loop()
         at = loop.time() + max(0.0, due - time.monotonic())
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._tick_at <= at:
                 return
             self._timer.cancel()
+        self._tick_at = at
         self._timer = loop.call_at(at, self._tick, context=self._context)
 
     def _tick(self) -> None:

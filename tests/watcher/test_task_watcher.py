@@ -6,7 +6,10 @@ import asyncio
 import random
 import time
 
+import uvloop
+
 from airflow_provider_imagegen.client import ImageClient
+from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.watcher import PollSchedule, Seen, TaskWatcher
 from airflow_provider_imagegen.watcher.task_watcher import SINGLE_ABREAST
@@ -61,6 +64,20 @@ class TestAThousandWaiters:
         results = await asyncio.gather(*(waiting(watcher, task_id) for task_id in task_ids))
         assert [list(seen.tasks) for seen in results] == [[task_id] for task_id in task_ids]
         assert states(results) == {"succeeded"}
+
+
+class TestOnUvloop:
+    def test_all_learn_what_became_of_their_tasks(self, emulator: RunningEmulator, settings: GatewaySettings) -> None:
+        """What is due at once has no time there."""
+
+        async def wait_for_all() -> list[Seen]:
+            async with ImageClient(settings) as client:
+                watcher = TaskWatcher(client, QUICK)
+                task_ids = await submitted(client, 50)
+                return await asyncio.gather(*(waiting(watcher, task_id) for task_id in task_ids))
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            assert states(runner.run(wait_for_all())) == {"succeeded"}
 
 
 class TestWaiterWhoLeaves:
