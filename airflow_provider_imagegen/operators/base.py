@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar, cast
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
@@ -349,6 +349,7 @@ class ImagesOperator(BaseOperator):
             yield
         except ImageGenError as error:
             push_failure(context["ti"], error, self.model)
+            self._result = cast("Manifest | BatchSummary | None", error.result)
             if isinstance(error, ModerationBlocked) and self.on_moderation == "skip":
                 raise AirflowSkipException(str(error)) from None
             raise

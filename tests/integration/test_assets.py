@@ -119,8 +119,11 @@ class TestLineage:
         class Listened(kind):  # type: ignore[misc]
             """Asked for its lineage as the OpenLineage listener asks."""
 
-            def post_execute(self, context: Any, result: Any = None) -> None:
-                told.append(self.get_openlineage_facets_on_complete(context["ti"]))
+            def execute(self, context: Any) -> Any:
+                try:
+                    return super().execute(context)
+                finally:
+                    told.append(self.get_openlineage_facets_on_complete(context["ti"]))
 
         return run_one(run_dag, Listened, **arguments)
 
@@ -131,6 +134,15 @@ class TestLineage:
         sizes = [output.outputFacets["outputStatistics"].size for output in lineage.outputs]
         assert sizes == [image["bytes"] for image in run.returned("draw")["images"]]
         assert lineage.inputs == []
+
+    def test_has_what_landed_of_a_task_that_failed(
+        self, run_dag: RunDag, told: list[Any], emulator: RunningEmulator
+    ) -> None:
+        emulator.arm("submit", "fail", code="api_error", times=1)
+        run = self.run(run_dag, told, GenerateImageOperator, prompt="a kite", n=2)
+        assert run.states == {"draw": ["failed"]}
+        (lineage,) = told
+        assert len(lineage.outputs) == 1
 
     def test_has_the_images_to_edit_as_inputs(
         self, run_dag: RunDag, told: list[Any], object_store: ObjectStore
