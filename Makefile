@@ -13,7 +13,7 @@ CONSTRAINTS := constraints/$(if $(filter lowest,$(AIRFLOW)),lowest,airflow-$(AIR
 YOUNGER := $(foreach package,genai-prices httpx2 httpcore2,--exclude-newer-package $(package)=2026-11-20)
 IN_TIME_3.1 := --exclude-newer 2026-04-06 $(YOUNGER)
 IN_TIME_3.2 := --exclude-newer 2026-07-05 $(YOUNGER)
-IN_TIME_lowest := --exclude-newer 2025-10-26 $(YOUNGER) \
+IN_TIME_lowest := --exclude-newer 2026-04-06 $(YOUNGER) \
 	--exclude-newer-package apache-airflow-providers-common-compat=2026-02-03
 
 VENV := .venv

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import airflow
 import pytest
-from airflow.sdk.execution_time import task_runner
 from packaging.version import Version
 
 AIRFLOW = Version(airflow.__version__)
@@ -21,12 +20,3 @@ needs_declared_forms = pytest.mark.skipif(
 needs_trigger_on_kill = pytest.mark.skipif(
     Version("3.3") > AIRFLOW, reason="before Airflow 3.3 nobody tells a trigger that its task was killed"
 )
-
-
-def need_no_supervisor() -> None:
-    """Let triggers take connections from the environment in a process that nobody supervises.
-
-    Airflow 3.1.0 wants to know the way to its supervisor before it looks anywhere.
-    """
-    if Version("3.1.1") > AIRFLOW and not hasattr(task_runner, "SUPERVISOR_COMMS"):
-        task_runner.SUPERVISOR_COMMS = None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow import __version__
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
 from airflow_provider_imagegen.gallery.addresses import PREFIX, newest_page
@@ -30,8 +29,7 @@ _RUN = {
     "url_route": "imagegen-run",
 }
 _APPS: list[Any] = [{"app": Gallery(), "url_prefix": PREFIX, "name": "Image gallery"}]
-# In 3.1.0 nobody but the UI's own scripts knows who is logged in, so pages in frames cannot.
-_VIEWS: list[Any] = [] if __version__.startswith("3.1.0") else [_NEWEST, _RUN]
+_VIEWS: list[Any] = [_NEWEST, _RUN]
 
 
 class ImageGenPlugin(AirflowPlugin):

@@ -18,7 +18,6 @@ from airflow_provider_imagegen import submitter
 from airflow_provider_imagegen.effects import observe
 from airflow_provider_imagegen.exceptions import ImageGenError
 from airflow_provider_imagegen.operators import base, batch, batch_work, imagegen, work
-from tests.airflow_versions import need_no_supervisor
 from tests.crash.tries import DEFER, PUSH_XCOM, Report, Try
 from tests.crash.witness import Witness
 
@@ -86,7 +85,6 @@ def _operator(one: Try) -> imagegen.GenerateImageOperator:
 
 async def _event(serialized: tuple[str, dict[str, Any]]) -> dict[str, Any]:
     """Run the trigger as a triggerer does: built anew from what went through the database."""
-    need_no_supervisor()
     path, arguments = serialized
     trigger = resolve_name(path)(**json.loads(json.dumps(arguments)))
     event: dict[str, Any] = (await anext(trigger.run())).payload

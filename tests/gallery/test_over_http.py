@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from airflow import __version__
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from tests.gallery.scene import AUTH_MANAGER, AUTHORITY, DAG_IDS, DAGS, USERS, Scene
@@ -42,7 +41,6 @@ __all__ = [
 pytestmark = [
     # Airflow 3.1 says so of itself, when its API is imported.
     pytest.mark.filterwarnings("ignore:'HTTP_422_UNPROCESSABLE_ENTITY' is deprecated:DeprecationWarning"),
-    pytest.mark.skipif(__version__.startswith("3.1.0"), reason="There is no gallery in Airflow 3.1.0."),
 ]
 
 
