@@ -120,7 +120,7 @@ class Delivery:
         except ResultExpired as error:
             if task.task_id is None:
                 raise
-            log.warning("Image %d: %s Asking for a new address.", index, error)
+            log.warning("Image %d: %s; asking the gateway for a new address", index, error.message)
             position = task.outputs.index(output)
             fresh = await self._looked_up_again(task.task_id)
             if position >= len(fresh):

@@ -331,7 +331,9 @@ class TaskTimeout(GatewayError):
     """The deadline passed while the gateway was still drawing."""
 
     billed = "unknown"
-    advice = "Give the task a longer timeout."
+    advice = (
+        "Clear the task: it attaches to what was submitted, and pays nothing for it. A longer timeout waits longer."
+    )
 
 
 class LandingError(ImageGenError):
@@ -409,4 +411,5 @@ class IncompleteBatch(PartialDelivery, PermanentError):
 
 def _shortened(value: object, limit: int = 80) -> str:
     text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    length = len(value if isinstance(value, str) else text)
+    return text if len(text) <= limit else f"{text[:limit]}… ({length} characters)"

@@ -231,7 +231,8 @@ class ImageJob:
         """
         seen = [tasks[open_task.task_id] for open_task in submission.open]
         seconds = max(0.0, time.time() - submission.submitted_at)
-        log.info("Finished after %.0f s: %s", seconds, tally(submission, seen))
+        ended = "Finished" if all(task.is_terminal for task in seen) else "Stopped waiting"
+        log.info("%s after %.0f s: %s", ended, seconds, tally(submission, seen))
         for task in seen:
             if task.state == "succeeded":
                 metering.took("generation", seconds)

@@ -154,7 +154,7 @@ def manifest_of(
     :param gateway: Of whom.
     :param submission: What became of the submits.
     :param outcomes: What became of the calls that were open after them.
-    :param uri: Where the manifest will be.
+    :param uri: Where the manifest will be, if anything landed.
     """
     images = [*submission.landed, *(image for outcome in outcomes for image in outcome.images)]
     missing = [missing for outcome in outcomes for error in outcome.errors for missing in error.missing]
@@ -175,7 +175,7 @@ def manifest_of(
         fingerprint=submission.fingerprint or fingerprint(request, gateway),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         elapsed=round(time.time() - submission.submitted_at, 3),
-        manifest_uri=uri,
+        manifest_uri=uri if images else "",
         cost=cost.total,
         cost_at_least=cost.known,
         currency=gateway.settings.currency,

@@ -12,12 +12,18 @@ from airflow_provider_imagegen.exceptions import NotSent, RateLimited
 Answer = TypeVar("Answer")
 
 
-async def patiently(send_once: Callable[[], Awaitable[Answer]], deadline: float, clock: Callable[[], float]) -> Answer:
+Tell = Callable[[BaseException, float], None]
+
+
+async def patiently(
+    send_once: Callable[[], Awaitable[Answer]], deadline: float, clock: Callable[[], float], tell: Tell
+) -> Answer:
     """Send again what was certainly not accepted: as told by ``Retry-After``, else with jitter, until the deadline.
 
     :param send_once: Sends.
     :param deadline: Unix seconds.
     :param clock: Wall clock, in unix seconds.
+    :param tell: Told before every wait: why, and how many seconds it takes.
     :return: What ``send_once`` returned.
     :raises RateLimited: If there is no time left to wait as long as was asked.
     :raises NotSent: If there is no time left for another attempt.
@@ -32,7 +38,15 @@ async def patiently(send_once: Callable[[], Awaitable[Answer]], deadline: float,
     def is_too_late(state: RetryCallState) -> bool:
         return clock() + state.upcoming_sleep > deadline
 
+    def before_pause(state: RetryCallState) -> None:
+        if state.outcome is not None and (error := state.outcome.exception()) is not None:
+            tell(error, state.upcoming_sleep)
+
     retrying = AsyncRetrying(
-        retry=retry_if_exception_type((RateLimited, NotSent)), wait=pause, stop=is_too_late, reraise=True
+        retry=retry_if_exception_type((RateLimited, NotSent)),
+        wait=pause,
+        stop=is_too_late,
+        before_sleep=before_pause,
+        reraise=True,
     )
     return await retrying(send_once)

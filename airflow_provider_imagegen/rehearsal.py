@@ -57,6 +57,11 @@ class Estimate(Frozen):
     budget: Money | None
     currency: str
 
+    def __str__(self) -> str:
+        if self.to_pay is not None:
+            return f"{self.to_pay:f} {self.currency}"
+        return f"unknown, at least {self.to_pay_at_least:f} {self.currency}"
+
     @classmethod
     def of(cls, bill: Bill, purse: Purse | None, currency: str) -> Estimate:
         """Tell a bill."""
@@ -95,6 +100,10 @@ class Rehearsal(Frozen):
     images: int
     requests: tuple[dict[str, JsonValue], ...]
     estimate: Estimate
+
+    def __str__(self) -> str:
+        asked = f"{self.calls} call(s) for {self.images} image(s) at {self.gateway}, to {self.destination}"
+        return f"Nothing was sent. Would be asked for: {asked}; to be paid: {self.estimate}"
 
 
 class Stage:

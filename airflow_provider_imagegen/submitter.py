@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from airflow_provider_imagegen import metering
@@ -311,7 +312,7 @@ class Submitter:
         while True:
             task = await self._look_for(trace_id)
             if task is not None and task.state != "unseen" and task.task_id:
-                log.info("Found what an earlier attempt sent: task %s (trace %s)", task.task_id, trace_id)
+                log.info("Found what was sent: task %s (trace %s)", task.task_id, trace_id)
                 entry = await self._records.update(key, entry, state="submitted", task_id=task.task_id)
                 return Settled(call, key, entry, task if task.state == "succeeded" else None)
             left = visible_by - time.monotonic()
@@ -332,7 +333,7 @@ class Submitter:
         try:
             return (await self._client.look_up([trace_id], "trace_id"))[trace_id]
         except (LookUpFailed, RateLimited) as error:
-            log.warning("Look-up by trace id failed, trying again: %s", error)
+            log.warning("Look-up by trace id failed, trying again: %s", error.message)
             return None
 
     async def _take_over(self, key: LedgerKey, entry: Entry) -> Entry:
@@ -363,13 +364,19 @@ class Submitter:
                     return await self._client.submit(call.request, lease.entry.record.trace_id)
 
         try:
-            task = await patiently(send_once, deadline, self._clock)
+            task = await patiently(send_once, deadline, self._clock, partial(self._tell_of_pause, call))
         except OutcomeUnknown as error:
             return await self._resolve(call, key, lease.entry, error, deadline)
         except GatewayError as error:
             await self._records.note_refusal(key, lease.entry, error)
             raise
         return await self._note_acceptance(call, key, lease.entry, task)
+
+    def _tell_of_pause(self, call: Call, error: BaseException, seconds: float) -> None:
+        # Among the rows of a batch it would be one line for each of them, again and again.
+        level = logging.WARNING if self._is_alone else logging.DEBUG
+        reason = error.message if isinstance(error, ImageGenError) else error
+        log.log(level, "Image %d was not accepted, trying again in %.0f s: %s", call.index, seconds, reason)
 
     async def _renewed(self, key: LedgerKey, lease: _Lease) -> Entry:
         """Renew a claim that has grown old, so that nobody takes it over while it is being sent."""
@@ -384,7 +391,7 @@ class Submitter:
         """Find out by trace id what became of a call whose answer was lost."""
         if not self._client.gateway.abilities.look_up_by_trace_id:
             raise error
-        log.warning("Image %d: %s Looking it up.", call.index, error)
+        log.warning("Image %d: %s; looking by trace id %s", call.index, error.message, error.trace_id)
         try:
             # Accepted perhaps only now, long after the claim: for everybody, the time to become visible begins here.
             entry = await self._records.update(key, entry, claimed_at=self._clock())

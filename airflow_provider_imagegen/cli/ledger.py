@@ -16,14 +16,13 @@ from functools import wraps
 from typing import TYPE_CHECKING
 
 from airflow.cli.simple_table import AirflowConsole
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 from airflow.utils.cli import suppress_logs_and_warning
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
 
 from airflow_provider_imagegen.cli import advice, rows
 from airflow_provider_imagegen.cli.advice import Finding, Lookups
 from airflow_provider_imagegen.cli.reading import Contents, Filed, Place, places, read
-from airflow_provider_imagegen.exceptions import ConfigurationError, ImageGenError, LedgerConflict, LedgerError
+from airflow_provider_imagegen.exceptions import ImageGenError, LedgerConflict, LedgerError
 from airflow_provider_imagegen.gateways import registered_gateways
 from airflow_provider_imagegen.gateways.base import Abilities
 from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
     from airflow_provider_imagegen.client import ImageClient
 
 Command = Callable[[Namespace], None]
-
-FALLBACK_CONNECTION = "aws_default"
-"""The one AWS connection that need not exist: without it boto3 finds credentials by itself."""
 
 
 def _for_people(command: Command) -> Command:
@@ -128,10 +124,7 @@ class _Shelf:
 
     @classmethod
     def of(cls, args: Namespace) -> _Shelf:
-        aws_conn_id = args.aws_conn_id or None
-        if aws_conn_id not in (None, FALLBACK_CONNECTION):
-            _require_connection(aws_conn_id)
-        s3 = s3_client(aws_conn_id)
+        s3 = s3_client(args.aws_conn_id or None)
         return cls(s3, Ledger(s3, args.bucket, args.ledger_key))
 
     @property
@@ -140,14 +133,6 @@ class _Shelf:
 
     def places(self) -> list[Place]:
         return places(self.s3, self.ledger.bucket, self.ledger.prefix)
-
-
-def _require_connection(conn_id: str) -> None:
-    """Refuse a connection that is missing: the AWS hook would go on as whoever boto3 finds."""
-    try:
-        BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        raise ConfigurationError(f"there is no connection {conn_id!r}", advice="Check --aws-conn-id.") from None
 
 
 def _usual(gateway: str) -> Lookups:

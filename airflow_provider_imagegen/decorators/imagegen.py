@@ -103,8 +103,10 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
         """
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
-        answer = self.python_callable(*self.op_args, **kwargs)
-        self._take(_as_json(asyncio.run(answer) if inspect.iscoroutine(answer) else answer))
+        is_first = context["ti"].try_number == 1
+        with self._reporting(context, billed="no" if is_first else "unknown"):
+            answer = self.python_callable(*self.op_args, **kwargs)
+            self._take(_as_json(asyncio.run(answer) if inspect.iscoroutine(answer) else answer))
         return super().execute(context)
 
     def _take(self, answer: Any) -> None:

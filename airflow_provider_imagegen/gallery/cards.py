@@ -26,6 +26,8 @@ MAX_TEXT = 8000
 Status = Literal["", "landed", "reused", "failed", "failed-billed"]
 
 _OWN_OPERATOR = re.compile(r"(Generate|Edit|Land)Image|^@task\.\w*image")
+# What Airflow shows of a field that a decorated function sets, if it never came to that.
+_NOT_YET_KNOWN = "DYNAMIC (set during execution)"
 _NOT_PARAMETERS = frozenset({"prompt", "model"})
 
 
@@ -189,7 +191,7 @@ def _place(instance: Instance) -> dict[str, JsonValue]:
 def _request(request: Mapping[str, JsonValue], model: str | None, *, with_parameters: bool = True) -> dict[str, object]:
     parameters = {name: value for name, value in request.items() if name not in _NOT_PARAMETERS and value is not None}
     return {
-        "prompt": _short(request.get("prompt")),
+        "prompt": _short("" if request.get("prompt") == _NOT_YET_KNOWN else request.get("prompt")),
         "model": _short(model or request.get("model")),
         "parameters": parameters if with_parameters else {},
     }

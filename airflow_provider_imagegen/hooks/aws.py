@@ -1,4 +1,4 @@
-"""The S3 client of an Airflow connection, for event loops: Airflow's own hook looks its connection up blocking."""
+"""AWS connections as Airflow's hook does not have them: it goes on without a missing one, and blocks event loops."""
 
 from __future__ import annotations
 
@@ -12,6 +12,25 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 
+FALLBACK_CONNECTION = "aws_default"
+"""The one connection that need not exist: without it boto3 finds credentials by itself."""
+
+
+def require_connection(aws_conn_id: str | None) -> None:
+    """Refuse a connection that is missing: the hook would go on as whoever boto3 finds.
+
+    :raises ConfigurationError: If there is no such connection.
+    """
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+
+    if aws_conn_id in (None, FALLBACK_CONNECTION):
+        return
+    try:
+        BaseHook.get_connection(aws_conn_id)
+    except AirflowNotFoundException:
+        raise _no_connection(aws_conn_id) from None
+
+
 async def as3_client(aws_conn_id: str | None) -> S3Client:
     """Return the boto3 client of an AWS connection.
 
@@ -23,8 +42,13 @@ async def as3_client(aws_conn_id: str | None) -> S3Client:
     try:
         connection = await get_async_connection(aws_conn_id) if aws_conn_id else None
     except AirflowNotFoundException:
-        raise ConfigurationError(f"there is no AWS connection {aws_conn_id!r}") from None
+        raise _no_connection(aws_conn_id) from None
     return await asyncio.to_thread(_client_of, connection)
+
+
+def _no_connection(aws_conn_id: str | None) -> ConfigurationError:
+    advice = "Create it, or pass aws_conn_id=None for the credentials that boto3 finds."
+    return ConfigurationError(f"there is no AWS connection {aws_conn_id!r}", advice=advice)
 
 
 def _client_of(connection: Connection | None) -> S3Client:

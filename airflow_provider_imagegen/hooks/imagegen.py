@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-from airflow_provider_imagegen.exceptions import ConfigurationError, ImageGenError, TaskTimeout
+from airflow_provider_imagegen.exceptions import ConfigurationError, ImageGenError, LookUpFailed, TaskTimeout
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -196,6 +196,8 @@ class ImageGenHook(BaseHook):
         """Prove base URL and token with a free look-up; behind the form's *Test* button."""
         try:
             asyncio.run(_probe(self.get_conn()))
+        except LookUpFailed as error:
+            return False, f"{error.message}. Check host, port and proxy; a test costs nothing."
         except ImageGenError as error:
             return False, str(error)
         return True, "The gateway answers and accepts the token."

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar, cas
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
 from airflow_provider_imagegen.amounts import amount_of
-from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRequest, LookUpFailed, ModerationBlocked
+from airflow_provider_imagegen.exceptions import Billed, ImageGenError, InvalidRequest, LookUpFailed, ModerationBlocked
 from airflow_provider_imagegen.links.imagegen import GatewayTaskLink, PicturesLink, S3Link
 from airflow_provider_imagegen.operators.deferral import SAFETY_NET, SETTLING_TIME, deferrable_by_default
 from airflow_provider_imagegen.operators.failures import push_failure
-from airflow_provider_imagegen.redaction import queries_in
+from airflow_provider_imagegen.redaction import queries_in, redacted
 from airflow_provider_imagegen.versions import mask_secret
 
 if TYPE_CHECKING:
@@ -190,7 +190,9 @@ class ImagesOperator(BaseOperator):
         with self._reporting(context):
             self._work_in_progress = work = self._work(context)
             if self.validate_only:
-                return asyncio.run(work.rehearse()).model_dump(mode="json")
+                rehearsal = asyncio.run(work.rehearse())
+                log.info("%s", rehearsal)
+                return rehearsal.model_dump(mode="json")
             return self._finish_or_defer(context, work, work.begin)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
@@ -343,15 +345,24 @@ class ImagesOperator(BaseOperator):
         return result.model_dump(mode="json")
 
     @contextmanager
-    def _reporting(self, context: Context) -> Iterator[None]:
-        """Note an error in XCom on its way out; skip the task where it is one to be skipped for."""
+    def _reporting(self, context: Context, billed: Billed = "unknown") -> Iterator[None]:
+        """Note an error in XCom on its way out; skip the task where it is one to be skipped for.
+
+        :param billed: Whether money was spent, where an error does not tell.
+        """
         try:
             yield
+        except AirflowSkipException:
+            raise
         except ImageGenError as error:
             push_failure(context["ti"], error, self.model)
             self._result = cast("Manifest | BatchSummary | None", error.result)
             if isinstance(error, ModerationBlocked) and self.on_moderation == "skip":
                 raise AirflowSkipException(str(error)) from None
+            raise
+        except Exception as error:
+            words = redacted(f"{type(error).__name__}: {error}")
+            push_failure(context["ti"], ImageGenError(words, code=type(error).__name__, billed=billed), self.model)
             raise
 
     def _leave(self, work: Duty, submission: Submission) -> dict[str, Any]:

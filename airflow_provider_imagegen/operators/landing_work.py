@@ -130,7 +130,7 @@ class LandWork(Duty):
 
     def whereabouts(self, result: Manifest | BatchSummary | None) -> tuple[str, str, str] | None:
         """Return S3 endpoint, bucket and key prefix of what landed: for a receipt, where its task said."""
-        if result is None:
+        if result is None or not result.manifest_uri:
             return None
         bucket, _, key = result.manifest_uri.removeprefix("s3://").partition("/")
         return self.s3.meta.endpoint_url, bucket, key.rpartition("/")[0]

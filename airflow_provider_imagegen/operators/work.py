@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -23,6 +24,7 @@ from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import ConfigurationError, InvalidRequest
 from airflow_provider_imagegen.gateways import gateway_for
 from airflow_provider_imagegen.gateways.base import Gateway
+from airflow_provider_imagegen.hooks.aws import require_connection
 from airflow_provider_imagegen.job import ImageJob, Terms
 from airflow_provider_imagegen.landing import Destination, Landing, ObjectOptions, Treatment, default_prefix
 from airflow_provider_imagegen.ledger import Attempt, Ledger
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
     Result = Manifest | BatchSummary
 
 log = logging.getLogger(__name__)
+
+# As botocore has it; what it takes and a store does not, the store refuses.
+_BUCKET = re.compile(r"[a-zA-Z0-9._-]{1,255}|arn:aws[a-z-]*:s3[a-z-]*:\S+")
 
 CANCEL_TIMEOUT = 15.0
 """Seconds a killed task takes at most to cancel what it submitted."""
@@ -252,10 +257,11 @@ def attempt_of(dag_id: str, ti: Any, retries: int) -> Attempt:
 def s3_client(aws_conn_id: str | None) -> S3Client:
     """Return the boto3 client of an AWS connection.
 
-    :raises ConfigurationError: If the connection cannot be used.
+    :raises ConfigurationError: If the connection is missing or cannot be used.
     """
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
+    require_connection(aws_conn_id)
     try:
         return client_of(S3Hook(aws_conn_id=aws_conn_id))
     except (ValueError, *S3_ERRORS) as error:
@@ -291,6 +297,8 @@ def parse_destination(s3_bucket: str | None, s3_key: str, options: ObjectOptions
         bucket = s3_bucket or ""
     if not bucket:
         raise InvalidRequest("s3_bucket", s3_bucket, "a bucket's name, unless s3_key is s3://bucket/prefix")
+    if not _BUCKET.fullmatch(bucket):
+        raise InvalidRequest("s3_bucket", bucket, "a bucket's name: letters, digits, dots, hyphens, underscores")
     return Destination(bucket=bucket, prefix=prefix.strip("/"), options=options)
 
 

@@ -72,7 +72,7 @@ class Purse:
             words = ", ".join(models[:_MODELS_SHOWN]) + (", …" if len(models) > _MODELS_SHOWN else "")
             raise BudgetExceeded(
                 f"budget={shown(self.budget)} is set, and what it would cost is not known for {words}",
-                advice="Give a price in the connection's extra prices, or leave budget out; see docs/cost.md.",
+                advice="Give a price in the connection's extra prices, or leave budget out.",
             )
         if not bill.billed.is_whole:
             raise BudgetExceeded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Literal
 
@@ -12,6 +13,7 @@ from airflow_provider_imagegen.exceptions import Billed, ImageGenError
 from airflow_provider_imagegen.schemas.frozen import Frozen, Kept
 from airflow_provider_imagegen.schemas.money import Money
 
+MAX_ROWS_TOLD = 20
 FAILURE = "failure"
 """XCom key under which a task that fails tells why: a :class:`Failure`, or the manifest or summary of what landed."""
 
@@ -184,7 +186,7 @@ class Manifest(Frozen):
     :param fingerprint: SHA-256 of everything that decides what the picture is.
     :param created_at: When the manifest was made, ISO 8601, UTC.
     :param elapsed: Seconds from the first submit to the last image landed.
-    :param manifest_uri: Address of this manifest in S3.
+    :param manifest_uri: Address of this manifest in S3; empty where nothing landed.
     """
 
     version: Literal[1] = 1
@@ -212,7 +214,8 @@ class Failure(Frozen):
     :param version: Version of this schema.
     :param gateway: Name of the gateway that was spoken to; empty if none was.
     :param model: The model asked for, where the task has one.
-    :param failures: The reason, in one entry, however many images were asked for.
+    :param failures: The reason, in one entry, however many images were asked for; of wrong rows, one for each of the
+        first.
     """
 
     version: Literal[1] = 1
@@ -223,8 +226,13 @@ class Failure(Frozen):
 
     @classmethod
     def because_of(cls, error: ImageGenError, model: str | None) -> Failure:
-        """Tell what an error says."""
-        return cls(gateway=error.gateway or "", model=model, failures=(MissingImage.because_of(error, 0),))
+        """Tell what an error says; of wrong rows, each of the first."""
+        reason = MissingImage.because_of(error, 0)
+        reasons: Iterable[MissingImage] = [reason]
+        if isinstance(error, exceptions.InvalidRows):
+            rows = enumerate(error.rows[:MAX_ROWS_TOLD])
+            reasons = (reason.model_copy(update={"index": index, "message": str(row)}) for index, row in rows)
+        return cls(gateway=error.gateway or "", model=model, failures=tuple(reasons))
 
 
 class Origin(Kept):

@@ -20,14 +20,15 @@ _STAGES = {
     "never reached the gateway": "sending what an earlier try had not",
     "Submitted image": "waiting on the worker",
     "already submitted by": "waiting on the worker",
-    "Found what an earlier attempt sent": "waiting on the worker",
+    "Found what was sent": "waiting on the worker",
     "Deferred:": "waiting in the triggerer",
     "Finished after": "landing",
+    "Stopped waiting after": "landing",
     "Pushing xcom": "delivering",
 }
 # What a try says when it goes on from what an earlier one left.
 _HELP = {
-    "Found what an earlier attempt sent": "found by trace id what an earlier try had sent",
+    "Found what was sent": "found by trace id what an earlier try had sent",
     "never reached the gateway": "sent what an earlier try had only claimed",
     "already submitted by": "attached to what an earlier try had submitted",
     "already paid for and landed": "handed out what an earlier try had landed",

@@ -166,6 +166,12 @@ class TestFailure:
         told = BatchSummary.model_validate(returned(outcome.dag_id, "generate", key="failure"))
         assert (told.landed, told.failed, told.failed_by_code) == (1, 1, {"moderation_blocked": 1})
 
+    def test_names_the_rows_that_are_wrong(self, run_batch: RunTask) -> None:
+        outcome = run_batch(requests=["a kite", {"prompt": ""}, {"colour": "red"}])
+        told = returned(outcome.dag_id, "generate", key="failure")["failures"]
+        assert [missing["message"].partition(":")[0] for missing in told] == ["requests[1]", "requests[2]"]
+        assert {missing["billed"] for missing in told} == {"no"}
+
 
 class TestMetrics:
     def test_count_what_was_done(self, run_batch: RunTask, monkeypatch: pytest.MonkeyPatch) -> None:

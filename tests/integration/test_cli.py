@@ -372,7 +372,7 @@ class TestErrors:
         ("arguments", "words"),
         [
             (("list", "--bucket", "no-such-bucket"), "bucket 'no-such-bucket' cannot be listed: there is no such"),
-            (("list", "--aws-conn-id", "nowhere"), "there is no connection 'nowhere'; billed: no. Check --aws-conn-id"),
+            (("list", "--aws-conn-id", "nowhere"), "there is no AWS connection 'nowhere'; billed: no. Create it"),
             (("reconcile", "--imagegen-conn-id", "nowhere"), "there is no connection 'nowhere'; billed: no. Create it"),
         ],
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import DAG, get_current_context, task
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
@@ -195,6 +196,26 @@ class TestAfterADeferral:
         emulator.change(latency=2)
         run = run_function(lambda: "a kite that was computed", poll_interval=0.2)
         assert rendered(run)["prompt"] == "a kite that was computed"
+
+
+class TestFunctionThatFails:
+    def test_leaves_its_reason_and_that_nothing_was_billed(self, run_function: RunFunction) -> None:
+        def draw() -> str:
+            raise ValueError("no animals today")
+
+        run = run_function(draw)
+        assert run.states == {"draw": ["failed"]}
+        (missing,) = run.returned("draw", key="failure")["failures"]
+        told = (missing["code"], missing["message"], missing["billed"])
+        assert told == ("ValueError", "ValueError: no animals today", "no")
+
+    def test_may_skip_its_task(self, run_function: RunFunction) -> None:
+        def draw() -> str:
+            raise AirflowSkipException("nothing to draw")
+
+        run = run_function(draw)
+        assert run.states == {"draw": ["skipped"]}
+        assert run.returned("draw", key="failure") is None
 
 
 class TestRetry:

@@ -78,3 +78,17 @@ class TestTestButton:
         assert "API token" in words
         with pytest.raises(AuthenticationError):
             ImageGenHook().submit(prompt="p")
+
+    def test_says_that_nobody_answers(self, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+        set_connection(
+            monkeypatch,
+            "imagegen_default",
+            conn_type="imagegen",
+            host="http://127.0.0.1:9",
+            password="some-token",
+            extra={"gateway": "acedatacloud"},
+        )
+        works, words = ImageGenHook().test_connection()
+        assert not works
+        assert "ConnectError" in words
+        assert "billed" not in words

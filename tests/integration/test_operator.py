@@ -100,6 +100,7 @@ class TestFailure:
         assert (told.gateway, told.model, told.images) == ("acedatacloud", "gpt-image-1", ())
         (missing,) = told.failures
         assert (missing.code, missing.kind, missing.billed) == ("moderation_blocked", "ModerationBlocked", "no")
+        assert told.manifest_uri == ""
 
     def test_tells_of_a_skip_too(self, run_task: RunTask) -> None:
         outcome = run_task(prompt="[[moderation]]", on_moderation="skip")
@@ -118,6 +119,18 @@ class TestFailure:
         told = Failure.model_validate(returned(outcome.dag_id, "generate", key="failure"))
         (missing,) = told.failures
         assert (told.model, missing.code, missing.billed) == ("dall-e-3", "InvalidRequest", "no")
+
+    def test_tells_of_what_is_nobodys_error(self, run_task: RunTask, monkeypatch: pytest.MonkeyPatch) -> None:
+        class BrokenOperator(GenerateImageOperator):
+            """As a defect would break it."""
+
+            def _work(self, context: Any, is_resuming: bool = False) -> Any:
+                raise ZeroDivisionError("by token=sesame-open-sesame at https://h/x?sig=1")
+
+        outcome = run_task(operator=BrokenOperator)
+        (missing,) = returned(outcome.dag_id, "generate", key="failure")["failures"]
+        assert (missing["code"], missing["billed"]) == ("ZeroDivisionError", "unknown")
+        assert "sig=1" not in missing["message"]
 
     def test_is_gone_after_a_success(self, run_task: RunTask) -> None:
         assert returned(run_task().dag_id, "generate", key="failure") is None
@@ -179,6 +192,18 @@ class TestKilled:
 
 
 class TestWhatTheLogTells:
+    def test_why_nothing_happens(self, run_task: RunTask, emulator: RunningEmulator) -> None:
+        emulator.arm("submit", "refuse", code="rate_limited", status=429, times=1)
+        outcome = run_task()
+        assert outcome.state == "success"
+        assert "Image 0 was not accepted, trying again in" in outcome.log
+
+    def test_what_would_be_done(self, run_task: RunTask, emulator: RunningEmulator) -> None:
+        outcome = run_task(n=2, validate_only=True)
+        assert "Nothing was sent. Would be asked for: 2 call(s) for 2 image(s) at acedatacloud, to s3://" in outcome.log
+        assert "to be paid: unknown, at least 0 USD" in outcome.log
+        assert emulator.totals()["submits"] == 0
+
     def test_story_is_short_and_complete(self, run_task: RunTask, emulator: RunningEmulator) -> None:
         outcome = run_task(prompt="a very long prompt " * 40)
         ours = [record.getMessage() for record in outcome.records if "imagegen" in record.name]
@@ -337,3 +362,10 @@ class TestBadInputIsRefusedBeforeAnythingIsBilled:
         assert outcome.state == "failed"
         assert f"s3_bucket='{BUCKET}' cannot be used" in outcome.log
         assert emulator.totals()["submits"] == 0
+
+
+class TestAwsConnection:
+    def test_that_is_missing_is_refused_rather_than_replaced(self, run_task: RunTask) -> None:
+        outcome = run_task(aws_conn_id="nowhere")
+        assert outcome.state == "failed"
+        assert "there is no AWS connection 'nowhere'; billed: no. Create it" in outcome.log

@@ -84,14 +84,21 @@ def _show(console: Console, options: StackOptions) -> None:
     OUTPUT.mkdir()
     started = time.monotonic()
     with ExitStack() as cleanup:
-        with console.status("Starting PostgreSQL, S3, the image gateway and Airflow …"):
+        console.print("Starting PostgreSQL, S3, the image gateway and Airflow: about half a minute …")
+        with console.status("Starting …"):
             stack = cleanup.enter_context(Stack(OUTPUT / "logs", options))
         console.print(f"Airflow, S3 and the image gateway are up after {time.monotonic() - started:.1f} s.")
         run_id = _follow(console, stack)
         _show_gallery(console, stack, run_id)
-        if os.environ.get("KEEP", "") not in {"", "0"}:
+        if _is_kept():
             _keep_running(console, stack, run_id)
     console.print(f"Done in {time.monotonic() - started:.0f} s.", style="bold green")
+    if not _is_kept():
+        console.print("`KEEP=1 make demo` leaves it all running, to click through the gallery and Airflow's UI.")
+
+
+def _is_kept() -> bool:
+    return os.environ.get("KEEP", "") not in {"", "0"}
 
 
 def _follow(console: Console, stack: Stack) -> str:
@@ -113,7 +120,8 @@ def _show_gallery(console: Console, stack: Stack, run_id: str) -> None:
     """Take a picture of the gallery, where there is a browser to take it with."""
     home, file = stack.airflow.home, OUTPUT / "gallery.png"
     address = run_address(home.base_url, DAG_ID, run_id)
-    console.print("\nThe gallery in Airflow's UI:", style="bold")
+    heading = "The gallery in Airflow's UI" if _is_kept() else "The gallery in Airflow's UI, until the demo ends"
+    console.print(f"\n{heading}:", style="bold")
     console.print(f"  {address}", soft_wrap=True)
     executable = find_browser()
     if executable is None:

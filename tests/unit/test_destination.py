@@ -15,7 +15,7 @@ from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.landing import Destination, ObjectOptions, default_prefix
 from airflow_provider_imagegen.landing.storing.keys import MAX_PART_BYTES, safe_part
 from airflow_provider_imagegen.landing.storing.options import MAX_METADATA_BYTES, header_text
-from airflow_provider_imagegen.operators.work import key_of
+from airflow_provider_imagegen.operators.work import key_of, parse_destination
 
 ANY_TEXT = st.text(st.characters(), max_size=1000)
 NAMES = st.from_regex(re.compile(r"[\w.-]{1,250}", re.ASCII), fullmatch=True)
@@ -151,3 +151,16 @@ class TestHeaderText:
         assert text.isascii()
         assert " ".join(text.split()) == text
         assert unquote(text, errors="surrogatepass") == value
+
+
+class TestBucket:
+    @pytest.mark.parametrize(
+        "name", ["pictures", "my.pictures-2026", "arn:aws:s3:eu-central-1:123456789012:accesspoint/pictures"]
+    )
+    def test_may_be_what_s3_knows(self, name: str) -> None:
+        assert parse_destination(name, "a", ObjectOptions()).bucket == name
+
+    @pytest.mark.parametrize("name", ["Bad_Bucket Name!", "a/b", "bücher", "x" * 256])
+    def test_is_refused_by_name_where_none_can_be_called_so(self, name: str) -> None:
+        with pytest.raises(InvalidRequest, match=r"s3_bucket=.* is not allowed: a bucket's name"):
+            parse_destination(name, "a", ObjectOptions())

@@ -16,7 +16,8 @@ export function identity(card) {
 
 /** Return what a picture shows, in a line. */
 export function description(card) {
-  return card.prompt || card.revised_prompt || card.name || `Picture ${card.index ?? ""} of ${card.task_id}`;
+  const place = card.row === undefined ? `Picture ${card.index ?? ""}` : `Row ${card.row}`;
+  return card.prompt || card.revised_prompt || card.name || `${place} of ${card.task_id}`;
 }
 
 /** Say what it means for the bill. */
