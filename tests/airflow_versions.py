@@ -8,7 +8,7 @@ from packaging.version import Version
 
 AIRFLOW = Version(airflow.__version__)
 
-AUDIT_LOG_MASKS = Version("3.2") <= AIRFLOW
+AUDIT_LOG_MASKS = Version("3.3") <= AIRFLOW
 """Whether the audit log hides what is entered with connections and variables."""
 
 needs_provider_commands = pytest.mark.skipif(
@@ -16,6 +16,9 @@ needs_provider_commands = pytest.mark.skipif(
 )
 needs_declared_forms = pytest.mark.skipif(
     Version("3.2") > AIRFLOW, reason="before Airflow 3.2 forms are made by code of the hook"
+)
+needs_forms_without_hooks = pytest.mark.skipif(
+    Version("3.3") > AIRFLOW, reason="before Airflow 3.3 hooks are imported for forms that are declared too"
 )
 needs_trigger_on_kill = pytest.mark.skipif(
     Version("3.3") > AIRFLOW, reason="before Airflow 3.3 nobody tells a trigger that its task was killed"

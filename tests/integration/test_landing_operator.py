@@ -270,7 +270,7 @@ class TestListOfReceipts:
 
     @pytest.mark.usefixtures("short_waits")
     def test_is_waited_for_together(self, run_dag: RunDag, emulator: RunningEmulator) -> None:
-        emulator.change(latency=10)
+        emulator.change(latency=14)
         with DAG(f"list-{uuid.uuid4()}", schedule=None) as dag:
             told = {name: value for name, value in SUBMIT.items() if name != "task_id"}
             submitted = GenerateImageOperator.partial(task_id="submit", **told).expand(prompt=["a kite", "an owl"])
@@ -296,8 +296,8 @@ class TestFailedAtTheGateway:
         assert run.states == {"submit": ["success"], "land": ["skipped"]}
 
     def test_deadline_leaves_it_to_a_retry(self, run_pair: RunPair, emulator: RunningEmulator) -> None:
-        emulator.change(latency=6)
-        run = run_pair({"timeout": 0.3, "deferrable": False, "poll_interval": 0.1, "retries": 1, "retry_delay": 6})
+        emulator.change(latency=10)
+        run = run_pair({"timeout": 0.3, "deferrable": False, "poll_interval": 0.1, "retries": 1, "retry_delay": 10})
         assert run.states["land"] == ["success"]
         assert "the deadline passed and the gateway was still drawing" in run.log
         assert emulator.totals()["billed_images"] == 1

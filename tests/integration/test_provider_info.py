@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from airflow_provider_imagegen.provider_info import get_provider_info
-from tests.airflow_versions import needs_declared_forms
+from tests.airflow_versions import needs_forms_without_hooks
 
 
 def airflow(*arguments: str) -> str:
@@ -42,7 +42,7 @@ print(json.dumps(sorted(form.extra_fields)))
 """
 
 
-@needs_declared_forms
+@needs_forms_without_hooks
 @pytest.mark.usefixtures("airflow_database")
 class TestForm:
     def test_is_known_to_the_api_without_importing_the_hook(self) -> None:

@@ -46,7 +46,7 @@ def submit(prompt: str = "a red kite", **parameters: Any) -> str:
 class TestWaiting:
     @pytest.mark.parametrize("mode", MODES)
     def test_ends_when_every_task_is_done(self, run_sensor: RunSensor, emulator: RunningEmulator, mode: str) -> None:
-        emulator.change(latency=6 if mode == "deferred" else 2, image_bytes=1000)
+        emulator.change(latency=10 if mode == "deferred" else 2, image_bytes=1000)
         task_ids = [submit(), submit(model="dall-e-2", n=2, size="256x256")]
         run = run_sensor(task_ids, **MODES[mode])
         assert run.states == {"wait": ["success"]}
