@@ -17,6 +17,9 @@ needs_provider_commands = pytest.mark.skipif(
 needs_declared_forms = pytest.mark.skipif(
     Version("3.2") > AIRFLOW, reason="before Airflow 3.2 forms are made by code of the hook"
 )
+needs_shared_triggers = pytest.mark.skipif(
+    Version("3.2") > AIRFLOW, reason="before Airflow 3.2 a triggerer takes all triggers that it has room for"
+)
 needs_forms_without_hooks = pytest.mark.skipif(
     Version("3.3") > AIRFLOW, reason="before Airflow 3.3 hooks are imported for forms that are declared too"
 )

@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy
 
 from airflow_provider_imagegen.emulator import EmulatorSettings, Latency, RunningEmulator
+from tests.airflow_versions import needs_shared_triggers
 from tests.e2e.conftest import DAGS
 from tests.stack.environment import CACHE
 from tests.stack.gateway import Gateway
@@ -171,6 +172,7 @@ def aftermath(stack: Stack, gateway: RunningEmulator, clock: TurnableClock) -> A
 
 
 class TestOneOfTwoTriggerersKilled:
+    @needs_shared_triggers
     def test_each_held_a_share(self, aftermath: Aftermath) -> None:
         assert len(aftermath.before) == 2
         assert set.union(*aftermath.before.values()) == ALL

@@ -15,6 +15,7 @@ from airflow_provider_imagegen.gallery.addresses import newest_page, picture, ru
 from tests.gallery.conftest import LONG
 from tests.gallery.scene import CLOSED, FORGED, OPEN, Scene
 from tests.stack.gallery_page import log_in, wait_for_pictures
+from tests.stack.waiting import wait_until
 
 # The first answers of a server that has just started take their time.
 expect.set_options(timeout=20_000)
@@ -248,10 +249,18 @@ def scroll_to_the_thousandth(page: Page) -> None:
         expect(cards).not_to_have_count(count)
 
 
+def has_cards(page: Page) -> bool:
+    page.reload()
+    expect(page.get_by_role("status").first).to_contain_text("picture")
+    return page.locator(".card").count() > 0
+
+
 class TestThousandPictures:
     def test_are_fetched_and_drawn_as_one_scrolls(self, long_batch: Scene, open_page: OpenPage) -> None:
         page = open_page("viewer", f"imagegen/{long_batch.path(FORGED)}?text=poplar")
         cards = page.locator(".card")
+        # In Airflow 3.1 a changed XCom is as old as before, so for a minute it is taken for what it was.
+        wait_until(lambda: has_cards(page), what="the rows", timeout=90, interval=2)
         wait_for_pictures(page)
         assert cards.count() < 300 < LONG
         while (count := cards.count()) < 1000:
