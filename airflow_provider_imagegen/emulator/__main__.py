@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}\n")
         return 1
     port = listener.getsockname()[1]
-    sys.stdout.write(f"emulator ready at http://{settings.host}:{port} (token: {settings.token})\n")
+    tokens = ", ".join((settings.token, *settings.more_tokens))
+    sys.stdout.write(f"emulator ready at http://{settings.host}:{port} (token: {tokens})\n")
     sys.stdout.flush()
     server_for(create_app(settings)).run(sockets=[listener])
     return 0
