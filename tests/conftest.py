@@ -20,6 +20,7 @@ import shutil  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from typing import Any  # noqa: E402
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
@@ -28,6 +29,9 @@ from airflow_provider_imagegen.emulator.server import RunningEmulator  # noqa: E
 from tests.stack.objectstore import ObjectStore  # noqa: E402
 
 BUCKET = "pictures"
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("imagegen", deadline=None)
+hypothesis.settings.load_profile("imagegen")
 STACKS = (
     ("e2e/test_whole_stack", "e2e/test_secrets", "docs", "e2e/test_two_triggerers"),
     ("chaos", "gallery/test_in_airflow", "e2e", "packaging"),

@@ -59,6 +59,9 @@ class Laboratory:
         return entries_of(self.ledger, self.s3)
 
     def use(self, gateway: str, prefix: str = "", **changes: Any) -> None:
+        # What a gateway without look-up does not answer in time is lost, on a busy machine too.
+        if gateway == "openai":
+            changes = {"timeout": 30.0} | changes
         self.settings = dataclasses.replace(
             self.settings, gateway=gateway, base_url=f"{self.emulator.base_url}{prefix}", **changes
         )
