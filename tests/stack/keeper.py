@@ -38,7 +38,9 @@ def main(leash: int, stop_signal: int, grace: float, user: int, command: list[st
     wake = _wake_on_signals()
     if _ON_LINUX:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    leader = _start(command, user).pid
+    # Kept, because what is dropped reaps its child, and then nobody learns that it has ended.
+    process = _start(command, user)
+    leader = process.pid
     status = _watch(leader, [leash, wake])
     if status is None:
         status = _stop(leader, stop_signal, grace if _peek(leash) != KILL_NOW else 0.0)
