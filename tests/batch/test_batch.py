@@ -234,11 +234,11 @@ class TestWhatConcernsAllRows:
 
 class TestDeadline:
     def test_ends_what_runs_and_what_was_not_sent(self, laboratory: BatchLaboratory) -> None:
-        laboratory.emulator.change(latency=5)
+        laboratory.emulator.change(latency=20)
         started = time.monotonic()
         with pytest.raises(PartialDelivery, match="0 of 9 rows"):
             laboratory.run(prompts(9), max_in_flight=3, timeout=1.5)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 15
         assert laboratory.submits == 3
         assert laboratory.statuses() == ["unknown"] * 3 + ["failed"] * 6
         assert [line["message"] for line in laboratory.lines()[3:]] == ["the deadline passed before it was sent"] * 6

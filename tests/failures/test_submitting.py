@@ -136,8 +136,8 @@ class TestTooManyRequests:
         laboratory.emulator.arm("submit", "refuse", code="rate_limited", status=429, retry_after=600)
         start = time.monotonic()
         with pytest.raises(RateLimited, match="billed: no"):
-            laboratory.attempt(timeout=5)
-        assert time.monotonic() - start < 5
+            laboratory.attempt(timeout=60)
+        assert time.monotonic() - start < 30
         assert laboratory.is_landed(laboratory.attempt(try_number=2))
         assert [entry.record.generation for entry in laboratory.entries()] == [1, 2]
 

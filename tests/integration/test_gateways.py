@@ -163,7 +163,7 @@ class TestOperatorGenerates:
         self, run_task: RunTask, connect: Callable[..., None], emulator: RunningEmulator, gateway: str
     ) -> None:
         connect(gateway)
-        emulator.change(latency=1)
+        emulator.change(latency=4)
         outcome = run_task(model="dall-e-3", n=4)
         assert [image["index"] for image in outcome.manifest["images"]] == [0, 1, 2, 3]
         assert emulator.totals()["peak_in_flight"] == 4
@@ -172,7 +172,7 @@ class TestOperatorGenerates:
         self, run_task: RunTask, connect: Callable[..., None], emulator: RunningEmulator
     ) -> None:
         connect("openai", max_in_flight=2)
-        emulator.change(latency=0.5)
+        emulator.change(latency=2)
         outcome = run_task(model="dall-e-3", n=4)
         assert outcome.manifest["delivered"] == 4
         assert emulator.totals()["peak_in_flight"] == 2

@@ -153,10 +153,10 @@ class TestWhatFinishes:
     async def test_teaches_nothing_about_other_models(
         self, emulator: RunningEmulator, client: ImageClient, gateway: RecordingGateway
     ) -> None:
-        emulator.change(latency=0.6)
+        emulator.change(latency=3)
         watcher = TaskWatcher(client, PollSchedule(interval=0.2))
         await asyncio.gather(*(waiting(watcher, task_id, model="m") for task_id in await submitted(client, NEEDED)))
         (task_id,) = await submitted(client, 1)
         start = time.monotonic()
         await waiting(watcher, task_id, model="another")
-        assert next(asked_at for asked_at, keys in gateway.asked if task_id in keys) - start < 0.3
+        assert next(asked_at for asked_at, keys in gateway.asked if task_id in keys) - start < 1.5
