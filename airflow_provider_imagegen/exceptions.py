@@ -51,14 +51,15 @@ from typing import TYPE_CHECKING, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_imagegen.redaction import without_secrets
+from airflow_provider_imagegen.redaction import redacted, without_secrets
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 Billed = Literal["yes", "no", "unknown"]
 
-_ROWS_SHOWN = 20
+ROWS_SHOWN = 20
+"""Wrong rows that are told one by one."""
 
 
 class ImageGenError(Exception):
@@ -109,6 +110,16 @@ class ImageGenError(Exception):
             self.billed = billed
         if advice is not None:
             self.advice = without_secrets(advice)
+
+    @classmethod
+    def of_defect(cls, fault: Exception, billed: Billed = "unknown") -> ImageGenError:
+        """Return what none of these errors foresees as one: a mistake of ours, or of code that was called.
+
+        :param fault: What was raised.
+        :param billed: Whether money was spent.
+        """
+        name = type(fault).__name__
+        return ImageGenError(redacted(f"{name}: {fault}"), code=name, billed=billed)
 
     def __str__(self) -> str:
         known = {
@@ -181,7 +192,7 @@ class InvalidRows(PermanentError):
         self.rows = tuple(rows)
 
     def __str__(self) -> str:
-        shown = [str(row) for row in self.rows[:_ROWS_SHOWN]]
+        shown = [str(row) for row in self.rows[:ROWS_SHOWN]]
         if more := len(self.rows) - len(shown):
             shown.append(f"… and {more} more")
         return "\n  ".join([super().__str__(), *shown])

@@ -7,12 +7,12 @@ from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from airflow_provider_imagegen.exceptions import NotSent, RateLimited
+from airflow_provider_imagegen.exceptions import ImageGenError, NotSent, RateLimited
 
 Answer = TypeVar("Answer")
 
 
-Tell = Callable[[BaseException, float], None]
+Tell = Callable[[ImageGenError, float], None]
 
 
 async def patiently(
@@ -39,7 +39,8 @@ async def patiently(
         return clock() + state.upcoming_sleep > deadline
 
     def before_pause(state: RetryCallState) -> None:
-        if state.outcome is not None and (error := state.outcome.exception()) is not None:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, ImageGenError):
             tell(error, state.upcoming_sleep)
 
     retrying = AsyncRetrying(

@@ -372,11 +372,10 @@ class Submitter:
             raise
         return await self._note_acceptance(call, key, lease.entry, task)
 
-    def _tell_of_pause(self, call: Call, error: BaseException, seconds: float) -> None:
+    def _tell_of_pause(self, call: Call, error: ImageGenError, seconds: float) -> None:
         # Among the rows of a batch it would be one line for each of them, again and again.
         level = logging.WARNING if self._is_alone else logging.DEBUG
-        reason = error.message if isinstance(error, ImageGenError) else error
-        log.log(level, "Image %d was not accepted, trying again in %.0f s: %s", call.index, seconds, reason)
+        log.log(level, "Image %d was not accepted, trying again in %.0f s: %s", call.index, seconds, error.message)
 
     async def _renewed(self, key: LedgerKey, lease: _Lease) -> Entry:
         """Renew a claim that has grown old, so that nobody takes it over while it is being sent."""

@@ -29,7 +29,6 @@ from airflow_provider_imagegen.job import Company, ImageJob, Terms
 from airflow_provider_imagegen.landing import Landing
 from airflow_provider_imagegen.ledger import Ledger, LedgerKey
 from airflow_provider_imagegen.planning import fingerprint, plan
-from airflow_provider_imagegen.redaction import redacted
 from airflow_provider_imagegen.schemas import ImageTask, OpenTask, Submission
 from airflow_provider_imagegen.watcher import TaskWatcher
 
@@ -221,7 +220,7 @@ class BatchJob:
         except Exception as fault:
             # A mistake of ours, or of somebody's gateway, that one row brings to light must not end the others.
             log.exception("Row %s", item.row.key)
-            error = ImageGenError(redacted(f"{type(fault).__name__}: {fault}"), billed="unknown")
+            error = ImageGenError.of_defect(fault)
             result = RowResult.refused(item.row, error)
         finally:
             del self._at_work[item.row.number]

@@ -36,31 +36,21 @@ def complaint(
     :param on_moderation: Whether rows that the content policy refused are.
     :param stopped_by: Why the batch stopped sending, if it did.
     """
-    error = _complaint(summary, tally, on_partial, on_moderation, stopped_by)
-    if error is not None:
-        error.result = summary
-    return error
-
-
-def _complaint(
-    summary: BatchSummary,
-    tally: Tally,
-    on_partial: OnPartial,
-    on_moderation: OnModeration,
-    stopped_by: ImageGenError | None,
-) -> ImageGenError | None:
     excused = tally.moderated if on_moderation == "skip" else 0
     missing = summary.failed + summary.unknown - excused
+    error: ImageGenError
     if excused and not missing and not summary.images:
-        return ModerationBlocked(_words(summary), billed=_billed(summary))
-    if not missing or (summary.images and on_partial == "accept"):
+        error = ModerationBlocked(_words(summary))
+    elif not missing or (summary.images and on_partial == "accept"):
         return None
-    if stopped_by is not None:
+    elif stopped_by is not None:
         error = copy(stopped_by)
-        error.message, error.billed = f"{stopped_by.message}; {_words(summary)}", _billed(summary)
-        return error
-    kind = PartialDelivery if tally.retryable else IncompleteBatch
-    return kind(_words(summary), gateway=summary.gateway, billed=_billed(summary), advice=_advice(kind))
+        error.message = f"{stopped_by.message}; {_words(summary)}"
+    else:
+        kind = PartialDelivery if tally.retryable else IncompleteBatch
+        error = kind(_words(summary), gateway=summary.gateway, advice=_advice(kind))
+    error.billed, error.result = _billed(summary), summary
+    return error
 
 
 def _advice(kind: type[PartialDelivery]) -> str:

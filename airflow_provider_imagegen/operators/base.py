@@ -22,7 +22,7 @@ from airflow_provider_imagegen.exceptions import Billed, ImageGenError, InvalidR
 from airflow_provider_imagegen.links.imagegen import GatewayTaskLink, PicturesLink, S3Link
 from airflow_provider_imagegen.operators.deferral import SAFETY_NET, SETTLING_TIME, deferrable_by_default
 from airflow_provider_imagegen.operators.failures import push_failure
-from airflow_provider_imagegen.redaction import queries_in, redacted
+from airflow_provider_imagegen.redaction import queries_in
 from airflow_provider_imagegen.versions import mask_secret
 
 if TYPE_CHECKING:
@@ -361,8 +361,7 @@ class ImagesOperator(BaseOperator):
                 raise AirflowSkipException(str(error)) from None
             raise
         except Exception as error:
-            words = redacted(f"{type(error).__name__}: {error}")
-            push_failure(context["ti"], ImageGenError(words, code=type(error).__name__, billed=billed), self.model)
+            push_failure(context["ti"], ImageGenError.of_defect(error, billed), self.model)
             raise
 
     def _leave(self, work: Duty, submission: Submission) -> dict[str, Any]:

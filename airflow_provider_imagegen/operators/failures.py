@@ -20,10 +20,15 @@ def push_failure(ti: Any, error: ImageGenError, model: str | None) -> None:
     :param error: Why it fails, or is skipped.
     :param model: The model that was asked for.
     """
+    from airflow.providers.common.compat.sdk import redact
+
     from airflow_provider_imagegen.schemas import FAILURE, Failure
 
-    result = error.result or Failure.because_of(error, model)
+    value = (error.result or Failure.because_of(error, model)).model_dump(mode="json")
+    for failure in value["failures"]:
+        # Airflow masks what is logged, not what is pushed; words of code that is not ours may hold anything.
+        failure["message"] = redact(failure["message"])
     try:
-        ti.xcom_push(key=FAILURE, value=result.model_dump(mode="json"))
+        ti.xcom_push(key=FAILURE, value=value)
     except Exception as fault:  # noqa: BLE001 - whatever Airflow's API says, the task fails for its own reason
         log.warning("The failure could not be noted in XCom: %s", fault)

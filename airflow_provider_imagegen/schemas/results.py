@@ -13,7 +13,6 @@ from airflow_provider_imagegen.exceptions import Billed, ImageGenError
 from airflow_provider_imagegen.schemas.frozen import Frozen, Kept
 from airflow_provider_imagegen.schemas.money import Money
 
-MAX_ROWS_TOLD = 20
 FAILURE = "failure"
 """XCom key under which a task that fails tells why: a :class:`Failure`, or the manifest or summary of what landed."""
 
@@ -230,7 +229,7 @@ class Failure(Frozen):
         reason = MissingImage.because_of(error, 0)
         reasons: Iterable[MissingImage] = [reason]
         if isinstance(error, exceptions.InvalidRows):
-            rows = enumerate(error.rows[:MAX_ROWS_TOLD])
+            rows = enumerate(error.rows[: exceptions.ROWS_SHOWN])
             reasons = (reason.model_copy(update={"index": index, "message": str(row)}) for index, row in rows)
         return cls(gateway=error.gateway or "", model=model, failures=tuple(reasons))
 

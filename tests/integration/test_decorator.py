@@ -11,6 +11,7 @@ import httpx
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import DAG, get_current_context, task
+from airflow.sdk.log import mask_secret
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.exceptions import InvalidRequest
@@ -208,6 +209,14 @@ class TestFunctionThatFails:
         (missing,) = run.returned("draw", key="failure")["failures"]
         told = (missing["code"], missing["message"], missing["billed"])
         assert told == ("ValueError", "ValueError: no animals today", "no")
+
+    def test_does_not_tell_what_airflow_masks(self, run_function: RunFunction) -> None:
+        def draw() -> str:
+            mask_secret("open-sesame-4711")
+            raise ValueError("the shop refuses open-sesame-4711")
+
+        (missing,) = run_function(draw).returned("draw", key="failure")["failures"]
+        assert missing["message"] == "ValueError: the shop refuses ***"
 
     def test_may_skip_its_task(self, run_function: RunFunction) -> None:
         def draw() -> str:
