@@ -46,8 +46,7 @@ the task, because a retry cannot help (or, for :class:`OutcomeUnknown`, could pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
@@ -159,8 +158,7 @@ class InvalidRequest(PermanentError):
         return type(self), (self.field, self.value, self.allowed)
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidRow:
+class InvalidRow(NamedTuple):
     """A row of a batch that makes no request.
 
     :param place: Where it stands: ``line 7``, or ``requests[6]``.

@@ -20,13 +20,14 @@ SHORTEST_SECRET = 8
 _READ = 10_000
 """Characters of a text that are looked at when it is cut to one short line: answers may be megabytes long."""
 
-# Repetitions are bounded, so that no text takes long.
-_URL = re.compile(r"(?P<address>[a-z][a-z0-9+.-]{0,30}://[^\s?#\"'<>]*)[?#][^\s\"'<>]*", re.IGNORECASE)
-_TEMPLATE = re.compile(r"\{[{%#]")
-_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,30}://)[^\s/@\"'<>]*@", re.IGNORECASE)
+# Repetitions are bounded, so that no text takes long. Compiled when first used: compiling takes a millisecond, which
+# every parse of a DAG file would pay.
+_URL = r"(?i)(?P<address>[a-z][a-z0-9+.-]{0,30}://[^\s?#\"'<>]*)[?#][^\s\"'<>]*"
+_TEMPLATE = r"\{[{%#]"
+_USERINFO = r"(?i)(?P<scheme>[a-z][a-z0-9+.-]{0,30}://)[^\s/@\"'<>]*@"
 # As people write it who forget the scheme.
-_LOGIN = re.compile(r"(?<![\w/:*])[^\s/@:\"'<>=(]{1,100}:[^\s/@\"'<>]{1,100}@(?=[\w\[])")
-_BEARER = re.compile(r"(?P<scheme>\b(?:bearer|key|basic)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
+_LOGIN = r"(?<![\w/:*])[^\s/@:\"'<>=(]{1,100}:[^\s/@\"'<>]{1,100}@(?=[\w\[])"
+_BEARER = r"(?i)(?P<scheme>\b(?:bearer|key|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"
 
 
 _hidden: ContextVar[tuple[str, ...]] = ContextVar("imagegen_hidden", default=())
@@ -56,7 +57,7 @@ def redacted(text: str, secrets: Iterable[str] = (), limit: int = 200) -> str:
     :param secrets: Strings that must not appear, e.g. the connection's token.
     :param limit: Characters to keep at most.
     """
-    line = _BEARER.sub(r"\g<scheme>***", without_secrets(_beginning(text), secrets))
+    line = re.sub(_BEARER, r"\g<scheme>***", without_secrets(_beginning(text), secrets))
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
@@ -76,7 +77,7 @@ def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
     # The longest first: one may begin like another.
     for spelling in sorted(spellings, key=len, reverse=True):
         text = text.replace(spelling, "***")
-    return _LOGIN.sub("***@", _without_queries(text))
+    return re.sub(_LOGIN, "***@", _without_queries(text))
 
 
 def _spellings(secret: str) -> Iterator[str]:
@@ -112,7 +113,7 @@ def queries_in(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         parted = (word.partition("?") for word in value.split())
         queries = (query for address, _, query in parted if "/" in address)
-        yield from (query for query in queries if len(query) >= SHORTEST_SECRET and not _TEMPLATE.search(query))
+        yield from (query for query in queries if len(query) >= SHORTEST_SECRET and not re.search(_TEMPLATE, query))
     elif isinstance(value, Mapping):
         for entry in value.values():
             yield from queries_in(entry)
@@ -122,4 +123,4 @@ def queries_in(value: Any) -> Iterator[str]:
 
 
 def _without_queries(text: str) -> str:
-    return _USERINFO.sub(r"\g<scheme>***@", _URL.sub(r"\g<address>?…", text))
+    return re.sub(_USERINFO, r"\g<scheme>***@", re.sub(_URL, r"\g<address>?…", text))

@@ -10,7 +10,8 @@ from datetime import timedelta
 import pendulum
 from airflow.configuration import conf
 from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
-from airflow.sdk import dag, task
+from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
+from airflow.sdk import dag
 
 from airflow_provider_imagegen.gallery.addresses import picture
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
@@ -55,10 +56,11 @@ def example_approve_images():
         defaults=["Reject"],
     )
 
-    @task.branch
-    def go_on(answer: dict) -> str | None:
+    def next_task(answer: dict) -> str | None:
         """Say what comes next; nothing after a rejection, which skips the rest."""
         return {"Approve": "publish", "Re-roll": "generate_again"}.get(answer["chosen_options"][0])
+
+    go_on = BranchPythonOperator(task_id="go_on", python_callable=next_task, op_args=[decide.output])
 
     # Asks for the same; being a task of its own it is drawn, and paid for, anew. Its retries are not.
     generate_again = GenerateImageOperator(task_id="generate_again")
@@ -70,15 +72,20 @@ def example_approve_images():
         defaults=["Reject"],
     )
 
-    @task(trigger_rule="none_failed_min_one_success")
-    def publish(first: dict, second: dict | None) -> list[str]:
+    def approved(first: dict, second: dict | None) -> list[str]:
         """Hand the addresses of the approved pictures on."""
         return [image["uri"] for image in (second or first)["images"]]
 
-    published = publish(generate.output, generate_again.output)
+    publish = PythonOperator(
+        task_id="publish",
+        python_callable=approved,
+        op_args=[generate.output, generate_again.output],
+        trigger_rule="none_failed_min_one_success",
+    )
+
     generate >> decide
-    go_on(decide.output) >> [published, generate_again]
-    generate_again >> approve_again >> published
+    go_on >> [publish, generate_again]
+    generate_again >> approve_again >> publish
     # [END howto_approve_images]
 
 

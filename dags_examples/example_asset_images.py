@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pendulum
-from airflow.sdk import Asset, dag, task
+from airflow.providers.amazon.aws.operators.s3 import S3CopyObjectOperator
+from airflow.sdk import Asset, dag
 
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
+
+BUCKET = "{{ var.value.get('imagegen_bucket', 'imagegen-demo') }}"
 
 # [START howto_asset_images]
 header_images = Asset("example_header_images")
@@ -23,7 +26,7 @@ def example_asset_images():
         prompt="Rolling hills under a wide sky",
         model="gpt-image-1",
         size="1536x1024",
-        s3_bucket="{{ var.value.get('imagegen_bucket', 'imagegen-demo') }}",
+        s3_bucket=BUCKET,
         outlets=[header_images],
     )
 
@@ -35,15 +38,12 @@ def example_asset_images():
     tags=["imagegen", "example"],
 )
 def example_asset_images_consumer():
-    @task
-    def publish(triggering_asset_events=None) -> list[str]:
-        """Hand the addresses of the images on; ``manifest_uri`` leads to all that is known of them."""
-        extras = [event.extra for event in triggering_asset_events[header_images]]
-        for extra in extras:
-            print(f"{extra['delivered']} of {extra['requested']} images by {extra['model']}: {extra['manifest_uri']}")
-        return [uri for extra in extras for uri in extra["uris"]]
-
-    publish()
+    S3CopyObjectOperator(
+        task_id="publish",
+        source_bucket_key="{{ (triggering_asset_events.values() | first | last).extra['uris'][0] }}",
+        dest_bucket_name=BUCKET,
+        dest_bucket_key="published/header.png",
+    )
 
 
 # [END howto_asset_images]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pendulum
-from airflow.sdk import dag, task
+from airflow.providers.amazon.aws.operators.s3 import S3CreateObjectOperator
+from airflow.sdk import dag
 
 from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
 
 BUCKET = "{{ var.value.get('imagegen_bucket', 'imagegen-demo') }}"
+PROMPTS_URI = f"s3://{BUCKET}/prompts/catalogue.csv"
 
 PROMPTS = """\
 key,prompt,size
@@ -25,30 +27,20 @@ hats/felt,A felt hat on white,1536x1024
     tags=["imagegen", "example"],
 )
 def example_batch_from_csv():
-    @task
-    def write_prompts(bucket: str) -> str:
-        """Put the file there; in real life somebody else does."""
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
-        S3Hook().load_string(PROMPTS, "prompts/catalogue.csv", bucket, replace=True)
-        return f"s3://{bucket}/prompts/catalogue.csv"
+    # In real life somebody else puts the file there.
+    write_prompts = S3CreateObjectOperator(task_id="write_prompts", s3_key=PROMPTS_URI, data=PROMPTS, replace=True)
 
     # [START howto_operator_generate_image_batch]
     catalogue = GenerateImageBatchOperator(
         task_id="catalogue",
-        requests=write_prompts(BUCKET),
+        requests=PROMPTS_URI,
         model="gpt-image-1",
         s3_bucket=BUCKET,
         max_in_flight=20,
     )
     # [END howto_operator_generate_image_batch]
 
-    @task
-    def report(summary: dict) -> str:
-        """Say what became of it."""
-        return f"{summary['landed']} of {summary['rows']} rows landed: {summary['manifest_uri']}"
-
-    report(catalogue.output)
+    write_prompts >> catalogue
 
 
 example_batch_from_csv()

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import pendulum
-from airflow.sdk import dag, task
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import dag
 
 from airflow_provider_imagegen.operators.imagegen import EditImageOperator, GenerateImageOperator
 
 BUCKET = "{{ var.value.get('imagegen_bucket', 'imagegen-demo') }}"
 DRAWN = "{{ ti.xcom_pull(task_ids='generate')['images'][0]['uri'] }}"
+
+
+def mask_of_the_sky(bucket: str) -> str:
+    """Put a mask of the picture's size there; what is transparent in it will be changed."""
+    from io import BytesIO
+
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from PIL import Image
+
+    mask, file = Image.new("RGBA", (1024, 1024), "white"), BytesIO()
+    mask.paste((0, 0, 0, 0), (0, 0, 1024, 400))
+    mask.save(file, "PNG")
+    S3Hook().load_bytes(file.getvalue(), "masks/sky.png", bucket, replace=True)
+    return f"s3://{bucket}/masks/sky.png"
 
 
 @dag(
@@ -36,19 +51,7 @@ def example_edit_image():
     )
     # [END howto_operator_edit_image]
 
-    @task
-    def mask_of_the_sky(bucket: str) -> str:
-        """Put a mask of the picture's size there; what is transparent in it will be changed."""
-        from io import BytesIO
-
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-        from PIL import Image
-
-        mask, file = Image.new("RGBA", (1024, 1024), "white"), BytesIO()
-        mask.paste((0, 0, 0, 0), (0, 0, 1024, 400))
-        mask.save(file, "PNG")
-        S3Hook().load_bytes(file.getvalue(), "masks/sky.png", bucket, replace=True)
-        return f"s3://{bucket}/masks/sky.png"
+    mask = PythonOperator(task_id="mask_of_the_sky", python_callable=mask_of_the_sky, op_args=[BUCKET])
 
     # [START howto_operator_edit_image_mask]
     with_gulls = EditImageOperator(
@@ -56,7 +59,7 @@ def example_edit_image():
         prompt="Gulls in the sky",
         model="gpt-image-1",
         images=[DRAWN],
-        mask=mask_of_the_sky(BUCKET),
+        mask=mask.output,
         s3_bucket=BUCKET,
     )
     # [END howto_operator_edit_image_mask]

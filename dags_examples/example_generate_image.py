@@ -1,11 +1,14 @@
-"""Two pictures a day: a templated prompt, images in S3, their manifest handed to the next task."""
+"""Two pictures a day: a templated prompt, images in S3, and a next task that finds one of them in the manifest."""
 
 from __future__ import annotations
 
 import pendulum
-from airflow.sdk import dag, task
+from airflow.providers.amazon.aws.operators.s3 import S3CopyObjectOperator
+from airflow.sdk import dag
 
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
+
+BUCKET = "{{ var.value.get('imagegen_bucket', 'imagegen-demo') }}"
 
 
 @dag(
@@ -22,18 +25,20 @@ def example_generate_image():
         model="gpt-image-1",
         n=2,
         size="1536x1024",
-        s3_bucket="{{ var.value.get('imagegen_bucket', 'imagegen-demo') }}",
+        s3_bucket=BUCKET,
     )
     # [END howto_operator_generate_image]
 
-    @task
-    def publish(manifest: dict) -> list[str]:
-        """Hand the addresses of the landed images on."""
-        for image in manifest["images"]:
-            print(f"{image['uri']}: {image['width']}x{image['height']}, {image['bytes']} bytes")
-        return [image["uri"] for image in manifest["images"]]
+    # [START howto_operator_generate_image_next]
+    publish = S3CopyObjectOperator(
+        task_id="publish",
+        source_bucket_key="{{ ti.xcom_pull(task_ids='generate')['images'][0]['uri'] }}",
+        dest_bucket_name=BUCKET,
+        dest_bucket_key="published/{{ dag_run.run_after | ds }}.png",
+    )
+    # [END howto_operator_generate_image_next]
 
-    publish(generate.output)
+    generate >> publish
 
 
 example_generate_image()

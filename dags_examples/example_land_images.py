@@ -1,12 +1,15 @@
-"""Submit now, land later: the gateway draws while other tasks run, and one task waits for all the pictures."""
+"""Submit now, land later: the gateway draws while other tasks run, and one task lands all the pictures."""
 
 from __future__ import annotations
 
 import pendulum
-from airflow.sdk import dag, task
+from airflow.providers.amazon.aws.operators.s3 import S3CreateObjectOperator
+from airflow.sdk import dag
 
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 from airflow_provider_imagegen.operators.landing import LandImagesOperator
+
+BUCKET = "{{ var.value.get('imagegen_bucket', 'imagegen-demo') }}"
 
 
 @dag(
@@ -21,24 +24,22 @@ def example_land_images():
         task_id="submit",
         model="gpt-image-1",
         size="1024x1024",
-        s3_bucket="{{ var.value.get('imagegen_bucket', 'imagegen-demo') }}",
+        s3_bucket=BUCKET,
         wait=False,
     ).expand(prompt=["A kettle on a stove", "A loaf of bread", "A jar of honey"])
 
+    # Something else in the meantime.
+    write_captions = S3CreateObjectOperator(
+        task_id="write_captions",
+        s3_key=f"s3://{BUCKET}/captions.json",
+        data='["Kettle", "Bread", "Honey"]',
+        replace=True,
+    )
+
     land = LandImagesOperator(task_id="land", submitted=submit.output)
+
+    submit >> write_captions >> land
     # [END howto_operator_land_images]
-
-    @task
-    def write_captions() -> list[str]:
-        """Do something else in the meantime."""
-        return ["Kettle", "Bread", "Honey"]
-
-    @task
-    def publish(captions: list[str], summary: dict) -> str:
-        """Put both together."""
-        return f"{summary['images']} pictures for {len(captions)} captions: {summary['manifest_uri']}"
-
-    publish(write_captions(), land.output)
 
 
 example_land_images()

@@ -6,7 +6,8 @@ Trigger it with a prompt of your own; the emulator refuses those that contain ``
 from __future__ import annotations
 
 import pendulum
-from airflow.sdk import Param, dag, task
+from airflow.providers.amazon.aws.operators.s3 import S3CopyObjectOperator
+from airflow.sdk import Param, dag
 
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 
@@ -36,15 +37,17 @@ def example_moderation_fallback():
         trigger_rule="all_skipped",
         s3_bucket=BUCKET,
     )
-    # [END howto_operator_generate_image_moderation]
-
-    @task(trigger_rule="none_failed_min_one_success")
-    def publish(drawn: dict | None, instead: dict | None) -> list[str]:
-        """Hand the addresses of whatever was drawn on."""
-        return [image["uri"] for image in (drawn or instead)["images"]]
+    publish = S3CopyObjectOperator(
+        task_id="publish",
+        source_bucket_key="{{ (ti.xcom_pull('as_asked') or ti.xcom_pull('fallback'))['images'][0]['uri'] }}",
+        dest_bucket_name=BUCKET,
+        dest_bucket_key="published/{{ run_id }}.png",
+        trigger_rule="none_failed_min_one_success",
+    )
 
     as_asked >> fallback
-    publish(as_asked.output, fallback.output)
+    [as_asked, fallback] >> publish
+    # [END howto_operator_generate_image_moderation]
 
 
 example_moderation_fallback()

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar, cas
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
-from airflow_provider_imagegen.amounts import amount_of
 from airflow_provider_imagegen.exceptions import Billed, ImageGenError, InvalidRequest, LookUpFailed, ModerationBlocked
 from airflow_provider_imagegen.links.imagegen import GatewayTaskLink, PicturesLink, S3Link
 from airflow_provider_imagegen.operators.deferral import SAFETY_NET, SETTLING_TIME, deferrable_by_default
@@ -415,8 +414,12 @@ def budget_of(value: object) -> Decimal | None:
 
     :raises InvalidRequest: If it is no amount.
     """
+    if value is None:
+        return None
+    from airflow_provider_imagegen.amounts import amount_of
+
     try:
-        return None if value is None else amount_of(value)
+        return amount_of(value)
     except ValueError as error:
         raise InvalidRequest("budget", value, str(error)) from None
 

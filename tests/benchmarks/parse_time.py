@@ -1,20 +1,18 @@
 """What parsing the example DAGs costs, against DAGs of nothing but EmptyOperator with the same tasks and edges.
 
-As Airflow's DAG processor parses: every file in a process forked for it, after the processor itself has imported what
-the file imports of Airflow. Run as a module, it is the processor of one folder.
+A real ``airflow dag-processor`` parses them: every file in a process forked for it, after the processor itself has
+imported what the file imports of Airflow. Run as a module, it is the processor of one folder.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,21 +24,11 @@ from tests.stack.environment import ROOT, child_environment
 
 EXAMPLES = ROOT / "dags_examples"
 ROUNDS = 5
-PASSES = 3
+PASSES = 4
+DESCRIBE = "--describe"
 PLAIN, TASKFLOW, OURS = "EmptyOperator", "EmptyOperator, and @task where the examples have it", "the examples"
 
 _FUNCTIONS = {"_PythonDecoratedOperator", "_BranchPythonDecoratedOperator"}
-
-
-class Cost(NamedTuple):
-    """What parsing a folder once took, in milliseconds.
-
-    :param cpu: of the processes that parse
-    :param wall: from fork to result, as the DAG processor counts
-    """
-
-    cpu: float
-    wall: float
 
 
 class Task(NamedTuple):
@@ -56,25 +44,25 @@ Dags = dict[str, dict[str, Task]]
 def measure() -> Table:
     """Let fresh processors parse in turns, and compare within each round."""
     with _folders() as folders:
-        costs: dict[str, list[Cost]] = {name: [] for name in folders}
+        costs: dict[str, list[float]] = {name: [] for name in folders}
         for _ in range(ROUNDS):
             for name, folder in folders.items():
-                costs[name].append(Cost(*_run(folder)))
+                costs[name].append(_run(folder, str(PASSES)))
         return _table(costs, files=len(list(folders[OURS].glob("*.py"))))
 
 
-def _table(costs: dict[str, list[Cost]], files: int) -> Table:
-    title = f"Parsing {files} DAG files as the DAG processor does, {ROUNDS} fresh processors each: median (min-max)"
+def _table(costs: dict[str, list[float]], files: int) -> Table:
+    """Make a table of what parsing a folder once took, in CPU-milliseconds of the processes that parsed."""
+    title = f"{files} DAG files parsed by the DAG processor, {ROUNDS} times {PASSES} passes each: median (min-max)"
     table = Table(title=title)
-    for heading in ("DAG files", "CPU ms a file", "wall ms a file", "CPU, to the 1st", "CPU, to the 2nd"):
+    for heading in ("DAG files", "CPU ms a file", "to the 1st", "to the 2nd"):
         table.add_column(heading, justify="left" if heading == "DAG files" else "right")
     for name, rounds in costs.items():
         table.add_row(
             name,
-            _spread([cost.cpu / files for cost in rounds], 1),
-            _spread([cost.wall / files for cost in rounds], 1),
+            _spread([cost / files for cost in rounds], 1),
             *(
-                _spread([cost.cpu / other.cpu for cost, other in zip(rounds, costs[base], strict=True)], 2)
+                _spread([cost / other for cost, other in zip(rounds, costs[base], strict=True)], 2)
                 for base in (PLAIN, TASKFLOW)
             ),
         )
@@ -94,7 +82,7 @@ def _folders() -> Iterator[dict[str, Path]]:
             folder.mkdir()
         for path in sorted(EXAMPLES.glob("*.py")):
             shutil.copy(path, folders[OURS])
-        for name, found in _run(folders[OURS], "--describe").items():
+        for name, found in _run(folders[OURS], DESCRIBE).items():
             dags = {dag_id: {key: Task(*task) for key, task in tasks.items()} for dag_id, tasks in found.items()}
             Path(folders[PLAIN], name).write_text("\n".join(_twin(dags, functions=False)))
             Path(folders[TASKFLOW], name).write_text("\n".join(_twin(dags, functions=True)))
@@ -119,24 +107,27 @@ def _twin(dags: Dags, functions: bool) -> Iterator[str]:
         yield from (f"    {name} >> {other}" for name, task in tasks.items() for other in task.following)
 
 
-def _run(folder: Path, *options: str) -> Any:
+def _run(folder: Path, *arguments: str) -> Any:
     """Return what a fresh process says of a folder; all have the same Airflow home, beside it."""
     environment = child_environment() | {
         "AIRFLOW_HOME": str(folder.parent / "home"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(folder),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "0",
+        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
     }
-    command = [sys.executable, "-m", "tests.benchmarks.parse_time", str(folder), *options]
+    command = [sys.executable, "-m", "tests.benchmarks.parse_time", str(folder), *arguments]
     answer = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(answer.stdout.splitlines()[-1])
 
 
 def describe(folder: Path) -> dict[str, Dags]:
-    """Return the tasks of every DAG of every file, and leave an ``airflow.cfg``, as ``airflow db migrate`` does."""
-    from airflow.configuration import write_default_airflow_configuration_if_needed
+    """Return the tasks of every DAG of every file, and leave a database behind."""
+    airflow("db", "migrate")
+
     from airflow.dag_processing.dagbag import DagBag
 
-    write_default_airflow_configuration_if_needed()
     bag = DagBag(folder)
     if bag.import_errors:
         raise RuntimeError(f"examples that cannot be parsed: {bag.import_errors}")
@@ -149,45 +140,19 @@ def describe(folder: Path) -> dict[str, Dags]:
     return found
 
 
-def parse_all(folder: Path) -> Cost:
-    """Parse a folder once to warm up, then several times; return the median."""
-    paths = sorted(folder.glob("*.py"))
-    passes = [[_parse(path) for path in paths] for _ in range(1 + PASSES)][1:]
-    sums = [Cost(sum(cost.cpu for cost in each), sum(cost.wall for cost in each)) for each in passes]
-    return Cost(statistics.median(cost.cpu for cost in sums), statistics.median(cost.wall for cost in sums))
+def parse_all(passes: str) -> float:
+    """Let a processor parse everything that often; return the CPU-milliseconds a pass of what it forked."""
+    before = _children_cpu()
+    airflow("dag-processor", "--num-runs", passes)
+    return (_children_cpu() - before) * 1000 / int(passes)
 
 
-def _parse(path: Path) -> Cost:
-    import selectors
-    import uuid
+def airflow(*arguments: str) -> None:
+    """Run a command of Airflow's in this process."""
+    from airflow.__main__ import main
 
-    import structlog
-    from airflow.dag_processing.processor import DagFileProcessorProcess
-
-    before, selector = _children_cpu(), selectors.DefaultSelector()
-    process = DagFileProcessorProcess.start(
-        id=uuid.uuid4(),
-        path=path,
-        bundle_path=path.parent,
-        bundle_name="benchmark",
-        dag_file_rel_path=path.name,
-        callbacks=[],
-        selector=selector,
-        logger=structlog.get_logger(),
-        logger_filehandle=open(os.devnull, "wb"),  # noqa: SIM115 - the process closes it
-        subprocess_logs_to_stdout=False,
-        client=None,
-    )
-    while not process.is_ready:
-        for key, _ in selector.select(timeout=0.01):
-            handle, on_close = key.data
-            if not handle(key.fileobj):
-                on_close(key.fileobj)
-    wall = time.monotonic() - process.start_time
-    process.close()
-    if process.parsing_result is None or process.parsing_result.import_errors:
-        raise RuntimeError(f"{path} cannot be parsed: {process.parsing_result}")
-    return Cost((_children_cpu() - before) * 1000, wall * 1000)
+    sys.argv = ["airflow", *arguments]
+    main()
 
 
 def _children_cpu() -> float:
@@ -196,5 +161,5 @@ def _children_cpu() -> float:
 
 
 if __name__ == "__main__":
-    wanted = Path(sys.argv[1])
-    print(json.dumps(describe(wanted) if "--describe" in sys.argv else parse_all(wanted)))
+    wanted, argument = Path(sys.argv[1]), sys.argv[2]
+    print(json.dumps(describe(wanted) if argument == DESCRIBE else parse_all(argument)))

@@ -72,6 +72,13 @@ class Finished:
         bucket, _, key = image["uri"].removeprefix("s3://").partition("/")
         return self.stack.objectstore.client().get_object(Bucket=bucket, Key=key)["Body"].read()
 
+    def published(self, beginning: str) -> dict[str, bytes]:
+        """Return what the DAGs have copied to names that begin like this."""
+        store, folder = self.stack.objectstore, "published/"
+        found = store.client().list_objects_v2(Bucket=store.bucket, Prefix=f"{folder}{beginning}")["Contents"]
+        uris = {entry["Key"].removeprefix(folder): f"s3://{store.bucket}/{entry['Key']}" for entry in found}
+        return {name: self.content({"uri": uri}) for name, uri in uris.items()}
+
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
@@ -179,8 +186,9 @@ class TestGenerate:
         (run,) = examples.runs[SCHEDULED].values()
         client = examples.stack.client
         manifest = client.xcom(SCHEDULED, run.run_id, "generate")
-        assert client.xcom(SCHEDULED, run.run_id, "publish") == uris(manifest)
         assert manifest["delivered"] == 2
+        ((_, published),) = examples.published("20").items()
+        assert published == examples.content(manifest["images"][0])
 
 
 class TestMapped:
@@ -194,7 +202,8 @@ class TestMapped:
 
 class TestBatch:
     def test_lands_every_row(self, examples: Finished) -> None:
-        assert examples.xcom("example_batch_from_csv", "report").startswith("4 of 4 rows landed")
+        summary = examples.xcom("example_batch_from_csv", "catalogue")
+        assert (summary["rows"], summary["landed"]) == (4, 4)
 
 
 class TestEdit:
@@ -244,9 +253,9 @@ class TestApproval:
 
 class TestAsset:
     def test_tells_its_consumer_what_landed(self, examples: Finished) -> None:
-        (run,) = examples.runs[CONSUMER].values()
-        told = examples.stack.client.xcom(CONSUMER, run.run_id, "publish")
-        assert told == uris(examples.xcom(PRODUCER, "generate"))
+        assert len(examples.runs[CONSUMER]) == 1
+        (image,) = examples.xcom(PRODUCER, "generate")["images"]
+        assert examples.published("header.png") == {"header.png": examples.content(image)}
 
 
 class TestModeration:
@@ -254,13 +263,13 @@ class TestModeration:
 
     def test_draws_what_is_not_refused(self, examples: Finished) -> None:
         assert examples.states(self.DAG, "harmless")["fallback"] == "skipped"
-        drawn = examples.xcom(self.DAG, "as_asked", "harmless")
-        assert examples.xcom(self.DAG, "publish", "harmless") == uris(drawn)
+        (drawn,) = examples.xcom(self.DAG, "as_asked", "harmless")["images"]
+        assert examples.published("harmless") == {"harmless.png": examples.content(drawn)}
 
     def test_draws_something_else_for_what_is(self, examples: Finished) -> None:
         assert examples.states(self.DAG, "refused")["as_asked"] == "skipped"
-        instead = examples.xcom(self.DAG, "fallback", "refused")
-        assert examples.xcom(self.DAG, "publish", "refused") == uris(instead)
+        (instead,) = examples.xcom(self.DAG, "fallback", "refused")["images"]
+        assert examples.published("refused") == {"refused.png": examples.content(instead)}
         (row,) = examples.rows("Two knights [[moderation]]")
         assert (row["code"], row["billed"]) == ("moderation_blocked", 0)
 
@@ -275,7 +284,7 @@ class TestHook:
 
 class TestLanding:
     def test_lands_what_was_submitted(self, examples: Finished) -> None:
-        assert examples.xcom("example_land_images", "publish").startswith("3 pictures for 3 captions")
+        assert examples.xcom("example_land_images", "land")["images"] == 3
         rows = [row for prompt in ("A kettle on a stove", "A loaf of bread") for row in examples.rows(prompt)]
         assert [(row["billed"], row["downloads"]) for row in rows] == [(1, 1), (1, 1)]
 

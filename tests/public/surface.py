@@ -113,6 +113,8 @@ def _fields(model: type[BaseModel]) -> dict[str, str]:
 
 def _constructor(kind: type) -> dict[str, str]:
     """Collect a constructor's parameters, and those it hands on to the classes below; Airflow's own are Airflow's."""
+    if issubclass(kind, tuple):
+        return _parameters(kind.__new__)
     taken: dict[str, str] = {}
     for step in kind.__mro__:
         if "__init__" not in vars(step) or not _is_ours(step):
@@ -151,7 +153,7 @@ def _parameters(function: Callable[..., Any]) -> dict[str, str]:
     """Return where every parameter goes, and its default where it has one."""
     found: dict[str, str] = {}
     for place, parameter in enumerate(inspect.signature(inspect.unwrap(function)).parameters.values()):
-        if parameter.name in {"self", "cls"} and place == 0:
+        if parameter.name in {"self", "cls", "_cls"} and place == 0:
             continue
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             found["*"] = "any"
