@@ -398,7 +398,8 @@ class ImageJob:
         if outcome.images and spoilt is None:
             facts = {"images": outcome.images, "billed": outcome.billed, "usage": outcome.usage}
             facts |= {"cost": outcome.cost.total, "currency": self._currency}
-            attempt = self._terms.attempt if is_ours else entry.record.attempt
+            held_by = entry.record.attempt
+            attempt = self._terms.attempt if is_ours and self._terms.attempt.epoch >= held_by.epoch else held_by
             await self._note(key, entry, state="landed", attempt=attempt, **facts)
         elif spoilt is not None and isinstance(spoilt.error, ResultExpired | NotAnImage):
             failure = TaskFailure(code=type(spoilt.error).__name__, message=spoilt.error.message)

@@ -90,7 +90,8 @@ class LedgerRecord(BaseModel):
     :param base_url: Where it was sent.
     :param generation: 1, and one more for every time it had to be, or was asked to be, drawn anew.
     :param trace_id: Derived from key and generation; sent with the call where the gateway takes one.
-    :param attempt: Who claimed it, or attached to it where the gateway can cancel; once landed, who landed it.
+    :param attempt: Who claimed it, or attached to it where the gateway can cancel or a clear asks for new images; once
+        landed, who landed it, or waited for it after a later clear.
     :param claimed_at: Unix seconds; renewed while a claimant waits before sending.
     :param images: What landed.
     :param billed: Number of images paid for in this generation.

@@ -142,6 +142,15 @@ def _is_to_be_drawn_anew(record: LedgerRecord, attempt: Attempt, policy: Policy)
     return record.state == "landed" and policy.on_clear == "regenerate" and attempt.epoch > drawn_in
 
 
+def is_held_by_older_epoch(record: LedgerRecord, attempt: Attempt, policy: Policy) -> bool:
+    """Return whether what a cleared task attaches to must be noted as its own.
+
+    Else what an older try lands in its place would count as drawn before the clear, and a retry would draw anew.
+    """
+    is_older = record.attempt.instance == attempt.instance and record.attempt.epoch < attempt.epoch
+    return is_older and policy.on_clear == "regenerate"
+
+
 def _why_nobody_can_tell(record: LedgerRecord) -> ImageGenError:
     origin = f"try {record.attempt.try_number} of {record.attempt.dag_id}.{record.attempt.task_id}"
     if record.state == "answered":

@@ -45,6 +45,7 @@ from airflow_provider_imagegen.resume import (
     Renew,
     Stop,
     Wait,
+    is_held_by_older_epoch,
     lease_time,
     next_step,
     time_to_show_up,
@@ -209,8 +210,10 @@ class Submitter:
         return entry
 
     async def _held(self, key: LedgerKey, entry: Entry) -> Entry:
-        """Note that this try waits now, where an older one could still cancel the task on its way out."""
-        if not self._client.gateway.abilities.cancel or entry.record.attempt.is_same_try(self._attempt):
+        """Note that this try waits now, where an older one could still cancel the task, or land it as its own."""
+        record = entry.record
+        may_be_cancelled = self._client.gateway.abilities.cancel and not record.attempt.is_same_try(self._attempt)
+        if not may_be_cancelled and not is_held_by_older_epoch(record, self._attempt, self._policy):
             return entry
         return await self._records.update(key, entry, attempt=self._attempt)
 

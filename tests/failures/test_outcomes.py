@@ -18,7 +18,9 @@ from airflow_provider_imagegen.exceptions import (
     PartialDelivery,
 )
 from airflow_provider_imagegen.ledger import Ledger
+from airflow_provider_imagegen.operators.work import Work
 from airflow_provider_imagegen.resume import Policy
+from airflow_provider_imagegen.schemas import Manifest, Submission
 from tests.conftest import BUCKET
 from tests.failures.conftest import Laboratory
 
@@ -73,6 +75,13 @@ class TestGenerationFailedForGood:
         assert laboratory.billed == 1
 
 
+def resumed(work: Work, submission: Submission) -> Manifest:
+    """Resume as often as it takes."""
+    while isinstance(result := asyncio.run(work.resume(submission, gave_up=False)), Submission):
+        submission = result
+    return result
+
+
 class TestClearedWhileDeferred:
     @pytest.mark.parametrize("on_clear", ["reuse", "regenerate"])
     def test_new_try_attaches(self, laboratory: Laboratory, short_grace: Any, on_clear: Any) -> None:
@@ -82,6 +91,21 @@ class TestClearedWhileDeferred:
         laboratory.submitted()
         manifest = laboratory.attempt(try_number=2, epoch=1)
         assert laboratory.is_landed(manifest)
+        assert laboratory.submits == 1
+
+    @pytest.mark.parametrize("cleared_one_resumes", [False, True])
+    def test_what_its_first_try_lands_after_all_is_not_drawn_anew_by_a_retry(
+        self, laboratory: Laboratory, short_grace: Any, cleared_one_resumes: bool
+    ) -> None:
+        laboratory.policy = Policy(on_clear="regenerate")
+        short_grace(0.0)
+        laboratory.emulator.change(latency=0.8)
+        zombie = laboratory.submitted()
+        cleared = laboratory.submitted(try_number=2, epoch=1)
+        assert resumed(laboratory.work(), zombie).delivered == 1
+        if cleared_one_resumes:
+            assert resumed(laboratory.work(try_number=2, epoch=1), cleared).delivered == 1
+        assert laboratory.is_landed(laboratory.attempt(try_number=3, epoch=1))
         assert laboratory.submits == 1
 
 
