@@ -316,8 +316,9 @@ class Submitter:
             task = await self._look_for(trace_id)
             if task is not None and task.state != "unseen" and task.task_id:
                 log.info("Found what was sent: task %s (trace %s)", task.task_id, trace_id)
-                entry = await self._records.update(key, entry, state="submitted", task_id=task.task_id)
-                return Settled(call, key, entry, task if task.state == "succeeded" else None)
+                found = await self._records.update(key, entry, state="submitted", task_id=task.task_id)
+                held = await self._held(key, found)
+                return Settled(call, key, held, task if task.state == "succeeded" else None)
             left = visible_by - time.monotonic()
             if task is not None and left <= 0:
                 return None

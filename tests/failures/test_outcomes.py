@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_imagegen import ledger as ledger_room
+from airflow_provider_imagegen.effects import Effect
 from airflow_provider_imagegen.exceptions import (
     DestinationError,
     GenerationFailed,
@@ -22,7 +23,7 @@ from airflow_provider_imagegen.operators.work import Work
 from airflow_provider_imagegen.resume import Policy
 from airflow_provider_imagegen.schemas import Manifest, Submission
 from tests.conftest import BUCKET
-from tests.failures.conftest import Laboratory
+from tests.failures.conftest import Laboratory, killed_at
 
 
 class TestFewerImagesThanAsked:
@@ -107,6 +108,18 @@ class TestClearedWhileDeferred:
             assert resumed(laboratory.work(try_number=2, epoch=1), cleared).delivered == 1
         assert laboratory.is_landed(laboratory.attempt(try_number=3, epoch=1))
         assert laboratory.submits == 1
+
+    def test_what_its_first_try_had_just_sent_is_its_own_from_now_on(
+        self, laboratory: Laboratory, short_grace: Any
+    ) -> None:
+        laboratory.policy = Policy(on_clear="regenerate")
+        short_grace(0.0)
+        laboratory.emulator.change(latency=60)
+        with killed_at(Effect.SUBMIT, "after"):
+            laboratory.submitted()
+        assert laboratory.submitted(try_number=2, epoch=1).open
+        (entry,) = laboratory.entries()
+        assert (entry.record.state, entry.record.attempt.epoch, laboratory.submits) == ("submitted", 1, 1)
 
 
 class TestClearedAfterSuccess:
