@@ -122,7 +122,7 @@ class TestReusedByAnybody:
 
     def test_another_dag_attaches_to_what_a_killed_try_had_submitted(self, new_task: NewTask) -> None:
         first = new_task(model="gpt-image-1", reuse="always")
-        assert first.attempt(kill=Point("record", "before")).killed
+        assert first.attempt(kill=Point("submit", "after", 2)).killed
         first.let_time_pass()
         second = new_task(
             dag_id="another", model="gpt-image-1", reuse="always", ledger_key=first.arguments["ledger_key"]
