@@ -133,6 +133,19 @@ def when_gone(record: LedgerRecord, policy: Policy) -> Renew | Stop:
     return Renew() if record.state == "landed" else _resubmit_or_stop(record, policy)
 
 
+def is_held_by_older_epoch(record: LedgerRecord, attempt: Attempt, policy: Policy) -> bool:
+    """Return whether what a cleared task attaches to must be noted as its own.
+
+    Else what an older try lands in its place would count as drawn before the clear, and a retry would pay for another.
+
+    :param record: What it attaches to.
+    :param attempt: Who attaches.
+    :param policy: What the user chose.
+    """
+    is_older = record.attempt.instance == attempt.instance and record.attempt.epoch < attempt.epoch
+    return is_older and policy.on_clear == "regenerate"
+
+
 def _resubmit_or_stop(record: LedgerRecord, policy: Policy) -> Renew | Stop:
     return Renew() if policy.on_unknown == "resubmit" else Stop(_why_nobody_can_tell(record))
 
@@ -140,15 +153,6 @@ def _resubmit_or_stop(record: LedgerRecord, policy: Policy) -> Renew | Stop:
 def _is_to_be_drawn_anew(record: LedgerRecord, attempt: Attempt, policy: Policy) -> bool:
     drawn_in = record.attempt.epoch if record.attempt.instance == attempt.instance else 0
     return record.state == "landed" and policy.on_clear == "regenerate" and attempt.epoch > drawn_in
-
-
-def is_held_by_older_epoch(record: LedgerRecord, attempt: Attempt, policy: Policy) -> bool:
-    """Return whether what a cleared task attaches to must be noted as its own.
-
-    Else what an older try lands in its place would count as drawn before the clear, and a retry would draw anew.
-    """
-    is_older = record.attempt.instance == attempt.instance and record.attempt.epoch < attempt.epoch
-    return is_older and policy.on_clear == "regenerate"
 
 
 def _why_nobody_can_tell(record: LedgerRecord) -> ImageGenError:

@@ -86,6 +86,8 @@ def _folders() -> Iterator[dict[str, Path]]:
             dags = {dag_id: {key: Task(*task) for key, task in tasks.items()} for dag_id, tasks in found.items()}
             Path(folders[PLAIN], name).write_text("\n".join(_twin(dags, functions=False)))
             Path(folders[TASKFLOW], name).write_text("\n".join(_twin(dags, functions=True)))
+        for twin in (PLAIN, TASKFLOW):
+            _run(folders[twin], DESCRIBE)
         yield folders
 
 
@@ -123,14 +125,17 @@ def _run(folder: Path, *arguments: str) -> Any:
 
 
 def describe(folder: Path) -> dict[str, Dags]:
-    """Return the tasks of every DAG of every file, and leave a database behind."""
+    """Return the tasks of every DAG of every file, and leave a database behind.
+
+    :raises RuntimeError: If a file cannot be parsed, which would be cheap.
+    """
     airflow("db", "migrate")
 
     from airflow.dag_processing.dagbag import DagBag
 
     bag = DagBag(folder)
     if bag.import_errors:
-        raise RuntimeError(f"examples that cannot be parsed: {bag.import_errors}")
+        raise RuntimeError(f"files that cannot be parsed: {bag.import_errors}")
     found: dict[str, Dags] = {}
     for dag in bag.dags.values():
         tasks = {

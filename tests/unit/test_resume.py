@@ -15,10 +15,12 @@ from airflow_provider_imagegen.resume import (
     AwaitEnd,
     Find,
     Hand,
+    OnClear,
     Policy,
     Renew,
     Stop,
     Wait,
+    is_held_by_older_epoch,
     next_step,
     when_gone,
 )
@@ -103,6 +105,23 @@ class TestNextStep:
         left = record("landed", attempt=drawn_by.model_copy(update={"epoch": drawn_in}))
         mine = ME.model_copy(update={"epoch": epoch})
         assert step_for(left, WITH_LOOK_UP, Policy(on_clear="regenerate"), attempt=mine) == step
+
+    @pytest.mark.parametrize(
+        ("held_by", "held_in", "epoch", "on_clear", "is_held"),
+        [
+            (ME, 0, 1, "regenerate", True),
+            (ME, 1, 1, "regenerate", False),
+            (ME, 2, 1, "regenerate", False),
+            (ME, 0, 1, "reuse", False),
+            (OTHER, 0, 1, "regenerate", False),
+        ],
+    )
+    def test_takes_from_its_own_older_tries_what_would_be_drawn_anew(
+        self, held_by: Attempt, held_in: int, epoch: int, on_clear: OnClear, is_held: bool
+    ) -> None:
+        left = record("submitted", attempt=held_by.model_copy(update={"epoch": held_in}))
+        mine = ME.model_copy(update={"epoch": epoch})
+        assert is_held_by_older_epoch(left, mine, Policy(on_clear=on_clear)) is is_held
 
     @pytest.mark.parametrize(
         ("state", "age", "step"),
