@@ -27,6 +27,7 @@ from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 from airflow_provider_imagegen.connection import GatewaySettings  # noqa: E402
 from airflow_provider_imagegen.emulator.server import RunningEmulator  # noqa: E402
 from tests.stack.objectstore import ObjectStore  # noqa: E402
+from tests.stack.waiting import HANG  # noqa: E402
 
 BUCKET = "pictures"
 # How long an example takes says more of the machine than of the code.
@@ -47,6 +48,13 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         path = nodeid.partition("::")[0].removeprefix("tests/")
         stack = next((number for number, starts in enumerate(STACKS) if path.startswith(starts)), None)
         return path if stack is None else f"stacks {stack}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """End a test that hangs, later than whatever it waits for gives up by itself."""
+    if config.getoption("timeout") is None:
+        config.option.timeout = 2 * HANG
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:

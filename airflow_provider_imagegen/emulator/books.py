@@ -6,6 +6,7 @@ A task's state is never stored: it follows from the clock, so ten thousand waiti
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -63,6 +64,11 @@ class Task:
     payer: int = 0
     downloads: int = 0
     headers: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> bool:
+        """Say whether it stays unfinished until it is released."""
+        return self.ready_at == math.inf
 
     def finished(self, now: float) -> bool:
         """Say whether its time has passed."""
@@ -127,6 +133,17 @@ class Books:
         heapq.heapify(deadlines)
         task.failure, task.ready_at = Failure("cancelled", "cancelled on request"), self.clock()
         return True
+
+    def release(self, prompt: str) -> int:
+        """Finish the held tasks whose prompt contains this; return how many there were."""
+        now = self.clock()
+        held = [task for task in self.tasks.values() if task.held and prompt in task.prompt]
+        for task in held:
+            deadlines = self._deadlines[task.payer]
+            deadlines.remove(task.ready_at)
+            heapq.heapify(deadlines)
+            task.ready_at = now
+        return len(held)
 
     def refuse(self, refusal: RefusedRequest) -> None:
         """Enter a request that was turned away."""
@@ -208,7 +225,7 @@ def _task_row(task: Task, now: float) -> dict[str, Any]:
         "due": task.due(),
         "code": task.failure.code if task.failure else None,
         "created_at": task.created_at,
-        "ready_at": task.ready_at,
+        "ready_at": None if task.held else task.ready_at,
         "downloads": task.downloads,
         "headers": list(task.headers),
     }

@@ -66,10 +66,14 @@ def control_routes(studio: Studio) -> APIRouter:
         _apply(changes, studio)
         return {"status": "changed"}
 
+    @router.post("/release")
+    async def release(prompt: str = "") -> dict[str, int]:
+        return {"released": studio.release(prompt)}
+
     @router.post("/tasks/{task_id}/cancel")
     async def cancel(task_id: str, response: Response) -> dict[str, Any]:
         """For gateways that can; none of the dialects here has such a call."""
-        was_running = studio.books.cancel(task_id)
+        was_running = studio.cancel(task_id)
         response.status_code = 200 if was_running else 409
         return {"cancelled": was_running} if was_running else {"error": "the task is not running"}
 

@@ -30,6 +30,7 @@ class FaultKind(StrEnum):
     REFUSE = "refuse"
 
     SLOW = "slow"
+    HOLD = "hold"
     INVISIBLE = "invisible"
     PREVIEW = "preview"
     HICCUP = "hiccup"
@@ -61,6 +62,7 @@ class FaultKind(StrEnum):
 OUTCOMES = frozenset(
     {
         FaultKind.SLOW,
+        FaultKind.HOLD,
         FaultKind.INVISIBLE,
         FaultKind.PREVIEW,
         FaultKind.HICCUP,
@@ -204,6 +206,14 @@ class FaultSchedule:
         removed = len(self.armed) - len(kept)
         self.armed = kept
         return removed
+
+    def disarm_holds(self, prompt: str) -> None:
+        """Remove every hold whose own prompt contains this text; the empty text is contained in all."""
+        self.armed = [
+            armed
+            for armed in self.armed
+            if armed.fault.kind is not FaultKind.HOLD or prompt not in (armed.fault.prompt or "")
+        ]
 
     def waits_for(self, route: Route) -> bool:
         """Say whether any fault may still strike a route; keeps the common path free of matching."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,6 +17,10 @@ def strike(task: Task, fault: Fault) -> None:
 
 def _slow(task: Task, fault: Fault) -> None:
     task.ready_at += fault.seconds or 0.0
+
+
+def _hold(task: Task, _: Fault) -> None:
+    task.ready_at = math.inf
 
 
 def _invisible(task: Task, fault: Fault) -> None:
@@ -60,6 +65,7 @@ def _old_style(task: Task, _: Fault) -> None:
 
 _EFFECTS: dict[FaultKind, Callable[[Task, Fault], None]] = {
     FaultKind.SLOW: _slow,
+    FaultKind.HOLD: _hold,
     FaultKind.INVISIBLE: _invisible,
     FaultKind.PREVIEW: _preview,
     FaultKind.HICCUP: _hiccup,

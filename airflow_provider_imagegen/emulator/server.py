@@ -8,6 +8,7 @@ import threading
 import time
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 import uvicorn
@@ -21,7 +22,8 @@ from airflow_provider_imagegen.emulator.settings import EmulatorSettings
 from airflow_provider_imagegen.emulator.studio import Studio
 from airflow_provider_imagegen.emulator.transport import TRANSPORT
 
-SECONDS_TO_START = 10.0
+SECONDS_TO_ANSWER = 300.0
+"""For the emulator's own routes: longer than a busy machine needs, so that only a hang is taken for one."""
 BACKLOG = 2048
 
 
@@ -95,7 +97,7 @@ class RunningEmulator:
             target=self._server.run, kwargs={"sockets": [self._listener]}, name="emulator", daemon=True
         )
         self._thread.start()
-        self._control = httpx.Client(base_url=self.base_url, timeout=30, trust_env=False)
+        self._control = self._new_control()
         self._await_start()
         return self
 
@@ -107,9 +109,12 @@ class RunningEmulator:
         self._thread.join()
         self._listener.close()
 
+    def _new_control(self) -> httpx.Client:
+        return httpx.Client(base_url=self.base_url, timeout=SECONDS_TO_ANSWER, trust_env=False)
+
     def _await_start(self) -> None:
         # The socket listens already, so the first request waits for the server instead of failing.
-        self._control.get("/_emulator/health", timeout=SECONDS_TO_START).raise_for_status()
+        self._control.get("/_emulator/health").raise_for_status()
 
     @property
     def base_url(self) -> str:
@@ -124,6 +129,25 @@ class RunningEmulator:
     def url(self, path: str = "") -> str:
         """Return the address of a path, such as ``/openai/tasks`` or ``/openai-api``."""
         return f"{self.base_url}/{path.lstrip('/')}" if path else self.base_url
+
+    def wait_until_idle(self, timeout: float = 600.0) -> None:
+        """Wait until every request that was sent so far is answered, and every connection is closed.
+
+        For requests of processes that were killed: afterwards none of them can turn up any more. Idle connections of
+        the living count, so their clients must be closed.
+
+        :param timeout: seconds until giving up
+        :raises TimeoutError: when the time is over
+        """
+        self._control.close()
+        self._control = self._new_control()
+        # Connections are accepted in order: when a new one is served, none waits in the backlog.
+        httpx.get(f"{self.base_url}/_emulator/health", timeout=timeout, trust_env=False).raise_for_status()
+        state, deadline = self._server.server_state, time.monotonic() + timeout
+        while state.connections or state.tasks:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(state.connections)} connections are still open after {timeout:g} s")
+            time.sleep(0.005)
 
     def ledger(self) -> dict[str, Any]:
         """Return the bill: ``totals`` and ``rows``."""
@@ -141,6 +165,17 @@ class RunningEmulator:
     def arm(self, route: str, kind: str, **details: Any) -> int:
         """Make something go wrong, as ``POST /_emulator/faults`` does; return the fault's id."""
         return int(self._ask("POST", "/_emulator/faults", {"route": route, "kind": kind, **details})["id"])
+
+    def hold(self, route: str = "submit", **details: Any) -> None:
+        """Leave every task that is accepted from now on unfinished until :meth:`release`."""
+        self.arm(route, "hold", **{"times": None, **details})
+
+    def release(self, prompt: str = "") -> int:
+        """Finish the held tasks, and hold no more; return how many there were.
+
+        :param prompt: only those whose prompt contains this
+        """
+        return int(self._ask("POST", f"/_emulator/release?prompt={quote(prompt)}")["released"])
 
     def disarm(self) -> None:
         """Make nothing go wrong any more."""

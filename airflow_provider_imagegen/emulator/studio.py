@@ -59,10 +59,14 @@ class Studio:
 
     def __post_init__(self) -> None:
         self.gallery = Gallery(self.settings.cache_bytes)
-        self.reset()
+        self._start()
 
     def reset(self) -> None:
         """Forget all tasks, counts and faults, and go back to the settings given at start."""
+        self.release()
+        self._start()
+
+    def _start(self) -> None:
         self.token = self.settings.token
         self.latency = self.settings.latency
         self.max_in_flight = self.settings.max_in_flight
@@ -70,6 +74,7 @@ class Studio:
         self.books = Books(self.clock)
         self.tickets = Tickets(self.settings.result_ttl)
         self.faults = FaultSchedule()
+        self._released = asyncio.Event()
         self._dice = random.Random(self.settings.seed)
         self._asked: Counter[tuple[str, tuple[Picture, ...]]] = Counter()
 
@@ -132,9 +137,28 @@ class Studio:
         digest = hashlib.sha256(f"{self.settings.seed}\n{prompt}".encode()).digest()
         return digest[0] / 256
 
+    def release(self, prompt: str = "") -> int:
+        """Finish the held tasks whose prompt contains this, and hold no more of them; return how many there were."""
+        self.faults.disarm_holds(prompt)
+        released = self.books.release(prompt)
+        self._wake_waiters()
+        return released
+
+    def cancel(self, task_id: str) -> bool:
+        """End a running task unbilled; return whether it was running."""
+        was_running = self.books.cancel(task_id)
+        self._wake_waiters()
+        return was_running
+
     async def until_ready(self, task: Task) -> None:
         """Wait as long as the drawing takes; for answers that come with the picture in them."""
+        while task.held:
+            await self._released.wait()
         await self.until(task.ready_at)
+
+    def _wake_waiters(self) -> None:
+        released, self._released = self._released, asyncio.Event()
+        released.set()
 
     async def until(self, moment: float) -> None:
         """Wait until a moment of our clock."""

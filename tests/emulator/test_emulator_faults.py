@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from PIL import Image
 
 from tests.emulator.conftest import LATENCY, PROMPT, Client
+from tests.stack.waiting import wait_until
 
 SUBMIT = {"prompt": PROMPT, "model": "gpt-image-1", "size": "64x64", "async": True}
 PATH = "/openai/images/generations"
@@ -346,3 +349,60 @@ class TestDownloads:
         client.emulator.arm("result", "drop")
         with pytest.raises(httpx.RemoteProtocolError):
             httpx.get(url)
+
+
+class TestHold:
+    def test_keeps_a_task_unfinished_until_it_is_released(self, client: Client) -> None:
+        client.emulator.hold()
+        held = client.submit()
+        client.clock.advance(1_000_000)
+        assert (client.look_up(id=held)["finished_at"], client.emulator.totals()["in_flight"]) == (None, 1)
+        assert client.emulator.release() == 1
+        assert client.look_up(id=held)["finished_at"] == client.clock()
+        assert client.emulator.totals()["in_flight"] == 0
+
+    def test_is_over_for_later_tasks_too_once_released(self, client: Client) -> None:
+        client.emulator.hold()
+        client.emulator.release()
+        later = client.submit()
+        client.clock.advance(LATENCY)
+        assert client.look_up(id=later)["finished_at"] is not None
+
+    def test_is_released_prompt_by_prompt(self, client: Client) -> None:
+        for prompt in ("red", "blue"):
+            client.emulator.hold(prompt=prompt)
+        for prompt in ("a red kite", "a blue kite"):
+            assert client.post(PATH, prompt=prompt, model="gpt-image-1", **{"async": True}).status_code == 200
+        assert client.emulator.release("red") == 1
+        states = {row["prompt"]: (row["state"], row["billed"]) for row in client.emulator.ledger()["rows"]}
+        assert states == {"a red kite": ("succeeded", 1), "a blue kite": ("running", 0)}
+
+    def test_holds_back_an_answer_that_brings_the_image(self, client: Client) -> None:
+        client.emulator.hold()
+        with ThreadPoolExecutor(1) as threads:
+            answer = threads.submit(client.post, PATH, prompt="a kite", model="gpt-image-1")
+            wait_until(lambda: client.emulator.totals()["in_flight"], what="the submit")
+            assert not answer.done()
+            client.emulator.release()
+            assert answer.result().status_code == 200
+
+    def test_ends_when_the_task_is_cancelled(self, client: Client) -> None:
+        client.emulator.hold()
+        held = client.submit()
+        assert client.http.post(f"/_emulator/tasks/{held}/cancel").json() == {"cancelled": True}
+        assert (client.emulator.release(), client.emulator.totals()["failed"]) == (0, 1)
+
+
+class TestIdle:
+    def test_is_reached_when_every_request_of_a_client_that_left_was_handled(self, client: Client) -> None:
+        client.http.close()
+        client.emulator.hold()
+        with socket.create_connection(("127.0.0.1", client.emulator.port)) as leaving:
+            body = b'{"prompt": "a kite", "model": "gpt-image-1", "async": true}'
+            head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {client.emulator.token}\r\n"
+            leaving.sendall(
+                f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+            )
+            assert b"200 OK" in leaving.recv(65536)
+        client.emulator.wait_until_idle()
+        assert client.emulator.totals()["accepted"] == 1

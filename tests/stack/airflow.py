@@ -9,6 +9,7 @@ import httpx
 from tests.stack.airflow_home import AirflowHome
 from tests.stack.process import Process
 from tests.stack.rest import AirflowClient
+from tests.stack.waiting import HANG
 
 
 class Airflow:
@@ -58,7 +59,7 @@ class Airflow:
         for _ in range(triggerers):
             self.launch_triggerer()
 
-    def wait_ready(self, timeout: float = 120.0) -> None:
+    def wait_ready(self, timeout: float = HANG) -> None:
         """
         Wait until the API answers and every component has registered itself.
 
@@ -83,7 +84,7 @@ class Airflow:
         triggerer.start()
         return triggerer
 
-    def start_triggerer(self, timeout: float = 60.0) -> Process:
+    def start_triggerer(self, timeout: float = HANG) -> Process:
         """
         Start one more triggerer and wait until it has registered itself.
 
@@ -95,7 +96,7 @@ class Airflow:
         triggerer.wait_ready(lambda: self._newcomers("TriggererJob", 1), timeout=timeout)
         return triggerer
 
-    def start_scheduler(self, timeout: float = 60.0) -> None:
+    def start_scheduler(self, timeout: float = HANG) -> None:
         """
         Start the scheduler again and wait until it has registered itself.
 

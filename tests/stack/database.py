@@ -13,6 +13,7 @@ from tests.stack.environment import child_environment
 from tests.stack.ports import free_port
 from tests.stack.process import Process
 from tests.stack.temporary import make_temporary_directory
+from tests.stack.waiting import HANG
 
 _USER = "airflow"
 # A stack's metadata are worth nothing after a power cut: no time is spent on surviving one.
@@ -65,7 +66,7 @@ class Database:
         self._process = self._command("postgres", "-D", str(self._cluster), *address, *settings)
         self._process.start()
 
-    def wait_ready(self, timeout: float = 30.0) -> None:
+    def wait_ready(self, timeout: float = HANG) -> None:
         """
         Wait until it takes connections.
 

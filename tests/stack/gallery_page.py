@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from tests.stack.airflow_home import AirflowHome
 from tests.stack.browser import running_browser
-from tests.stack.waiting import wait_until
+from tests.stack.waiting import HANG, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FrameLocator, Page
@@ -47,7 +47,7 @@ def log_in(page: Page, username: str, password: str) -> None:
     page.locator("button[type=submit]").click()
 
 
-def wait_for_pictures(where: Page | FrameLocator, selector: str = ".card img", timeout: float = 60.0) -> None:
+def wait_for_pictures(where: Page | FrameLocator, selector: str = ".card img", timeout: float = HANG) -> None:
     """
     Wait until every picture that is in sight has really loaded.
 

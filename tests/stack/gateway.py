@@ -12,6 +12,7 @@ import httpx
 from tests.stack.environment import ROOT, child_environment
 from tests.stack.ports import free_port
 from tests.stack.process import Process
+from tests.stack.waiting import HANG
 
 DEFAULT_GATEWAY = "acedatacloud"
 
@@ -62,7 +63,7 @@ class Emulator:
     ) -> None:
         port = free_port()
         self.gateway = Gateway(f"http://127.0.0.1:{port}", token)
-        self._http = httpx.Client(base_url=self.gateway.host, timeout=10.0, trust_env=False)
+        self._http = httpx.Client(base_url=self.gateway.host, timeout=HANG, trust_env=False)
         self.process = Process(
             "emulator",
             [
@@ -80,7 +81,7 @@ class Emulator:
         """Start it; returns at once."""
         self.process.start()
 
-    def wait_ready(self, timeout: float = 60.0) -> None:
+    def wait_ready(self, timeout: float = HANG) -> None:
         """
         Wait until it answers.
 

@@ -19,6 +19,7 @@ from airflow_provider_imagegen.s3_client import send_at_once
 from tests.stack.environment import child_environment
 from tests.stack.ports import free_port
 from tests.stack.process import Process
+from tests.stack.waiting import HANG
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -90,7 +91,7 @@ class ObjectStore:
             "region_name": REGION,
             "aws_access_key_id": self.access_key,
             "aws_secret_access_key": self.secret_key,
-            "config": Config(connect_timeout=2, read_timeout=30, retries={"total_max_attempts": 1}),
+            "config": Config(connect_timeout=HANG, read_timeout=HANG, retries={"total_max_attempts": 1}),
         }
         client: S3Client = boto3.session.Session().client("s3", **(arguments | overrides))
         client.meta.events.register_last("before-call.s3", send_at_once)
@@ -103,7 +104,7 @@ class ObjectStore:
             self._configuration.write_text(json.dumps(self._identity_list()))
         self.process.start()
 
-    def wait_ready(self, timeout: float = 120.0) -> None:
+    def wait_ready(self, timeout: float = HANG) -> None:
         """
         Wait until its bucket answers.
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.stack import keeper
-from tests.stack.waiting import WaitTimeoutError, wait_until
+from tests.stack.waiting import HANG, WaitTimeoutError, wait_until
 
 
 class ProcessFailedError(RuntimeError):
@@ -90,7 +90,7 @@ class Process:
             raise RuntimeError(f"{self.name} was never started.")
         return self._keeper.pid
 
-    def wait_ready(self, probe: Callable[[], bool], *, timeout: float = 60.0, interval: float = 0.1) -> None:
+    def wait_ready(self, probe: Callable[[], bool], *, timeout: float = HANG, interval: float = 0.1) -> None:
         """
         Wait until a probe says it is ready.
 
@@ -110,7 +110,7 @@ class Process:
         except WaitTimeoutError as error:
             raise ProcessFailedError(self._autopsy(f"was not ready after {timeout:g} s")) from error
 
-    def wait_success(self, *, timeout: float = 120.0) -> None:
+    def wait_success(self, *, timeout: float = HANG) -> None:
         """
         Wait until it has ended well, for commands that end.
 

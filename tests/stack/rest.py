@@ -8,7 +8,7 @@ from typing import Any, Self
 import httpx
 
 from tests.stack.records import FINISHED_TASK, Connection, DagRun, Health, Job, LogEvent, TaskInstance, moment
-from tests.stack.waiting import wait_until
+from tests.stack.waiting import HANG, wait_until
 
 
 class DagNotFoundError(RuntimeError):
@@ -27,7 +27,7 @@ class AirflowClient:
     """
 
     def __init__(self, base_url: str, username: str, password: str) -> None:
-        self._http = httpx.Client(base_url=base_url, timeout=30.0, trust_env=False)
+        self._http = httpx.Client(base_url=base_url, timeout=HANG, trust_env=False)
         self._credentials = {"username": username, "password": password}
 
     def __enter__(self) -> Self:
@@ -93,7 +93,7 @@ class AirflowClient:
         if answer["create"]["errors"]:
             raise RuntimeError(f"Airflow refused the connection {connection.connection_id}: {answer}")
 
-    def wait_for_dag(self, dag_id: str, *, timeout: float = 60.0) -> None:
+    def wait_for_dag(self, dag_id: str, *, timeout: float = HANG) -> None:
         """
         Wait until a DAG is parsed.
 
@@ -171,7 +171,7 @@ class AirflowClient:
         dag_id: str,
         run_id: str,
         *,
-        timeout: float = 180.0,
+        timeout: float = HANG,
         interval: float = 0.5,
         on_poll: Callable[[DagRun, list[TaskInstance]], None] | None = None,
     ) -> DagRun:
@@ -229,7 +229,7 @@ class AirflowClient:
         *,
         states: Sequence[str] = tuple(FINISHED_TASK),
         map_index: int = -1,
-        timeout: float = 120.0,
+        timeout: float = HANG,
     ) -> TaskInstance:
         """
         Wait until a task is in one of some states.

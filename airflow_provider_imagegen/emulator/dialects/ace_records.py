@@ -46,7 +46,7 @@ def record(task: Task, tickets: Tickets, origin: str, now: float) -> dict[str, A
 
 
 def _pending(task: Task, tickets: Tickets, origin: str, now: float) -> dict[str, Any] | None:
-    progress = (now - task.created_at) / (task.ready_at - task.created_at)
+    progress = 1.0 if task.held else (now - task.created_at) / (task.ready_at - task.created_at)
     if progress < ACCEPTED_FROM:
         return None
     if task.hiccup:

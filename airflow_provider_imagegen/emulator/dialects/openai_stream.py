@@ -42,6 +42,8 @@ class EventStream:
     async def _until(self, progress: float) -> None:
         """Wait until a part of the task's time has passed."""
         task = self._task
+        if task.held:
+            return
         await self._studio.until(task.created_at + (task.ready_at - task.created_at) * progress)
 
     async def _event(self, name: str, picture: Picture, details: dict[str, Any]) -> bytes:
