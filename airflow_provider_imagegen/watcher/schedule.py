@@ -1,6 +1,6 @@
 """When to look next: pure decisions about seconds, no clock and no dice of their own.
 
-Everything here is in seconds of one monotonic clock.
+Everything here is in seconds of one monotonic clock, the event loop's.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 DEFAULT_POLL_INTERVAL = 5.0
 TICKS_PER_INTERVAL = 5
 """Neighbours whose look-ups fall into the same fifth of the interval are looked up together."""
-LONGEST_GATHERING = 0.25
-"""Seconds that newcomers and deadlines wait for company, at most."""
+LATEST_END = 1.0
+"""Seconds by which a wait may end later than asked for, at most, to end together with others."""
+_ROUNDING = 1e-8
+"""Share of a tick by which a moment may miss the grid and still lie on it: a tick plus an interval is a tick."""
 _FIRST_SHARE, _GROWTH = 0.5, 1.5
 _LARGEST_JITTER = 0.25
 QUICKEST = 0.25
@@ -63,16 +65,16 @@ class PollSchedule:
         return max(backed_off, asked_to_wait or 0.0)
 
     @property
-    def gathering(self) -> float:
-        """Seconds that a look-up which is wanted at once may wait for others."""
-        return min(self.interval / (4 * TICKS_PER_INTERVAL), LONGEST_GATHERING)
+    def tick(self) -> float:
+        """Seconds between two moments at which look-ups are made."""
+        return self.interval / TICKS_PER_INTERVAL
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
     """A look-up that has been made, as far as it decides about the next.
 
-    :param asked_at: When it was sent.
+    :param asked_at: The tick at which it was due; what one tick asks for in several requests stays together.
     :param answered_at: When it was over.
     :param looks: Look-ups so far, this one included.
     :param faults_in_a_row: As :meth:`PollSchedule.delay` takes it.
@@ -90,6 +92,9 @@ class Look:
 class Ticks:
     """The moments at which one process looks: a grid, on which neighbours meet.
 
+    All look-ups but the first after a pause lie on it: so there are :data:`TICKS_PER_INTERVAL` moments in an interval,
+    and at most so many incomplete requests, however slow the event loop is and whenever waiters come.
+
     :param phase: Where its grid lies, from 0 to 1; another in every process, so that they do not hammer in step.
     """
 
@@ -97,21 +102,22 @@ class Ticks:
 
     def before(self, moment: float, width: float) -> float:
         """Return the last tick that is not after ``moment``."""
-        return (math.floor(moment / width - self.phase) + self.phase) * width
+        return (math.floor(moment / width - self.phase + _ROUNDING) + self.phase) * width
 
     def after(self, moment: float, width: float) -> float:
         """Return the first tick that is not before ``moment``."""
-        return (math.ceil(moment / width - self.phase) + self.phase) * width
+        return (math.ceil(moment / width - self.phase - _ROUNDING) + self.phase) * width
 
-    def first(self, schedule: PollSchedule, *, now: float, soon: float, usual_end: float, end: float) -> float:
-        """Return when to look for the first time.
+    def first(self, schedule: PollSchedule, *, now: float, last_tick: float, usual_end: float, end: float) -> float:
+        """Return when to look for the first time: at once, or with those who come shortly after each other.
 
         :param now: The time.
-        :param soon: When to look if there is nothing to wait for.
+        :param last_tick: When there was last a look for anybody.
         :param usual_end: When such tasks end at the earliest, as far as is known.
         :param end: When the waiting ends; it ends with a look.
         """
-        due = self.before(usual_end, schedule.interval / TICKS_PER_INTERVAL)
+        soon = now if now - last_tick >= schedule.tick else self.after(now, schedule.tick)
+        due = self.before(usual_end, schedule.tick)
         return min(due if due > now else soon, max(soon, self._last(schedule, end)))
 
     def following(self, schedule: PollSchedule, look: Look, *, end: float, jitter: float = 0.0) -> float:
@@ -122,7 +128,7 @@ class Ticks:
         :param jitter: From 0 to 1: how much longer than it must to wait after a fault.
         """
         delay = schedule.delay(look.looks, look.faults_in_a_row, look.asked_to_wait)
-        width = schedule.interval / TICKS_PER_INTERVAL
+        width = schedule.tick
         if look.faults_in_a_row:
             due = self.after(look.answered_at + delay * (1 + _LARGEST_JITTER * jitter), width)
         else:
@@ -138,8 +144,7 @@ class Ticks:
         :param end: When the waiting ends; it ends with a look.
         :param jitter: From 0 to 1: where in the interval.
         """
-        width = schedule.interval / TICKS_PER_INTERVAL
-        return min(self.after(held_until + jitter * schedule.interval, width), self._last(schedule, end))
+        return min(self.after(held_until + jitter * schedule.interval, schedule.tick), self._last(schedule, end))
 
     def _last(self, schedule: PollSchedule, end: float) -> float:
-        return self.after(end, schedule.gathering)
+        return self.after(end, min(schedule.tick, LATEST_END))

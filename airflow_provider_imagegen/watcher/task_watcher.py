@@ -63,7 +63,6 @@ class TaskWatcher:
         self._tick_at = 0.0
         self._chunks: deque[_Chunk] = deque()
         self._askers: set[asyncio.Task[None]] = set()
-        self._soon: float | None = None
         self._last_tick = self._held_until = float("-inf")
         self._silent_in_a_row = 0
 
@@ -108,7 +107,7 @@ class TaskWatcher:
 
     def _span(self, until: float, submitted_at: float) -> Span:
         # The wall clock counts between processes; within this one it may jump.
-        start, now = time.monotonic(), self._clock()
+        start, now = _now(), self._clock()
         submitted = start + submitted_at - now
         grace = self._client.settings.visibility_grace
         return Span(submitted=submitted, joined=start, visible=submitted + grace, end=start + until - now)
@@ -116,11 +115,9 @@ class TaskWatcher:
     def _join(self, waiter: Waiter) -> None:
         self._waiters.add(waiter)
         now, span = waiter.span.joined, waiter.span
-        if self._soon is None:
-            self._soon = max(now, self._last_tick + waiter.schedule.gathering)
         usual_end = span.submitted + self._usual_times.shortest(waiter.model)
-        due = self._ticks.first(waiter.schedule, now=now, soon=self._soon, usual_end=usual_end, end=span.end)
-        waiter.held_back = due > self._soon
+        due = self._ticks.first(waiter.schedule, now=now, last_tick=self._last_tick, usual_end=usual_end, end=span.end)
+        waiter.held_back = due > now + waiter.schedule.tick
         self._due.add(waiter, due)
         self._wake()
 
@@ -133,7 +130,6 @@ class TaskWatcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._soon = None
         self._due.clear()
         self._chunks.clear()
         askers, self._askers = self._askers, set()
@@ -146,18 +142,17 @@ class TaskWatcher:
         due = self._due.next
         if due is None:
             return
-        loop = asyncio.get_running_loop()
-        at = loop.time() + max(0.0, due - time.monotonic())
         if self._timer is not None:
-            if self._tick_at <= at:
+            if self._tick_at <= due:
                 return
             self._timer.cancel()
-        self._tick_at = at
-        self._timer = loop.call_at(at, self._tick, context=self._context)
+        self._tick_at = due
+        self._timer = asyncio.get_running_loop().call_at(due, self._tick, context=self._context)
 
     def _tick(self) -> None:
-        self._timer = self._soon = None
-        self._last_tick = now = time.monotonic()
+        self._timer = None
+        # A timer may fire a little early, by the clock's resolution.
+        self._last_tick = now = max(_now(), self._tick_at)
         ready = self._unless_held(self._due.take(now), now)
         sound = _ids_of(waiter for waiter in ready if not waiter.faults)
         suspicious = _ids_of(waiter for waiter in ready if waiter.faults)
@@ -213,9 +208,6 @@ class TaskWatcher:
             waiters = [waiter for there in chunk.values() for waiter in there if not waiter.is_over]
             if not waiters:
                 continue
-            now = time.monotonic()
-            for waiter in waiters:
-                waiter.asked_at = now
             suspicious = any(waiter.faults > 1 for waiter in waiters)
             answers = await look_up(self._client, list(chunk), suspicious=suspicious)
             self._hand_out(chunk, answers)
@@ -223,7 +215,7 @@ class TaskWatcher:
             self._wake()
 
     def _hand_out(self, chunk: _Chunk, answers: Answers) -> None:
-        now, jitter = time.monotonic(), random.random()  # noqa: S311
+        now, jitter = _now(), random.random()  # noqa: S311
         for task_id, waiters in chunk.items():
             fault, task = answers.faults.get(task_id), answers.tasks.get(task_id)
             for waiter in waiters:
@@ -256,7 +248,7 @@ class TaskWatcher:
                 for waiter in list(self._waiters):
                     waiter.finish(error)
             elif isinstance(error, RateLimited) and error.retry_after:
-                self._held_until = max(self._held_until, time.monotonic() + error.retry_after)
+                self._held_until = max(self._held_until, _now() + error.retry_after)
                 self._give_up_unsent(error)
             elif _is_silence(error) and self._silent_in_a_row >= self._abreast:
                 # One time-out after another would keep those behind waiting far beyond their deadlines.
@@ -267,6 +259,11 @@ class TaskWatcher:
         self._chunks.clear()
         for chunk in unsent:
             self._hand_out(chunk, Answers(faults=dict.fromkeys(chunk, error)))
+
+
+def _now() -> float:
+    """Return the event loop's time, by which its timers go too."""
+    return asyncio.get_running_loop().time()
 
 
 def _ids_of(waiters: Iterable[Waiter]) -> _Chunk:

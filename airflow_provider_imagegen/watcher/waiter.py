@@ -30,7 +30,7 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """The times of one wait, by the monotonic clock.
+    """The times of one wait, by the event loop's clock.
 
     :param submitted: When its tasks were submitted.
     :param joined: When it began.

@@ -7,7 +7,14 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.watcher.schedule import QUICKEST, TICKS_PER_INTERVAL, Look, PollSchedule, Ticks
+from airflow_provider_imagegen.watcher.schedule import (
+    LATEST_END,
+    QUICKEST,
+    TICKS_PER_INTERVAL,
+    Look,
+    PollSchedule,
+    Ticks,
+)
 from airflow_provider_imagegen.watcher.usual_times import KEPT, MODELS, NEEDED, UsualTimes, time_running
 
 INTERVALS = st.floats(0.01, 1000)
@@ -29,7 +36,7 @@ def faulty_looks(draw: st.DrawFn, asked_to_wait: st.SearchStrategy[float | None]
 
 def tolerance(moment: float) -> float:
     """What floating point may lose on the way to a grid and back."""
-    return 1e-9 * max(1.0, moment)
+    return 1e-9 * max(1.0, moment) + 1e-5
 
 
 class TestDelay:
@@ -59,18 +66,27 @@ class TestDelay:
 class TestFirstLook:
     @given(schedules(), PHASES, MOMENTS, st.floats(-1000, 1000), st.floats(0, 1000))
     def test_comes_at_once_unless_such_tasks_take_longer(
-        self, schedule: PollSchedule, phase: float, now: float, usual: float, patience: float
+        self, schedule: PollSchedule, phase: float, now: float, usual: float, left: float
     ) -> None:
-        end = now + patience
-        due = Ticks(phase).first(schedule, now=now, soon=now, usual_end=now + usual, end=end)
+        due = Ticks(phase).first(schedule, now=now, last_tick=-FAR, usual_end=now + usual, end=now + left)
         assert now <= due <= max(now, now + usual) + tolerance(now)
-        assert due <= end + schedule.gathering + tolerance(now)
+        assert due <= max(now, now + left + LATEST_END) + tolerance(now)
+
+    @given(schedules(), PHASES, MOMENTS, st.floats(0, 1000))
+    def test_of_newcomers_falls_on_the_next_tick_of_the_others(
+        self, schedule: PollSchedule, phase: float, now: float, since: float
+    ) -> None:
+        last_tick = now - min(since, schedule.tick * 0.99)
+        ticks = Ticks(phase)
+        due = ticks.first(schedule, now=now, last_tick=last_tick, usual_end=-FAR, end=FAR)
+        assert due == ticks.after(now, schedule.tick)
+        assert due <= now + schedule.tick + tolerance(now)
 
     @given(schedules(), PHASES, MOMENTS, st.floats(0, 1000))
     def test_is_at_most_one_tick_earlier_than_such_tasks_finish(
         self, schedule: PollSchedule, phase: float, now: float, usual: float
     ) -> None:
-        due = Ticks(phase).first(schedule, now=now, soon=now, usual_end=now + usual, end=FAR)
+        due = Ticks(phase).first(schedule, now=now, last_tick=-FAR, usual_end=now + usual, end=FAR)
         assert due >= now + usual - schedule.interval / TICKS_PER_INTERVAL - tolerance(now)
 
 
@@ -98,12 +114,10 @@ class TestNextLook:
         assert due <= now + latest + tolerance(now)
 
     @given(schedules(), PHASES, faulty_looks(st.none() | st.floats(0, 1e5)), st.floats(0, 1000))
-    def test_is_never_later_than_the_end(
-        self, schedule: PollSchedule, phase: float, look: Look, patience: float
-    ) -> None:
-        end = look.answered_at + patience
+    def test_is_never_later_than_the_end(self, schedule: PollSchedule, phase: float, look: Look, left: float) -> None:
+        end = look.answered_at + left
         due = Ticks(phase).following(schedule, look, end=end, jitter=1.0)
-        assert due <= end + schedule.gathering + tolerance(end)
+        assert due <= end + min(schedule.tick, LATEST_END) + tolerance(end)
 
     @given(schedules(), PHASES, MOMENTS, st.floats(0, 1000), st.floats(0, 1))
     def test_after_a_pause_of_all_is_spread_over_an_interval(

@@ -18,6 +18,7 @@ from airflow_provider_imagegen.gateways.acedatacloud import AceDataCloudGateway
 from airflow_provider_imagegen.gateways.base import Handle
 from airflow_provider_imagegen.schemas import ImageRequest, ImageTask
 from airflow_provider_imagegen.watcher import PollSchedule, Seen, TaskWatcher
+from tests.stack.waiting import HANG
 
 QUICK = PollSchedule(interval=0.2, slowest=0.4)
 
@@ -89,13 +90,13 @@ def unknown(count: int) -> list[str]:
     return [str(uuid.uuid4()) for _ in range(count)]
 
 
-def waiting(watcher: TaskWatcher, task_id: str, seconds: float = 20.0, **options: Any) -> asyncio.Task[Seen]:
+def waiting(watcher: TaskWatcher, task_id: str, seconds: float = HANG, **options: Any) -> asyncio.Task[Seen]:
     now = time.time()
     return asyncio.create_task(watcher.wait([task_id], until=now + seconds, submitted_at=now, **options))
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 

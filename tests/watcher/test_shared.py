@@ -13,6 +13,7 @@ from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.exceptions import AuthenticationError, ConfigurationError
 from airflow_provider_imagegen.watcher import PollSchedule, Seen, shared_watcher, wait_through
+from tests.stack.waiting import HANG
 from tests.watcher.conftest import states, submitted, unknown, until
 
 
@@ -34,7 +35,7 @@ class Connection:
             raise said
         return said
 
-    def wait(self, task_id: str, seconds: float = 20.0) -> Awaitable[Seen]:
+    def wait(self, task_id: str, seconds: float = HANG) -> Awaitable[Seen]:
         now = time.time()
         return wait_through(
             "conn", self.read, [task_id], until=now + seconds, submitted_at=now, schedule=PollSchedule(interval=0.2)
@@ -60,13 +61,14 @@ class TestWaitersOfOneConnection:
     async def test_go_on_with_a_rotated_token_that_is_read_once_for_all(
         self, emulator: RunningEmulator, client: ImageClient, settings: GatewaySettings
     ) -> None:
-        emulator.change(latency=1.0)
+        emulator.hold()
         connection = Connection(settings)
         task_ids = await submitted(client, 250)
         waits = asyncio.gather(*(connection.wait(task_id) for task_id in task_ids))
         await until(lambda: emulator.totals()["lookup_requests"] >= 3)
         emulator.change(token="rotated")
         connection.settings = dataclasses.replace(settings, token="rotated")
+        emulator.release()
         assert states(await waits) == {"succeeded"}
         assert connection.readings == 2
 
