@@ -1,11 +1,15 @@
-"""The records of a ledger, as the command line reads them."""
+"""The records of a ledger, as the command line reads them, and claims as old as they are by a real retry."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from airflow_provider_imagegen.cli.reading import places, read
+from airflow_provider_imagegen.cli.reading import Filed, places, read
 from airflow_provider_imagegen.ledger import Entry, Ledger
+
+RETRY_DELAY = 3600.0
+"""Seconds between a try that died and the next one."""
 
 
 def entries_of(ledger: Ledger, s3: Any) -> list[Entry]:
@@ -14,6 +18,22 @@ def entries_of(ledger: Ledger, s3: Any) -> list[Entry]:
     :param ledger: A ledger.
     :param s3: A client of its S3 server.
     """
+    return [filed.entry for filed in _filed(ledger, s3)]
+
+
+def age_claims(ledger: Ledger, s3: Any) -> None:
+    """Rewrite every claim as if it were an hour old, so that a retry knows without waiting what was never sent.
+
+    :param ledger: A ledger.
+    :param s3: A client of its S3 server.
+    """
+    then = time.time() - RETRY_DELAY
+    for filed in _filed(ledger, s3):
+        if filed.record.state == "claimed":
+            ledger.update(filed.place.key, filed.entry, claimed_at=then, updated_at=then)
+
+
+def _filed(ledger: Ledger, s3: Any) -> list[Filed]:
     contents = read(ledger, places(s3, ledger.bucket, ledger.prefix))
     assert not contents.unreadable
-    return [filed.entry for filed in sorted(contents.filed, key=lambda filed: filed.place.uri)]
+    return sorted(contents.filed, key=lambda filed: filed.place.uri)

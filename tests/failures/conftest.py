@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_imagegen import ledger as ledgers
 from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.effects import Effect, Moment, observe
+from airflow_provider_imagegen.emulator import painter
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.job import Terms
 from airflow_provider_imagegen.landing import Destination
@@ -24,11 +27,21 @@ from airflow_provider_imagegen.watcher import PollSchedule
 from tests.burial import bury
 from tests.conftest import BUCKET
 from tests.integration.conftest import connections  # noqa: F401
-from tests.ledgers import entries_of
+from tests.ledgers import age_claims, entries_of
 from tests.stack.objectstore import ObjectStore
+from tests.stack.waiting import HANG, scaled, wait_until
 
-GRACE = 0.4
-"""Seconds a request may stay invisible at the laboratory's gateway."""
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+GRACE = scaled(30.0)
+"""Seconds a request may stay invisible at the laboratory's gateway, and the gateway silent: no test waits so long."""
+PASSING = scaled(1.0)
+"""The same where a test waits until they are over; nothing else in it may have to be faster."""
+DEADLINE = scaled(5.0)
+"""Seconds until a deadline that a test lets pass: a hundred times what the submits before it need."""
+IMAGE_BYTES = 40_000
+"""Size of an image; to draw a real one takes 0.3 s."""
 
 
 class Killed(BaseException):
@@ -58,10 +71,15 @@ class Laboratory:
     def entries(self) -> list[Entry]:
         return entries_of(self.ledger, self.s3)
 
+    def age_claims(self) -> None:
+        """Make every claim an hour old, as it is by Airflow's usual retry."""
+        age_claims(self.ledger, self.s3)
+
+    def draw(self) -> None:
+        """Have real images drawn from now on, each different from all others."""
+        self.emulator.studio.image_bytes = None
+
     def use(self, gateway: str, prefix: str = "", **changes: Any) -> None:
-        # What a gateway without look-up does not answer in time is lost, on a busy machine too.
-        if gateway == "openai":
-            changes = {"timeout": 30.0} | changes
         self.settings = dataclasses.replace(
             self.settings, gateway=gateway, base_url=f"{self.emulator.base_url}{prefix}", **changes
         )
@@ -71,7 +89,7 @@ class Laboratory:
         *,
         try_number: int = 1,
         epoch: int = 0,
-        timeout: float = 20.0,
+        timeout: float = HANG,
         on_partial: Any = "fail",
         deferrable: bool = False,
         dag_id: str = "dag",
@@ -142,12 +160,82 @@ def killed_at(which: Effect, moment: Moment, occurrence: int = 1) -> Iterator[No
         bury()
 
 
-@pytest.fixture
-def laboratory(emulator: RunningEmulator, object_store: ObjectStore) -> Laboratory:
-    settings = GatewaySettings(
-        base_url=emulator.base_url, token=emulator.token, gateway="acedatacloud", visibility_grace=GRACE, timeout=3.0
+@contextmanager
+def released_when(emulator: RunningEmulator, is_time: Callable[[dict[str, int]], bool]) -> Iterator[None]:
+    """Hold what is submitted from now on until the emulator's counts, from zero when the block begins, say so."""
+    before, over = emulator.totals(), threading.Event()
+    emulator.hold()
+
+    def is_due() -> bool:
+        now = emulator.totals()
+        return over.is_set() or is_time({name: now[name] - before[name] for name in now})
+
+    def wait() -> None:
+        wait_until(is_due, what="the moment to release what is held", interval=0.02)
+        if not over.is_set():
+            emulator.release()
+
+    thread = threading.Thread(target=wait, name="release")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def released_after_look_ups(emulator: RunningEmulator, count: int = 1) -> AbstractContextManager[None]:
+    """Hold what is submitted from now on until it has been looked up so many times, unfinished."""
+    return released_when(emulator, lambda now: now["lookup_requests"] >= count)
+
+
+async def first_event(trigger: Any, emulator: RunningEmulator) -> Any:
+    """Run a trigger as a triggerer does, and finish the held tasks once it waits for them; return its event."""
+    looks = emulator.totals()["lookup_requests"]
+    waiting = asyncio.ensure_future(anext(trigger.run()))
+    await asyncio.to_thread(
+        wait_until,
+        lambda: waiting.done() or emulator.totals()["lookup_requests"] > looks,
+        what="the trigger's first look-up",
+        interval=0.02,
     )
-    return Laboratory(emulator, object_store.client(), settings)
+    await asyncio.to_thread(emulator.release)
+    return (await waiting).payload
+
+
+@pytest.fixture(scope="session")
+def s3(object_store: ObjectStore) -> Iterator[S3Client]:
+    """One client for all tests: another costs 0.1 s and 13 MB. Who registers handlers with it makes his own."""
+    client = object_store.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have images drawn coarsely, look for lost requests often, and keep no client in a cache for ever."""
+    monkeypatch.setattr(painter, "LONGEST_WORKING_EDGE", 64)
+    monkeypatch.setattr("airflow_provider_imagegen.submitter.LOOK_AGAIN", 0.1)
+    yield
+    ledgers._is_conditional.cache_clear()
+
+
+@pytest.fixture
+def laboratory(emulator: RunningEmulator, s3: S3Client, quick: None) -> Laboratory:
+    emulator.change(image_bytes=IMAGE_BYTES)
+    return Laboratory(emulator, s3, settings_of(emulator))
+
+
+def settings_of(emulator: RunningEmulator, **changes: Any) -> GatewaySettings:
+    """Return a connection to the emulator that takes no busy machine for a silent gateway."""
+    settings = GatewaySettings(
+        base_url=emulator.base_url,
+        token=emulator.token,
+        gateway="acedatacloud",
+        visibility_grace=GRACE,
+        timeout=GRACE,
+    )
+    return dataclasses.replace(settings, **changes)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from tests.failures.conftest import Laboratory, killed_at
 def answering(laboratory: Laboratory) -> Laboratory:
     """A laboratory whose gateway answers with the picture itself."""
     laboratory.use("openai", "/openai-api")
+    laboratory.draw()
     return laboratory
 
 

@@ -67,6 +67,7 @@ class TestSidecar:
 
 class TestPictureThatIsNotWhatWasAskedFor:
     def test_lands_and_is_noted(self, laboratory: Laboratory) -> None:
+        laboratory.draw()
         laboratory.emulator.arm("submit", "other_size")
         (image,) = laboratory.attempt(size="1024x1024").images
         assert image.differs == {"size": f"{image.width}x{image.height}"}
@@ -78,6 +79,7 @@ class TestPictureThatIsNotWhatWasAskedFor:
 
 class TestProvenance:
     def marked(self, laboratory: Laboratory, **kwargs: Any) -> Work:
+        laboratory.draw()
         return dataclasses.replace(
             laboratory.work(**kwargs), treatment=Treatment(provenance=True, model=kwargs.get("model"))
         )

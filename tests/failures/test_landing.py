@@ -8,6 +8,9 @@ from airflow_provider_imagegen.effects import Effect
 from airflow_provider_imagegen.exceptions import DownloadFailed, NotAnImage, UploadFailed
 from airflow_provider_imagegen.landing.fetching.download import TRIES
 from tests.failures.conftest import Laboratory, killed_at
+from tests.stack.objectstore import ObjectStore
+
+full = pytest.mark.full
 
 
 class TestResultThatIsNoPicture:
@@ -41,7 +44,7 @@ class TestDownloadThatFails:
         assert laboratory.is_landed(laboratory.attempt())
         assert laboratory.submits == laboratory.billed == 1
 
-    @pytest.mark.parametrize("kind", ["cut", "drop", "reset"])
+    @pytest.mark.parametrize("kind", ["cut", *(pytest.param(kind, marks=full) for kind in ("drop", "reset"))])
     def test_again_and_again_is_an_error_and_a_retry_lands_for_nothing(self, laboratory: Laboratory, kind: str) -> None:
         laboratory.emulator.arm("result", kind, times=TRIES)
         with pytest.raises(DownloadFailed, match="billed: yes"):
@@ -76,7 +79,11 @@ class TestKilledWhileLanding:
 
 
 class TestS3ThatRefuses:
-    def test_is_an_error_and_a_retry_lands_without_paying(self, laboratory: Laboratory) -> None:
+    def test_is_an_error_and_a_retry_lands_without_paying(
+        self, laboratory: Laboratory, object_store: ObjectStore
+    ) -> None:
+        laboratory.s3 = object_store.client()
+
         def refuse(request: object, **_: object) -> None:
             if request.url.endswith(".png"):  # type: ignore[attr-defined]
                 request.headers["Authorization"] = "AWS4-HMAC-SHA256 spoiled"  # type: ignore[attr-defined]

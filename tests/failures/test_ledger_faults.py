@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,23 +11,16 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from airflow_provider_imagegen.effects import Effect
+from airflow_provider_imagegen.effects import Effect, Moment, observe
 from airflow_provider_imagegen.exceptions import FewerImages, ImageGenError, LandingError, OutcomeUnknown, OutOfBalance
-from airflow_provider_imagegen.ledger import LedgerKey
 from airflow_provider_imagegen.resume import Policy
 from airflow_provider_imagegen.schemas import Manifest
-from tests.failures.conftest import Laboratory, killed_at
+from tests.failures.conftest import PASSING, Laboratory, killed_at
 from tests.stack.objectstore import ObjectStore
+from tests.stack.waiting import HANG
 
+full = pytest.mark.full
 GATEWAYS = pytest.mark.parametrize(("gateway", "prefix"), [("acedatacloud", ""), ("openai", "/openai-api")])
-
-
-def grown_old(laboratory: Laboratory) -> None:
-    """Make every claim an hour old, as it is by Airflow's usual retry."""
-    for entry in laboratory.entries():
-        scope, _, _ = entry.record.key.partition("/")
-        key = LedgerKey(scope, entry.record.item, entry.record.fingerprint)
-        laboratory.ledger.update(key, entry, claimed_at=time.time() - 3600)
 
 
 @pytest.fixture
@@ -35,7 +28,8 @@ def losing(laboratory: Laboratory, object_store: ObjectStore) -> Callable[[str],
     """Lose the answer to the first ledger write with a header: S3 has done it, and boto3 repeats it by itself."""
 
     def lose(header: str) -> Laboratory:
-        config = Config(retries={"total_max_attempts": 3, "mode": "standard"})
+        retries = {"total_max_attempts": 3, "mode": "standard"}
+        config = Config(connect_timeout=HANG, read_timeout=HANG, retries=retries)  # type: ignore[arg-type]
         laboratory.s3 = object_store.client(config=config)
         session = laboratory.s3._endpoint.http_session
         send, lost = session.send, []
@@ -64,8 +58,9 @@ def side_by_side(laboratory: Laboratory) -> Callable[..., list[Manifest]]:
 
 
 @pytest.fixture
-def hiccup(laboratory: Laboratory) -> Callable[[], None]:
+def hiccup(laboratory: Laboratory, object_store: ObjectStore) -> Callable[[], None]:
     """Let S3 refuse the next conditional update as it does when it is busy."""
+    laboratory.s3 = object_store.client()
 
     def arm() -> None:
         struck: list[str] = []
@@ -99,7 +94,7 @@ class TestLookUpByTraceIdThatMakesNoSense:
     def test_is_never_taken_for_a_request_that_was_not_sent(self, laboratory: Laboratory, kind: str) -> None:
         with killed_at(Effect.SUBMIT, "after"):
             laboratory.attempt()
-        grown_old(laboratory)
+        laboratory.age_claims()
         laboratory.emulator.arm("lookup", kind, times=1)
         assert laboratory.is_landed(laboratory.attempt(try_number=2))
         assert laboratory.submits == laboratory.billed == 1
@@ -109,7 +104,7 @@ class TestTokenOfAnotherAccount:
     def test_cannot_tell_what_the_first_account_paid(self, laboratory: Laboratory) -> None:
         with killed_at(Effect.SUBMIT, "before"):
             laboratory.attempt()
-        grown_old(laboratory)
+        laboratory.age_claims()
         laboratory.emulator.change(token="another-account")
         laboratory.use("acedatacloud", token="another-account")
         with pytest.raises(OutcomeUnknown, match=r"another token.*billed: unknown"):
@@ -122,9 +117,19 @@ class TestOnePayerForAll:
         self, laboratory: Laboratory, side_by_side: Callable[..., list[Manifest]]
     ) -> None:
         laboratory.use("openai", "/openai-api")
-        laboratory.emulator.change(latency=0.5)
+        laboratory.emulator.hold()
         laboratory.policy = Policy(reuse="always")
+        claims: list[Effect] = []
+
+        def answer_when_all_claim(which: Effect, moment: Moment) -> None:
+            if (which, moment) == (Effect.CLAIM, "before"):
+                claims.append(which)
+                if len(claims) == 4:
+                    laboratory.emulator.release()
+
+        end = observe(answer_when_all_claim)
         manifests = side_by_side(*({"dag_id": name} for name in "abcd"))
+        end()
         assert all(laboratory.is_landed(manifest) for manifest in manifests)
         assert laboratory.submits == laboratory.billed == sum(manifest.billed for manifest in manifests) == 1
 
@@ -142,6 +147,7 @@ class TestImagesGoneFromS3:
         assert (second.billed, third.billed, laboratory.submits) == (1, 0, 2)
 
     def test_because_others_took_their_place_are_not_handed_out(self, laboratory: Laboratory) -> None:
+        laboratory.draw()
         first = laboratory.attempt(prompt="A")
         other = laboratory.attempt(prompt="B", try_number=2, epoch=1)
         assert other.images[0].key == first.images[0].key
@@ -179,8 +185,10 @@ class TestResultGoneForGood:
 
 class TestTaskThatWaitedLongForItsTurn:
     def test_has_as_much_time_to_become_visible_as_any(self, laboratory: Laboratory) -> None:
-        laboratory.emulator.arm("submit", "refuse", code="rate_limited", status=429, retry_after=1.0)
-        laboratory.emulator.arm("submit", "invisible", seconds=0.2)
+        grace = 3 * PASSING
+        laboratory.use("acedatacloud", visibility_grace=grace)
+        laboratory.emulator.arm("submit", "refuse", code="rate_limited", status=429, retry_after=math.ceil(grace))
+        laboratory.emulator.arm("submit", "invisible", seconds=grace / 6)
         assert laboratory.is_landed(laboratory.attempt())
 
 
@@ -212,7 +220,7 @@ class TestBillOfTheWholeRequest:
 
 
 class TestImageThatNobodyKeeps:
-    @pytest.mark.parametrize("kind", ["drop", "error", "cut", "html"])
+    @pytest.mark.parametrize("kind", ["cut", "html", *(pytest.param(kind, marks=full) for kind in ("drop", "error"))])
     def test_is_landed_in_spite_of_a_hiccup(self, laboratory: Laboratory, kind: str) -> None:
         laboratory.use("openai", "/openai-api")
         laboratory.emulator.arm("result", kind, times=4 if kind != "html" else 1)

@@ -14,20 +14,34 @@ from airflow_provider_imagegen.exceptions import DestinationError, SpoolFailed, 
 from airflow_provider_imagegen.operators.work import s3_client
 from airflow_provider_imagegen.schemas import Manifest
 from tests.conftest import BUCKET
-from tests.failures.conftest import Laboratory
+from tests.failures.conftest import IMAGE_BYTES, PASSING, Laboratory
 from tests.integration.conftest import set_connection
 from tests.stack.fault_proxy import Fault, FaultProxy
 from tests.stack.objectstore import Identity, ObjectStore
+from tests.stack.waiting import HANG
 
+full = pytest.mark.full
 IMAGES = r"/failures/.*\.png"
+HALF = IMAGE_BYTES // 2
+SILENCE = 3 * PASSING
+"""Seconds after which a silent S3 server is given up, where its silence is the point."""
 
 READER = Identity("reader", "reader-secret", (f"Read:{BUCKET}", f"List:{BUCKET}"))
 BOOKKEEPER = Identity("bookkeeper", "its-secret", (*READER.actions, f"Write:{BUCKET}/ledgers/*"))
 
 
 @pytest.fixture
-def proxy(laboratory: Laboratory, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+def read_timeout() -> float:
+    """Seconds for which S3 may be silent."""
+    return HANG
+
+
+@pytest.fixture
+def proxy(
+    laboratory: Laboratory, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, read_timeout: float
+) -> Iterator[FaultProxy]:
     """What is between the laboratory and its S3 server, which it speaks to as the operator does."""
+    extra = {**object_store.connection_extra, "config_kwargs": {"read_timeout": read_timeout}}
     with FaultProxy(int(object_store.endpoint.rpartition(":")[2])) as proxy:
         set_connection(
             monkeypatch,
@@ -35,7 +49,7 @@ def proxy(laboratory: Laboratory, object_store: ObjectStore, monkeypatch: pytest
             conn_type="aws",
             login=object_store.access_key,
             password=object_store.secret_key,
-            extra={"endpoint_url": proxy.endpoint, "region_name": "us-east-1", "config_kwargs": {"read_timeout": 1}},
+            extra=extra | {"endpoint_url": proxy.endpoint},
         )
         laboratory.s3 = s3_client("aws_default")
         yield proxy
@@ -109,8 +123,8 @@ class TestSlowDown:
 
 
 class TestConnectionThatBreaksInMidPut:
-    @pytest.mark.parametrize("kind", ["reset", "stall"])
-    @pytest.mark.parametrize("after", [0, 20_000, 10**9])
+    @pytest.mark.parametrize(("kind", "read_timeout"), [("reset", HANG), ("stall", SILENCE)], ids=["reset", "stall"])
+    @pytest.mark.parametrize("after", [pytest.param(0, marks=full), HALF, pytest.param(10**9, marks=full)], ids=str)
     def test_is_made_anew_and_every_byte_arrives(
         self, laboratory: Laboratory, proxy: FaultProxy, kind: Any, after: int
     ) -> None:
@@ -122,7 +136,7 @@ class TestConnectionThatBreaksInMidPut:
     def test_again_and_again_is_an_error_and_the_next_try_lands_for_nothing(
         self, laboratory: Laboratory, proxy: FaultProxy
     ) -> None:
-        proxy.arm(Fault("reset", path=IMAGES, after=20_000, times=None))
+        proxy.arm(Fault("reset", path=IMAGES, after=HALF, times=None))
         with pytest.raises(UploadFailed, match=r"billed: yes"):
             laboratory.attempt()
         proxy.disarm()
@@ -155,7 +169,10 @@ class TestKeysThatMayNotPutImages:
 
 class TestFullDisk:
     def test_says_where_and_the_next_try_lands_for_nothing(self, laboratory: Laboratory) -> None:
-        with disk_of(30_000), pytest.raises(SpoolFailed, match=r"could not be kept in /.*billed: yes.*TMPDIR"):
+        with (
+            disk_of(HALF),
+            pytest.raises(SpoolFailed, match=r"could not be kept in /.*billed: yes.*TMPDIR"),
+        ):
             laboratory.attempt()
         assert laboratory.entries()[0].record.state == "submitted"
         assert is_intact(laboratory, laboratory.attempt(try_number=2))

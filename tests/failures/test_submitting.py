@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
+from collections.abc import Iterator
 
 import pytest
+from tenacity import wait_chain, wait_fixed, wait_none
 
-from airflow_provider_imagegen.effects import Effect
+from airflow_provider_imagegen import patience
+from airflow_provider_imagegen.effects import Effect, observe
 from airflow_provider_imagegen.exceptions import NotSent, OutcomeUnknown, RateLimited
 from airflow_provider_imagegen.resume import Policy
 from airflow_provider_imagegen.schemas import Manifest
-from tests.failures.conftest import Laboratory, killed_at
+from tests.failures.conftest import GRACE, PASSING, Laboratory, killed_at, released_after_look_ups
+from tests.stack.waiting import HANG
+
+full = pytest.mark.full
+
+
+@pytest.fixture
+def sends() -> Iterator[list[Effect]]:
+    """Every paid request that is about to be sent."""
+    sent: list[Effect] = []
+    end = observe(lambda which, moment: sent.append(which) if (which, moment) == (Effect.SUBMIT, "before") else None)
+    yield sent
+    end()
+
+
+def pauses(caplog: pytest.LogCaptureFixture) -> list[float]:
+    """Return the seconds that a try chose to wait before it sent again."""
+    records = [record for record in caplog.records if str(record.msg).startswith("Image %d was not accepted")]
+    return [record.args[1] for record in records]  # type: ignore[index,misc]
 
 
 class TestKilledAfterTheClaimBeforeTheRequestLeft:
@@ -20,6 +40,7 @@ class TestKilledAfterTheClaimBeforeTheRequestLeft:
         with killed_at(Effect.SUBMIT, "before"):
             laboratory.attempt()
         assert (laboratory.submits, laboratory.entries()[0].record.state) == (0, "claimed")
+        laboratory.age_claims()
         manifest = laboratory.attempt(try_number=2)
         assert laboratory.is_landed(manifest)
         assert laboratory.submits == laboratory.billed == 1
@@ -37,6 +58,7 @@ class TestKilledAfterTheGatewayAccepted:
     def test_retry_finds_the_task_and_attaches(self, laboratory: Laboratory) -> None:
         with killed_at(Effect.SUBMIT, "after"):
             laboratory.attempt()
+        laboratory.age_claims()
         manifest = laboratory.attempt(try_number=2)
         assert laboratory.is_landed(manifest)
         assert laboratory.submits == laboratory.billed == manifest.billed == 1
@@ -70,22 +92,24 @@ class TestAnswerLost:
         assert laboratory.is_landed(manifest)
         assert laboratory.submits == laboratory.billed == 1
 
-    @pytest.mark.parametrize("kind", ["drop", "reset", "error"])
+    @pytest.mark.parametrize("kind", ["drop", *(pytest.param(kind, marks=full) for kind in ("reset", "error"))])
     def test_is_sent_again_once_when_it_never_arrived(self, laboratory: Laboratory, kind: str) -> None:
+        laboratory.use("acedatacloud", visibility_grace=PASSING)
         laboratory.emulator.arm("submit", kind, accept=False)
         assert laboratory.is_landed(laboratory.attempt())
         assert (laboratory.submits, laboratory.billed) == (2, 1)
 
-    @pytest.mark.parametrize("status", [500, 502, 503, 504])
+    @pytest.mark.parametrize("status", [503, *(pytest.param(status, marks=full) for status in (500, 502, 504))])
     @pytest.mark.parametrize("accept", [True, False])
     def test_server_errors_bill_once(self, laboratory: Laboratory, status: int, accept: bool) -> None:
+        laboratory.use("acedatacloud", visibility_grace=GRACE if accept else PASSING)
         laboratory.emulator.arm("submit", "error", status=status, accept=accept)
         assert laboratory.is_landed(laboratory.attempt())
-        assert laboratory.billed == 1
+        assert (laboratory.submits, laboratory.billed) == (1 if accept else 2, 1)
 
     def test_silence_bills_once(self, laboratory: Laboratory) -> None:
-        laboratory.use("acedatacloud", timeout=0.3)
-        laboratory.emulator.arm("submit", "hang", seconds=5)
+        laboratory.use("acedatacloud", timeout=PASSING)
+        laboratory.emulator.arm("submit", "hang")
         assert laboratory.is_landed(laboratory.attempt())
         assert laboratory.submits == laboratory.billed == 1
 
@@ -99,7 +123,11 @@ class TestAnswerLost:
             laboratory.attempt(try_number=2)
         assert laboratory.submits == 1
 
-    def test_before_any_byte_left_is_tried_again_until_the_deadline(self, laboratory: Laboratory) -> None:
+    def test_before_any_byte_left_is_tried_again_until_the_deadline(
+        self, laboratory: Laboratory, sends: list[Effect], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waits = wait_chain(wait_none(), wait_none(), wait_fixed(2 * HANG))
+        monkeypatch.setattr(patience, "wait_random_exponential", lambda **_: waits)
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             port = unused.getsockname()[1]
@@ -107,9 +135,9 @@ class TestAnswerLost:
             base_url=f"http://127.0.0.1:{port}", token="sesame-token", gateway="acedatacloud"
         )
         with pytest.raises(NotSent, match="billed: no"):
-            laboratory.attempt(timeout=1.5)
+            laboratory.attempt(timeout=HANG)
         (entry,) = laboratory.entries()
-        assert entry.record.state == "failed"
+        assert (entry.record.state, len(sends)) == ("failed", 3)
 
     def test_is_not_hidden_by_a_sibling_that_may_be_retried(self, laboratory: Laboratory) -> None:
         laboratory.use("openai", "/openai-api")
@@ -120,38 +148,47 @@ class TestAnswerLost:
 
 
 class TestTooManyRequests:
-    def test_waits_as_told_and_is_billed_once(self, laboratory: Laboratory) -> None:
+    def test_waits_as_told_and_is_billed_once(
+        self, laboratory: Laboratory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(patience, "wait_random_exponential", lambda **_: wait_none())
         laboratory.emulator.arm("submit", "refuse", code="too_many_requests", status=429, retry_after=1)
-        start = time.monotonic()
         assert laboratory.is_landed(laboratory.attempt())
-        assert time.monotonic() - start >= 1
+        assert pauses(caplog) == [1.0]
         assert laboratory.billed == 1
 
-    def test_waits_with_jitter_where_nothing_is_told(self, laboratory: Laboratory) -> None:
+    def test_waits_with_jitter_where_nothing_is_told(
+        self, laboratory: Laboratory, caplog: pytest.LogCaptureFixture
+    ) -> None:
         laboratory.emulator.arm("submit", "refuse", code="rate_limited", status=429, times=2)
         assert laboratory.is_landed(laboratory.attempt())
+        first, second = pauses(caplog)
+        assert 0 < first <= 1
+        assert 0 < second <= 2
         assert laboratory.billed == 1
 
-    def test_does_not_wait_beyond_the_deadline(self, laboratory: Laboratory) -> None:
-        laboratory.emulator.arm("submit", "refuse", code="rate_limited", status=429, retry_after=600)
-        start = time.monotonic()
+    def test_does_not_wait_beyond_the_deadline(
+        self, laboratory: Laboratory, sends: list[Effect], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        laboratory.emulator.arm("submit", "refuse", code="rate_limited", status=429, retry_after=2 * HANG)
         with pytest.raises(RateLimited, match="billed: no"):
-            laboratory.attempt(timeout=60)
-        assert time.monotonic() - start < 30
+            laboratory.attempt(timeout=HANG)
+        assert (pauses(caplog), len(sends)) == ([], 1)
         assert laboratory.is_landed(laboratory.attempt(try_number=2))
         assert [entry.record.generation for entry in laboratory.entries()] == [1, 2]
 
 
 class TestTwoAttemptsAtOnce:
-    @pytest.mark.parametrize("latency", [0, 0.5])
-    def test_one_claim_wins_and_the_other_attaches(self, laboratory: Laboratory, latency: float) -> None:
-        laboratory.emulator.change(latency=latency)
+    @pytest.mark.parametrize("looks", [0, 2], ids=["done at once", "drawn for a while"])
+    def test_one_claim_wins_and_the_other_attaches(self, laboratory: Laboratory, looks: int) -> None:
+        laboratory.draw()
 
         async def both() -> list[Manifest]:
             works = [laboratory.work(try_number=1, n=3), laboratory.work(try_number=2, n=3)]
             manifests = await asyncio.gather(*(work.begin() for work in works))
             return [manifest for manifest in manifests if isinstance(manifest, Manifest)]
 
-        one, other = asyncio.run(both())
+        with released_after_look_ups(laboratory.emulator, looks):
+            one, other = asyncio.run(both())
         assert laboratory.submits == laboratory.billed == 3
         assert [image.sha256 for image in one.images] == [image.sha256 for image in other.images]

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_imagegen.schemas import Manifest, Submission
 from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
-from tests.failures.conftest import Laboratory
+from tests.failures.conftest import Laboratory, first_event
 from tests.public.files import TRIGGER_KWARGS
 
 FORMATS = sorted(TRIGGER_KWARGS.glob("*.json"))
@@ -39,7 +39,7 @@ def then(request: pytest.FixtureRequest) -> dict[str, Any]:
 def deferred(laboratory: Laboratory, short_grace: Any, connections: None, then: dict[str, Any]) -> dict[str, Any]:
     """A task that was deferred by that version."""
     short_grace(0.0)
-    laboratory.emulator.change(latency=1.0)
+    laboratory.emulator.hold()
     now = laboratory.submitted().model_dump(mode="json")
     submission = {**as_written_then(now, then["submission"]), "landed": [], "failures": []}
     return {**then, "submission": submission, "not_before": 0.0, "poll_interval": 0.1}
@@ -53,10 +53,7 @@ class TestArgumentsOfAnEarlierVersion:
     def test_make_a_trigger_that_waits_and_a_worker_that_lands(
         self, laboratory: Laboratory, deferred: dict[str, Any]
     ) -> None:
-        async def wait() -> Any:
-            return await anext(ImageTasksTrigger(**deferred).run())
-
-        event = asyncio.run(wait()).payload
+        event = asyncio.run(first_event(ImageTasksTrigger(**deferred), laboratory.emulator))
         assert event["status"] == "done"
         submission = Submission.model_validate(event["submission"])
         manifest = asyncio.run(laboratory.work().resume(submission, gave_up=False))

@@ -19,10 +19,18 @@ from airflow_provider_imagegen.exceptions import (
     UnknownTask,
     UnreadableAnswer,
 )
-from airflow_provider_imagegen.schemas import Manifest, Submission
+from airflow_provider_imagegen.schemas import ImageRequest, ImageTask, Manifest, Submission
 from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
 from airflow_provider_imagegen.watcher import PollSchedule, TaskWatcher
-from tests.failures.conftest import GRACE, Laboratory, killed_at
+from tests.failures.conftest import (
+    DEADLINE,
+    PASSING,
+    Laboratory,
+    first_event,
+    killed_at,
+    released_after_look_ups,
+)
+from tests.stack.waiting import HANG
 
 
 def trigger(submission: Submission, **changes: Any) -> ImageTasksTrigger:
@@ -34,7 +42,7 @@ def trigger(submission: Submission, **changes: Any) -> ImageTasksTrigger:
 def deferred(laboratory: Laboratory, short_grace: Any, connections: None) -> Submission:
     """A try that has handed over to the triggerer."""
     short_grace(0.0)
-    laboratory.emulator.change(latency=1.0)
+    laboratory.emulator.hold()
     return laboratory.submitted()
 
 
@@ -42,15 +50,15 @@ class TestTriggerRunTwice:
     async def test_reads_only_and_fires_the_same_event(
         self, emulator: RunningEmulator, deferred_async: Submission
     ) -> None:
-        events = await asyncio.gather(*(anext(trigger(deferred_async).run()) for _ in range(2)))
-        assert events[0].payload == events[1].payload
+        first, second = await asyncio.gather(*(first_event(trigger(deferred_async), emulator) for _ in range(2)))
+        assert first == second
         assert emulator.totals()["submits"] == 1
 
 
 @pytest.fixture
 async def deferred_async(laboratory: Laboratory, short_grace: Any, connections: None) -> Submission:
     short_grace(0.0)
-    laboratory.emulator.change(latency=1.0)
+    laboratory.emulator.hold()
     result = await laboratory.work(deferrable=True).begin()
     assert isinstance(result, Submission)
     return result
@@ -62,15 +70,11 @@ class TestResumedEarly:
         assert result == deferred
 
     def test_goes_on_once_it_is_done(self, laboratory: Laboratory, deferred: Submission) -> None:
-        asyncio.run(anext_of(trigger(deferred)))
+        asyncio.run(first_event(trigger(deferred), laboratory.emulator))
         result = asyncio.run(laboratory.work().resume(deferred, gave_up=False))
         assert isinstance(result, Manifest)
         assert laboratory.is_landed(result)
         assert laboratory.billed == 1
-
-
-async def anext_of(waiting: ImageTasksTrigger) -> Any:
-    return await anext(waiting.run())
 
 
 class TestLookUpsThatFail:
@@ -83,7 +87,7 @@ class TestLookUpsThatFail:
     def test_to_the_deadline_name_the_last_cause_and_a_retry_attaches(self, laboratory: Laboratory) -> None:
         laboratory.emulator.arm("lookup", "error", status=503, times=None)
         with pytest.raises(TaskTimeout, match="the last look-up failed") as caught:
-            laboratory.attempt(timeout=1)
+            laboratory.attempt(timeout=DEADLINE)
         assert caught.value.billed == "unknown"
         laboratory.emulator.disarm()
         assert laboratory.is_landed(laboratory.attempt(try_number=2))
@@ -101,8 +105,8 @@ class TestLookUpsThatFail:
 
     def test_do_not_make_worker_and_trigger_play_ping_pong(self, laboratory: Laboratory, deferred: Submission) -> None:
         laboratory.emulator.arm("lookup", "html", times=None)
-        event = asyncio.run(anext_of(trigger(deferred)))
-        assert event.payload["status"] == "failed"
+        event = asyncio.run(first_event(trigger(deferred), laboratory.emulator))
+        assert event["status"] == "failed"
         with pytest.raises(UnreadableAnswer):
             asyncio.run(laboratory.work().resume(deferred, gave_up=True))
 
@@ -110,11 +114,10 @@ class TestLookUpsThatFail:
 class TestTokenRotatedWhileWaiting:
     def test_connection_is_read_again_once(self, laboratory: Laboratory, deferred: Submission) -> None:
         laboratory.emulator.arm("lookup", "refuse", code="invalid_token", status=401, times=1)
-        event = asyncio.run(anext_of(trigger(deferred)))
-        assert event.payload["status"] == "done"
+        event = asyncio.run(first_event(trigger(deferred), laboratory.emulator))
+        assert event["status"] == "done"
 
     def test_then_it_is_an_error_and_a_retry_attaches(self, laboratory: Laboratory) -> None:
-        laboratory.emulator.change(latency=0.5)
         laboratory.emulator.arm("lookup", "refuse", code="invalid_token", status=401, times=None)
         with pytest.raises(AuthenticationError, match="billed: unknown"):
             laboratory.attempt()
@@ -141,11 +144,12 @@ class TestConnectionDeletedWhileWaiting:
 
 class TestTaskNotVisible:
     def test_for_a_while_is_pending(self, laboratory: Laboratory) -> None:
-        laboratory.emulator.arm("submit", "invisible", seconds=GRACE / 2)
+        laboratory.emulator.arm("submit", "invisible", seconds=0.3)
         assert laboratory.is_landed(laboratory.attempt())
         assert laboratory.submits == 1
 
     def test_for_too_long_is_unknown_and_never_sent_again(self, laboratory: Laboratory) -> None:
+        laboratory.use("acedatacloud", visibility_grace=PASSING)
         laboratory.emulator.arm("submit", "invisible", seconds=3600)
         with pytest.raises(UnknownTask, match="billed: unknown"):
             laboratory.attempt()
@@ -156,62 +160,76 @@ class TestTaskNotVisible:
 
 class TestPreviewInAPendingRecord:
     def test_is_not_taken_for_the_picture(self, laboratory: Laboratory) -> None:
-        laboratory.emulator.change(latency=1.0)
+        laboratory.draw()
         laboratory.emulator.arm("submit", "preview")
-        manifest = laboratory.attempt()
+        with released_after_look_ups(laboratory.emulator, 2):
+            manifest = laboratory.attempt()
         (row,) = laboratory.emulator.ledger()["rows"]
-        assert manifest.elapsed >= 1.0
+        assert laboratory.emulator.totals()["lookup_requests"] > 2
+        assert laboratory.is_landed(manifest)
         assert row["downloads"] == 1
 
 
 class TestDeadline:
     def test_record_stays_and_a_retry_attaches_for_nothing(self, laboratory: Laboratory) -> None:
-        laboratory.emulator.change(latency=1.2)
+        laboratory.emulator.hold()
         with pytest.raises(TaskTimeout, match="still drawing"):
-            laboratory.attempt(timeout=0.5)
+            laboratory.attempt(timeout=DEADLINE)
+        assert laboratory.emulator.release() == 1
         manifest = laboratory.attempt(try_number=2)
         assert laboratory.is_landed(manifest)
         assert laboratory.submits == laboratory.billed == manifest.billed == 1
 
     def test_is_not_missed_by_a_moment(self, laboratory: Laboratory) -> None:
         """A task that is done by the deadline is landed, however long the poll interval."""
-        laboratory.emulator.change(latency=0.5)
-        work = laboratory.work(timeout=1.0)
-        terms = dataclasses.replace(work.terms, schedule=PollSchedule(interval=60))
+        work = laboratory.work(timeout=DEADLINE)
+        terms = dataclasses.replace(work.terms, schedule=PollSchedule(interval=HANG))
         patient = dataclasses.replace(work, terms=terms)
-        assert isinstance(asyncio.run(patient.begin()), Manifest)
+        with released_after_look_ups(laboratory.emulator):
+            assert isinstance(asyncio.run(patient.begin()), Manifest)
+        assert laboratory.emulator.totals()["lookup_requests"] == 2
 
 
 class TestClockThatJumps:
-    @pytest.mark.parametrize("jump", [-3600.0, 3600.0])
-    async def test_does_not_end_or_stretch_the_waiting(self, laboratory: Laboratory, jump: float) -> None:
-        laboratory.emulator.change(latency=0.6)
-        looks = iter([0.0])
+    JUMP = 10 * HANG
+
+    async def wait(self, laboratory: Laboratory, jump: float, seconds: float) -> ImageTask:
+        """Wait for a task on a wall clock that jumps once the waiting has begun."""
+        readings = iter([0.0])
 
         def clock() -> float:
-            return time.time() + next(looks, jump)
+            return time.time() + next(readings, jump)
 
         async with ImageClient(laboratory.settings) as client:
-            from airflow_provider_imagegen.schemas import ImageRequest
-
             task = await client.submit(ImageRequest(prompt="p", model="gpt-image-1"), "trace")
             assert task.task_id
             now = time.time()
             watcher = TaskWatcher(client, PollSchedule(interval=0.1), clock)
-            seen = await watcher.wait([task.task_id], until=now + 5, submitted_at=now)
-        assert seen.tasks[task.task_id].state == "succeeded"
+            seen = await watcher.wait([task.task_id], until=now + seconds, submitted_at=now)
+        return seen.tasks[task.task_id]
+
+    async def test_does_not_end_the_waiting(self, laboratory: Laboratory) -> None:
+        with released_after_look_ups(laboratory.emulator, 2):
+            task = await self.wait(laboratory, self.JUMP, HANG)
+        assert task.state == "succeeded"
+
+    async def test_does_not_stretch_the_waiting(self, laboratory: Laboratory) -> None:
+        laboratory.emulator.hold()
+        task = await self.wait(laboratory, -self.JUMP, PASSING)
+        assert task.state == "running"
 
 
 class TestUpgradeWhileDeferred:
-    async def test_arguments_of_another_version_still_run(self, deferred_async: Submission) -> None:
-        event = await anext(trigger(deferred_async, version=99, from_the_future={"a": 1}).run())
-        assert event.payload["status"] == "done"
+    async def test_arguments_of_another_version_still_run(
+        self, laboratory: Laboratory, deferred_async: Submission
+    ) -> None:
+        waiting = trigger(deferred_async, version=99, from_the_future={"a": 1})
+        assert (await first_event(waiting, laboratory.emulator))["status"] == "done"
 
 
 class TestKilledWhileWaiting:
     def test_retry_attaches(self, laboratory: Laboratory) -> None:
-        laboratory.emulator.change(latency=0.5)
-        with killed_at(Effect.PUT_IMAGE, "before"):
+        with released_after_look_ups(laboratory.emulator), killed_at(Effect.PUT_IMAGE, "before"):
             laboratory.attempt()
         manifest = laboratory.attempt(try_number=2)
         assert laboratory.is_landed(manifest)
