@@ -26,13 +26,11 @@ from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 from airflow_provider_imagegen.connection import GatewaySettings  # noqa: E402
 from airflow_provider_imagegen.emulator.server import RunningEmulator  # noqa: E402
+from tests import examples  # noqa: E402
 from tests.stack.objectstore import ObjectStore  # noqa: E402
 from tests.stack.waiting import HANG  # noqa: E402
 
 BUCKET = "pictures"
-# How long an example takes says more of the machine than of the code.
-hypothesis.settings.register_profile("imagegen", deadline=None)
-hypothesis.settings.load_profile("imagegen")
 STACKS = (
     ("e2e/test_whole_stack", "e2e/test_secrets", "docs", "e2e/test_two_triggerers"),
     ("chaos", "gallery/test_in_airflow", "e2e", "packaging"),
@@ -50,9 +48,18 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         return path if stack is None else f"stacks {stack}"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="all cases and many examples: what `make test-all` runs")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """End a test that hangs, later than whatever it waits for gives up by itself."""
+    if config.getoption("full"):
+        os.environ[examples.VARIABLE] = "1"
+    # How long an example takes says more of the machine than of the code.
+    hypothesis.settings.register_profile("imagegen", deadline=None, max_examples=examples.examples(200))
+    hypothesis.settings.load_profile("imagegen")
+    # A test that hangs is ended later than whatever it waits for gives up by itself.
     if config.getoption("timeout") is None:
         config.option.timeout = 2 * HANG
 
@@ -62,8 +69,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no process is left with it at the end; among equals chance decides."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is for the long run, and begin with what takes longest; among equals chance decides."""
+    if not examples.is_full():
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
     here = Path(__file__).parent
     order = [*STACKS, *LONGEST]
 

@@ -32,6 +32,7 @@ from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageSo
 from tests.batch.conftest import prompts
 from tests.conftest import BUCKET
 from tests.cost.conftest import CostLaboratory
+from tests.examples import examples
 
 XCOM_BYTES = 48 * 1024
 
@@ -160,7 +161,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.samp
 JSON = st.recursive(st.integers() | TEXTS, lambda one: st.lists(one, max_size=9) | st.dictionaries(TEXTS, one))
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=examples(40))
 @given(st.lists(TEXTS.filter(str.strip), min_size=1, max_size=40), st.dictionaries(st.text(min_size=30), JSON), TEXTS)
 def test_fits_into_an_xcom_whatever_is_asked(texts: list[str], extra: dict[str, Any], key: str) -> None:
     gateway = gateway_for(GatewaySettings(base_url="https://api.acedata.cloud", token="t" * 20))

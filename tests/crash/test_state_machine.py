@@ -44,6 +44,7 @@ from airflow_provider_imagegen.resume import Policy
 from airflow_provider_imagegen.schemas import ImageRequest, Manifest, Submission
 from airflow_provider_imagegen.watcher import PollSchedule
 from tests.conftest import BUCKET
+from tests.examples import examples
 from tests.stack.objectstore import ObjectStore
 
 if TYPE_CHECKING:
@@ -348,7 +349,7 @@ def _play(unlucky: Callable[[], OneTask]) -> None:
     run_state_machine_as_test(
         unlucky,
         settings=settings(
-            max_examples=60,
+            max_examples=examples(60),
             stateful_step_count=15,
             deadline=None,
             derandomize=False,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.fuzz.__main__ import main
 from tests.fuzz.campaign import Campaign
 from tests.fuzz.targets import SHARES, TARGETS, Target
@@ -33,7 +34,7 @@ class TestDamage:
         assert_borne(secrets.randbelow(1 << 32), 5_000)
 
     @pytest.mark.parametrize("name", SHARES)
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples(150))
     @given(random=st.randoms(use_true_random=False))
     def test_of_the_smallest_kind_is_borne(self, name: str, random: Random) -> None:
         target = TARGETS[name]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ from airflow.sdk import DAG
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from tests.conftest import AIRFLOW_HOME, BUCKET
 from tests.stack.objectstore import ObjectStore
+from tests.stack.waiting import wait_until
 
 BUNDLE = "dags-folder"
 
@@ -146,6 +149,42 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"airflow_provider_imagegen.operators.{module}.GRACE", 0.2)
     monkeypatch.setattr("airflow_provider_imagegen.operators.base.SETTLING_TIME", 0.0)
     monkeypatch.setattr("airflow_provider_imagegen.sensors.imagegen.SETTLING_TIME", 0.0)
+
+
+@pytest.fixture
+def held_until_deferred(
+    emulator: RunningEmulator, short_waits: None, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    """Hold tasks at the emulator until a trigger waits for them; keywords are those of :meth:`RunningEmulator.hold`."""
+    from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
+
+    run = ImageTasksTrigger.run
+
+    async def release_and_run(self: ImageTasksTrigger) -> Any:
+        emulator.release()
+        async for event in run(self):
+            yield event
+
+    def hold(**options: Any) -> None:
+        emulator.hold(**options)
+        monkeypatch.setattr(ImageTasksTrigger, "run", release_and_run)
+
+    return hold
+
+
+@contextmanager
+def released_when(emulator: RunningEmulator, condition: Callable[[dict[str, int]], bool], what: str) -> Iterator[None]:
+    """Hold tasks at the emulator until a condition on its totals is true."""
+    emulator.hold()
+
+    def release() -> None:
+        wait_until(lambda: condition(emulator.totals()), what=what)
+        emulator.release()
+
+    with ThreadPoolExecutor(1) as threads:
+        released = threads.submit(release)
+        yield
+        released.result()
 
 
 def make_known(dag: DAG) -> None:

@@ -61,9 +61,8 @@ class TestEvents:
         names = ("gateway", "model", "requested", "delivered", "billed", "reused", "fingerprint", "manifest_uri")
         assert {name: extra[name] for name in names} == {name: manifest[name] for name in names}
 
-    @pytest.mark.usefixtures("short_waits")
-    def test_come_after_a_deferral_too(self, run_dag: RunDag, emulator: RunningEmulator) -> None:
-        emulator.change(latency=2)
+    def test_come_after_a_deferral_too(self, run_dag: RunDag, held_until_deferred: Callable[..., None]) -> None:
+        held_until_deferred()
         run = run_one(run_dag, prompt="a kite", poll_interval=0.2, outlets=[asset()])
         assert "Deferred" in run.log
         ((_, extra),) = events(run)

@@ -60,11 +60,9 @@ class TestListOfPrompts:
         assert "{{" not in row["prompt"]
 
     def test_defers_on_what_is_open(
-        self, run_batch: RunTask, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+        self, run_batch: RunTask, emulator: RunningEmulator, held_until_deferred: Callable[..., None]
     ) -> None:
-        monkeypatch.setattr("airflow_provider_imagegen.operators.batch_work.GRACE", 0.2)
-        monkeypatch.setattr("airflow_provider_imagegen.operators.base.SETTLING_TIME", 0.0)
-        emulator.change(latency=2)
+        held_until_deferred(after=3)
         outcome = run_batch(requests=[f"kite {number}" for number in range(6)], poll_interval=0.2, max_in_flight=3)
         assert outcome.state == "success"
         assert "Deferred: 3 task(s)" in outcome.log

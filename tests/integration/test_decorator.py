@@ -129,13 +129,16 @@ class TestWhatTheFunctionReturns:
         assert emulator.totals()["submits"] == 0
 
 
-@pytest.mark.usefixtures("short_waits")
 class TestAfterADeferral:
     def test_lands_what_the_function_returned_without_calling_it_again(
-        self, run_function: RunFunction, emulator: RunningEmulator, object_store: ObjectStore
+        self,
+        run_function: RunFunction,
+        emulator: RunningEmulator,
+        object_store: ObjectStore,
+        held_until_deferred: Callable[..., None],
     ) -> None:
         calls: list[str] = []
-        emulator.change(latency=2)
+        held_until_deferred()
 
         def draw() -> dict[str, Any]:
             calls.append(f"a kite, number {uuid.uuid4()}")
@@ -155,9 +158,13 @@ class TestAfterADeferral:
         assert (stored["model"], stored["fingerprint"]) == ("gpt-image-1-mini", manifest["fingerprint"])
 
     def test_keeps_nothing_that_is_signed(
-        self, run_function: RunFunction, emulator: RunningEmulator, object_store: ObjectStore
+        self,
+        run_function: RunFunction,
+        emulator: RunningEmulator,
+        object_store: ObjectStore,
+        held_until_deferred: Callable[..., None],
     ) -> None:
-        emulator.change(latency=2)
+        held_until_deferred()
         secret = uuid.uuid4().hex
 
         def draw() -> dict[str, Any]:
@@ -171,9 +178,11 @@ class TestAfterADeferral:
         assert secret not in json.dumps([run.returned("draw"), rendered(run)])
         assert not any(secret.encode() in body for body in bodies(object_store))
 
-    def test_goes_on_with_a_list(self, run_function: RunFunction, emulator: RunningEmulator) -> None:
+    def test_goes_on_with_a_list(
+        self, run_function: RunFunction, emulator: RunningEmulator, held_until_deferred: Callable[..., None]
+    ) -> None:
         calls: list[int] = []
-        emulator.change(latency=2)
+        held_until_deferred()
 
         def draw() -> tuple[dict[str, Any], ...]:
             calls.append(1)
@@ -183,8 +192,8 @@ class TestAfterADeferral:
         assert "Deferred: 3 task(s)" in run.log
         assert (len(calls), run.returned("draw")["landed"], emulator.totals()["submits"]) == (1, 2, 3)
 
-    def test_is_not_needed_where_rows_are_signed(self, run_function: RunFunction, emulator: RunningEmulator) -> None:
-        emulator.change(latency=1)
+    @pytest.mark.usefixtures("short_waits")
+    def test_is_not_needed_where_rows_are_signed(self, run_function: RunFunction) -> None:
         signed = {"prompt": "a kite", "extra": {"reference": f"https://cdn.example/a.png?sig={uuid.uuid4().hex}"}}
         run = run_function(lambda: [signed], poll_interval=0.2)
         assert "rows with signed addresses are kept nowhere" in run.log
@@ -192,9 +201,9 @@ class TestAfterADeferral:
         assert run.returned("draw")["landed"] == 1
 
     def test_shows_the_prompt_among_the_rendered_fields(
-        self, run_function: RunFunction, emulator: RunningEmulator
+        self, run_function: RunFunction, held_until_deferred: Callable[..., None]
     ) -> None:
-        emulator.change(latency=2)
+        held_until_deferred()
         run = run_function(lambda: "a kite that was computed", poll_interval=0.2)
         assert rendered(run)["prompt"] == "a kite that was computed"
 

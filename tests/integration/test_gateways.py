@@ -24,7 +24,7 @@ from airflow_provider_imagegen.exceptions import (
 from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
 from airflow_provider_imagegen.operators.imagegen import EditImageOperator
 from tests.conftest import BUCKET
-from tests.integration.conftest import Outcome, set_connection
+from tests.integration.conftest import Outcome, released_when, set_connection
 from tests.stack.objectstore import ObjectStore
 
 pytestmark = pytest.mark.usefixtures("connections")
@@ -163,8 +163,8 @@ class TestOperatorGenerates:
         self, run_task: RunTask, connect: Callable[..., None], emulator: RunningEmulator, gateway: str
     ) -> None:
         connect(gateway)
-        emulator.change(latency=4)
-        outcome = run_task(model="dall-e-3", n=4)
+        with released_when(emulator, lambda totals: totals["in_flight"] == 4, "four side by side"):
+            outcome = run_task(model="dall-e-3", n=4)
         assert [image["index"] for image in outcome.manifest["images"]] == [0, 1, 2, 3]
         assert emulator.totals()["peak_in_flight"] == 4
 
@@ -172,8 +172,8 @@ class TestOperatorGenerates:
         self, run_task: RunTask, connect: Callable[..., None], emulator: RunningEmulator
     ) -> None:
         connect("openai", max_in_flight=2)
-        emulator.change(latency=2)
-        outcome = run_task(model="dall-e-3", n=4)
+        with released_when(emulator, lambda totals: totals["in_flight"] == 2, "two side by side"):
+            outcome = run_task(model="dall-e-3", n=4)
         assert outcome.manifest["delivered"] == 4
         assert emulator.totals()["peak_in_flight"] == 2
 

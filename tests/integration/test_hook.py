@@ -33,7 +33,7 @@ class TestBlocking:
         assert ImageGenHook().get_task("11111111-2222-3333-4444-555555555555").state == "unseen"
 
     def test_gives_up_at_the_timeout_and_says_that_it_may_be_billed(self, emulator: RunningEmulator) -> None:
-        emulator.change(latency=60)
+        emulator.hold()
         hook = ImageGenHook()
         task_id = hook.submit(prompt="a red kite", model="gpt-image-1").task_id
         assert task_id is not None

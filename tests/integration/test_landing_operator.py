@@ -111,9 +111,10 @@ class TestLandedLater:
         (record,) = records(object_store, run.returned("submit"))
         assert (record.state, record.attempt.task_id, record.billed) == ("landed", "submit", 1)
 
-    @pytest.mark.usefixtures("short_waits")
-    def test_is_waited_for_deferred(self, run_pair: RunPair, emulator: RunningEmulator) -> None:
-        emulator.change(latency=8)
+    def test_is_waited_for_deferred(
+        self, run_pair: RunPair, emulator: RunningEmulator, held_until_deferred: Callable[..., None]
+    ) -> None:
+        held_until_deferred()
         run = run_pair({"poll_interval": 0.2})
         assert "Deferred: 1 task(s)" in run.log
         assert run.returned("land")["delivered"] == 1
@@ -268,9 +269,8 @@ class TestListOfReceipts:
         assert run.states["land"] == ["success"] * 2
         assert [run.returned("land", map_index=number)["delivered"] for number in (0, 1)] == [1, 1]
 
-    @pytest.mark.usefixtures("short_waits")
-    def test_is_waited_for_together(self, run_dag: RunDag, emulator: RunningEmulator) -> None:
-        emulator.change(latency=14)
+    def test_is_waited_for_together(self, run_dag: RunDag, held_until_deferred: Callable[..., None]) -> None:
+        held_until_deferred()
         with DAG(f"list-{uuid.uuid4()}", schedule=None) as dag:
             told = {name: value for name, value in SUBMIT.items() if name != "task_id"}
             submitted = GenerateImageOperator.partial(task_id="submit", **told).expand(prompt=["a kite", "an owl"])
@@ -296,8 +296,9 @@ class TestFailedAtTheGateway:
         assert run.states == {"submit": ["success"], "land": ["skipped"]}
 
     def test_deadline_leaves_it_to_a_retry(self, run_pair: RunPair, emulator: RunningEmulator) -> None:
-        emulator.change(latency=10)
-        run = run_pair({"timeout": 0.3, "deferrable": False, "poll_interval": 0.1, "retries": 1, "retry_delay": 10})
+        emulator.hold()
+        retries = {"retries": 1, "retry_delay": 0, "on_retry_callback": lambda _: emulator.release()}
+        run = run_pair({"timeout": 0.3, "deferrable": False, "poll_interval": 0.1, **retries})
         assert run.states["land"] == ["success"]
         assert "the deadline passed and the gateway was still drawing" in run.log
         assert emulator.totals()["billed_images"] == 1

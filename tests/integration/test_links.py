@@ -78,9 +78,10 @@ class TestGatewayTask:
         assert run.states == {"draw": ["failed"]}
         assert link(run, "GatewayTaskLink").startswith("https://gpu.example/tasks/")
 
-    @pytest.mark.usefixtures("short_waits")
-    def test_is_there_after_a_deferral(self, run_task: Callable[..., Run], emulator: RunningEmulator) -> None:
-        emulator.change(latency=2)
+    def test_is_there_after_a_deferral(
+        self, run_task: Callable[..., Run], held_until_deferred: Callable[..., None]
+    ) -> None:
+        held_until_deferred()
         run = run_task(imagegen_conn_id="imagegen_paged", poll_interval=0.2)
         assert "Deferred" in run.log
         assert link(run, "GatewayTaskLink").startswith("https://gpu.example/tasks/")

@@ -68,10 +68,10 @@ class TestOnePicture:
         assert "Deferred" not in outcome.log
 
     def test_defers_and_resumes_when_it_takes_longer_than_the_grace(
-        self, run_task: RunTask, emulator: RunningEmulator
+        self, run_task: RunTask, emulator: RunningEmulator, held_until_deferred: Callable[..., None]
     ) -> None:
-        emulator.change(latency=12)
-        outcome = run_task(poll_interval=1)
+        held_until_deferred()
+        outcome = run_task(poll_interval=0.2)
         assert outcome.state == "success"
         assert "Deferred: 1 task(s)" in outcome.log
         assert emulator.totals()["billed_images"] == 1
@@ -166,7 +166,7 @@ class TestChoices:
 
 class TestKilled:
     def test_says_what_goes_on_at_the_gateway(self, run_task: RunTask, emulator: RunningEmulator) -> None:
-        emulator.change(latency=1)
+        emulator.hold()
 
         class KilledOperator(GenerateImageOperator):
             """Killed while it waits, as a signal would."""
@@ -180,8 +180,9 @@ class TestKilled:
                     killer.join()
 
             def _kill(self) -> None:
-                wait_until(lambda: emulator.totals()["running"], what="the submit", timeout=10)
+                wait_until(lambda: emulator.totals()["running"], what="the submit")
                 self.on_kill()
+                emulator.release()
 
         outcome = run_task(operator=KilledOperator, deferrable=False)
         assert "goes on at the gateway and is billed" in outcome.log

@@ -45,8 +45,12 @@ def submit(prompt: str = "a red kite", **parameters: Any) -> str:
 @pytest.mark.usefixtures("connections", "short_waits")
 class TestWaiting:
     @pytest.mark.parametrize("mode", MODES)
-    def test_ends_when_every_task_is_done(self, run_sensor: RunSensor, emulator: RunningEmulator, mode: str) -> None:
-        emulator.change(latency=10 if mode == "deferred" else 2, image_bytes=1000)
+    def test_ends_when_every_task_is_done(
+        self, run_sensor: RunSensor, emulator: RunningEmulator, held_until_deferred: Callable[..., None], mode: str
+    ) -> None:
+        emulator.change(latency=1, image_bytes=1000)
+        if mode == "deferred":
+            held_until_deferred()
         task_ids = [submit(), submit(model="dall-e-2", n=2, size="256x256")]
         run = run_sensor(task_ids, **MODES[mode])
         assert run.states == {"wait": ["success"]}
@@ -76,7 +80,7 @@ class TestWaiting:
 
     @pytest.mark.parametrize("mode", MODES)
     def test_ends_at_its_timeout(self, run_sensor: RunSensor, emulator: RunningEmulator, mode: str) -> None:
-        emulator.change(latency=60)
+        emulator.hold()
         run = run_sensor(submit(), timeout=1, soft_fail=True, **MODES[mode])
         assert run.states == {"wait": ["skipped"]}
 

@@ -14,11 +14,12 @@ from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
 from airflow_provider_imagegen.schemas import OpenTask, Submission
 from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
 from tests.integration.conftest import set_connection
+from tests.stack.waiting import HANG, wait_until
 
 pytestmark = pytest.mark.usefixtures("connections")
 
 
-async def submission(deadline_in: float = 60.0, count: int = 1) -> dict[str, Any]:
+async def submission(deadline_in: float = HANG, count: int = 1) -> dict[str, Any]:
     hook = ImageGenHook()
     now = time.time()
     tasks = [await hook.asubmit(prompt=f"kite {number}", model="gpt-image-1") for number in range(count)]
@@ -46,14 +47,14 @@ class TestEvent:
         assert "http" not in json.dumps(event.payload)
 
     async def test_says_timeout_at_the_deadline(self, emulator: RunningEmulator) -> None:
-        emulator.change(latency=60)
+        emulator.hold()
         event = await anext(trigger(await submission(deadline_in=0.3)).run())
         assert event.payload["status"] == "timeout"
 
     async def test_does_not_come_before_its_time(self) -> None:
-        start = time.time()
-        await anext(trigger(await submission(), not_before=start + 0.6).run())
-        assert time.time() - start >= 0.6
+        moment = time.time() + 0.6
+        await anext(trigger(await submission(), not_before=moment).run())
+        assert time.time() >= moment
 
     async def test_rides_out_look_ups_that_fail(self, emulator: RunningEmulator) -> None:
         submitted = await submission()
@@ -83,9 +84,12 @@ class TestEvent:
 
 class TestManyTriggers:
     async def test_share_their_look_ups(self, emulator: RunningEmulator) -> None:
-        emulator.change(latency=1.0)
+        emulator.hold()
         submissions = [await submission() for _ in range(40)]
-        events = await asyncio.gather(*(anext(trigger(each, poll_interval=0.5).run()) for each in submissions))
+        waits = asyncio.gather(*(anext(trigger(each, poll_interval=0.5).run()) for each in submissions))
+        await asyncio.to_thread(wait_until, lambda: emulator.totals()["lookups"] >= 120, what="three lookups of each")
+        emulator.release()
+        events = await waits
         assert [event.payload for event in events] == [
             {"version": 1, "status": "done", "submission": each} for each in submissions
         ]
@@ -93,10 +97,11 @@ class TestManyTriggers:
         assert totals["lookup_requests"] <= totals["lookups"] / 8
 
     async def test_survive_one_that_is_cancelled(self, emulator: RunningEmulator) -> None:
-        emulator.change(latency=0.5)
+        emulator.hold()
         first, second = [asyncio.ensure_future(anext(trigger(await submission()).run())) for _ in range(2)]
         await asyncio.sleep(0)
         first.cancel()
+        emulator.release()
         assert (await second).payload["status"] == "done"
 
 

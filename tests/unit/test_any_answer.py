@@ -14,6 +14,7 @@ from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import GatewayError
 from airflow_provider_imagegen.gateways import gateway_for
 from airflow_provider_imagegen.gateways.answers import error_of, read_error, read_outputs
+from tests.examples import examples
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -55,7 +56,7 @@ SYNCHRONOUS = [
 
 @pytest.mark.parametrize("gateway", SYNCHRONOUS, ids=lambda gateway: gateway.name)
 class TestSynchronousGateways:
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=examples(500))
     @given(body=ANSWER | ANYTHING, status=STATUSES)
     def test_an_answer(self, gateway: Any, body: object, status: int) -> None:
         try:
@@ -67,7 +68,7 @@ class TestSynchronousGateways:
             assert task.state == "succeeded"
             assert task.outputs
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=examples(500))
     @given(events=st.lists(EVENT, max_size=4))
     def test_a_stream(self, gateway: Any, events: list[dict[str, Any]]) -> None:
         try:
@@ -79,18 +80,18 @@ class TestSynchronousGateways:
 
 
 class TestReaders:
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=examples(500))
     @given(ANYTHING)
     def test_of_images(self, data: object) -> None:
         assert all(output.url or output.b64_json for output in read_outputs(data))
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=examples(500))
     @given(ANSWER)
     def test_of_errors(self, document: dict[str, Any]) -> None:
         words = read_error(document)
         assert words is None or words.message.strip()
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=examples(500))
     @given(body=st.binary(max_size=200), status=STATUSES, phase=st.sampled_from(["submit", "look_up"]))
     def test_of_any_bytes(self, body: bytes, status: int, phase: Any) -> None:
         error = error_of(httpx.Response(status, content=body), "openai", phase, "sesame-token")

@@ -14,6 +14,7 @@ from airflow_provider_imagegen.batch.results import RowResult
 from airflow_provider_imagegen.batch.summary import BatchSummary, Tally
 from airflow_provider_imagegen.exceptions import ImageGenError, IncompleteBatch, OutOfBalance, PartialDelivery
 from airflow_provider_imagegen.schemas import LandedImage
+from tests.examples import examples
 
 XCOM_BYTES = 48 * 1024
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=400) | st.sampled_from(["😀" * 5000, "\x00" * 5000])
@@ -51,7 +52,7 @@ def judged(*results: RowResult, **choices: Any) -> ImageGenError | None:
     return complaint(summary, tally, **(usual | choices))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.lists(RESULTS, min_size=60, max_size=120))
 def test_fits_into_an_xcom_whatever_the_rows(results: list[RowResult]) -> None:
     summary, _ = summed(*results)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_imagegen.catalog import MODELS
+from tests.examples import examples
 from tests.unit.known_models import DALL_ES, GPT_IMAGES, NANO_BANANAS, UNKNOWN, assert_refused, refusal_of
 
 PRESETS_OF_GPT_IMAGE_2 = [
@@ -149,7 +150,7 @@ class TestSizeOfTheGptImage2Family:
     def test_passes_up_to_the_very_edge(self, size: str) -> None:
         assert refusal_of("gpt-image-2", size=size) is None
 
-    @settings(max_examples=1_000)
+    @settings(max_examples=examples(1_000))
     @given(EDGES, EDGES)
     def test_passes_exactly_when_it_obeys_the_rule(self, width: int, height: int) -> None:
         obeys = (

@@ -10,6 +10,7 @@ from airflow_provider_imagegen import catalog
 from airflow_provider_imagegen.catalog import MODELS, check, known_model
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.schemas import ImageRequest
+from tests.examples import examples
 from tests.unit.known_models import DALL_ES, EVOLVING, GPT_IMAGES, NANO_BANANAS, UNKNOWN, refusal_of
 
 
@@ -119,7 +120,7 @@ REQUESTS = st.builds(
 
 
 class TestAnyRequest:
-    @settings(max_examples=500)
+    @settings(max_examples=examples(500))
     @given(REQUESTS)
     def test_passes_or_is_refused_in_one_line_that_names_a_field_and_its_value(self, request: ImageRequest) -> None:
         try:

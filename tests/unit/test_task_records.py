@@ -13,6 +13,7 @@ from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import GatewayError, LookUpFailed
 from airflow_provider_imagegen.gateways.acedatacloud import AceDataCloudGateway
 from airflow_provider_imagegen.schemas import ImageTask
+from tests.examples import examples
 
 GATEWAY = AceDataCloudGateway(GatewaySettings(base_url="https://api.example.com", token="sesame-token"))
 PICTURE = {"url": "https://cdn.example.com/1.png?sig=abc"}
@@ -162,7 +163,7 @@ record_like = st.fixed_dictionaries(
 
 
 class TestAnyAnswerIsUnderstoodOrAClassifiedError:
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=examples(500))
     @given(body=record_like | json_values, status=st.sampled_from([200, 201, 400, 401, 404, 429, 500, 503]))
     def test_look_up(self, body: object, status: int) -> None:
         try:
@@ -173,7 +174,7 @@ class TestAnyAnswerIsUnderstoodOrAClassifiedError:
             assert tasks["t1"].task_id == "t1"
             assert (tasks["t1"].state == "succeeded") == bool(tasks["t1"].outputs)
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=examples(500))
     @given(
         body=st.fixed_dictionaries(
             {},
