@@ -13,7 +13,6 @@ import pytest
 from airflow_provider_imagegen.batch.judgement import OnModeration
 from airflow_provider_imagegen.batch.progress import Counts
 from airflow_provider_imagegen.batch.summary import BatchSummary
-from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.job import Terms
 from airflow_provider_imagegen.landing import Destination
@@ -23,10 +22,11 @@ from airflow_provider_imagegen.outcomes import OnPartial
 from airflow_provider_imagegen.schemas import Submission
 from airflow_provider_imagegen.watcher import PollSchedule
 from tests.conftest import BUCKET
-from tests.failures.conftest import GRACE, Laboratory
+from tests.failures.conftest import Laboratory, quick, s3, settings_of  # noqa: F401
 from tests.integration.conftest import airflow_database, connections  # noqa: F401
-from tests.stack.objectstore import ObjectStore
+from tests.stack.waiting import HANG
 
+IMAGE_BYTES = 1000
 DRAWN_SMALL = {"model": "gpt-image-1", "size": "1024x1024"}
 
 
@@ -39,7 +39,7 @@ class Ask:
 
     try_number: int = 1
     epoch: int = 0
-    timeout: float = 60.0
+    timeout: float = HANG
     deferrable: bool = False
     on_partial: OnPartial = "fail"
     on_invalid: OnInvalid = "fail"
@@ -134,12 +134,9 @@ def prompts(count: int, words: str = "a lighthouse") -> list[str]:
 
 
 @pytest.fixture
-def laboratory(emulator: RunningEmulator, object_store: ObjectStore) -> BatchLaboratory:
-    emulator.change(image_bytes=1000)
-    settings = GatewaySettings(
-        base_url=emulator.base_url, token=emulator.token, gateway="acedatacloud", visibility_grace=GRACE, timeout=3.0
-    )
-    return BatchLaboratory(emulator, object_store.client(), settings)
+def laboratory(emulator: RunningEmulator, s3: Any, quick: None) -> BatchLaboratory:  # noqa: F811
+    emulator.change(image_bytes=IMAGE_BYTES)
+    return BatchLaboratory(emulator, s3, settings_of(emulator))
 
 
 @pytest.fixture

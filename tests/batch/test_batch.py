@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
+from aiolimiter import AsyncLimiter
 
+from airflow_provider_imagegen.batch.progress import Counts
 from airflow_provider_imagegen.exceptions import (
     AuthenticationError,
     IncompleteBatch,
@@ -19,54 +20,89 @@ from airflow_provider_imagegen.exceptions import (
 from airflow_provider_imagegen.resume import Policy
 from tests.batch.conftest import BatchLaboratory, keys, prompts
 from tests.conftest import BUCKET
+from tests.failures.conftest import DEADLINE, released_when
+
+SOME_TIME = 0.1
+"""Seconds an image takes where several are to be at work at once; how many are is never judged by it."""
 
 
-class TestTwoHundredRows:
-    def test_land_within_ten_places_and_are_billed_once(self, laboratory: BatchLaboratory) -> None:
-        laboratory.emulator.change(latency=0.3)
-        summary = laboratory.run(prompts(200), max_in_flight=10)
+class TestManyRows:
+    @pytest.mark.parametrize("rows", [50, pytest.param(200, marks=pytest.mark.full)])
+    def test_land_within_ten_places_and_are_billed_once(self, laboratory: BatchLaboratory, rows: int) -> None:
+        laboratory.emulator.change(latency=SOME_TIME)
+        with released_when(laboratory.emulator, lambda now: now["in_flight"] == 10):
+            summary = laboratory.run(prompts(rows), max_in_flight=10)
         totals = laboratory.emulator.totals()
         assert totals["peak_in_flight"] == 10
-        assert (totals["submits"], totals["billed_images"]) == (200, 200)
-        assert (summary.rows, summary.landed, summary.images, summary.billed, summary.reused) == (200,) * 4 + (0,)
-        assert laboratory.names() == [f"{number:05}.png" for number in range(200)]
-        assert [line["row"] for line in laboratory.lines()] == list(range(200))
+        assert (totals["submits"], totals["billed_images"]) == (rows, rows)
+        assert (summary.rows, summary.landed, summary.images, summary.billed, summary.reused) == (rows,) * 4 + (0,)
+        assert laboratory.names() == [f"{number:05}.png" for number in range(rows)]
+        assert [line["row"] for line in laboratory.lines()] == list(range(rows))
 
 
 class TestPlaces:
     def test_rows_of_several_calls_take_several(self, laboratory: BatchLaboratory) -> None:
-        laboratory.emulator.change(latency=0.2)
+        laboratory.emulator.change(latency=SOME_TIME)
         rows = [{"prompt": prompt, "model": "dall-e-3", "n": 3} for prompt in prompts(4)]
         summary = laboratory.run(rows, max_in_flight=4)
         assert (summary.landed, summary.images) == (4, 12)
         assert laboratory.emulator.totals()["peak_in_flight"] <= 4
 
     def test_one_row_may_need_more_than_there_are(self, laboratory: BatchLaboratory) -> None:
-        laboratory.emulator.change(latency=0.2)
+        laboratory.emulator.change(latency=SOME_TIME)
         summary = laboratory.run([{"prompt": "a kite", "model": "dall-e-3", "n": 5}], max_in_flight=2)
         assert summary.images == 5
         assert laboratory.emulator.totals()["peak_in_flight"] <= 2
 
     def test_gateway_with_fewer_is_asked_again(self, laboratory: BatchLaboratory) -> None:
-        laboratory.emulator.change(latency=0.1, max_in_flight=2)
-        summary = laboratory.run(prompts(12), max_in_flight=4)
+        laboratory.emulator.change(max_in_flight=2)
+        with released_when(laboratory.emulator, lambda now: now["refused"] > 0):
+            summary = laboratory.run(prompts(12), max_in_flight=4)
         totals = laboratory.emulator.totals()
         assert (summary.landed, totals["billed_images"], totals["peak_in_flight"]) == (12, 12, 2)
         assert totals["refused"] > 0
 
 
-class TestPace:
-    def test_requests_follow_each_other_evenly(self, laboratory: BatchLaboratory) -> None:
-        laboratory.run(prompts(7), requests_per_minute=600)
-        moments = sorted(row["created_at"] for row in laboratory.emulator.ledger()["rows"])
-        assert moments[-1] - moments[0] >= 0.55
+class CountingLimiter(AsyncLimiter):
+    """Counts whom it lets pass."""
 
-    def test_a_retry_walks_over_what_is_there_at_full_speed(self, laboratory: BatchLaboratory) -> None:
+    passed = 0
+
+    async def acquire(self, amount: float = 1) -> None:
+        await super().acquire(amount)
+        self.passed += 1
+
+
+@pytest.fixture
+def limiters(monkeypatch: pytest.MonkeyPatch) -> list[CountingLimiter]:
+    """What keeps the pace of the batches that run."""
+    made: list[CountingLimiter] = []
+
+    def make(max_rate: float, time_period: float) -> CountingLimiter:
+        made.append(CountingLimiter(max_rate, time_period))
+        return made[-1]
+
+    monkeypatch.setattr("airflow_provider_imagegen.operators.batch_work.AsyncLimiter", make)
+    return made
+
+
+class TestPace:
+    def test_requests_follow_each_other_evenly(
+        self, laboratory: BatchLaboratory, limiters: list[CountingLimiter]
+    ) -> None:
+        laboratory.run(prompts(7), requests_per_minute=600)
+        (limiter,) = limiters
+        assert (limiter.max_rate, limiter.time_period) == (1, 0.1)
+        assert limiter.passed == laboratory.submits == 7
+
+    def test_a_retry_walks_over_what_is_there_at_full_speed(
+        self, laboratory: BatchLaboratory, limiters: list[CountingLimiter]
+    ) -> None:
         laboratory.run(prompts(20))
-        started = time.monotonic()
         summary = laboratory.run(prompts(20), try_number=2, requests_per_minute=6)
         assert (summary.reused, summary.billed) == (20, 20)
-        assert time.monotonic() - started < 10
+        (limiter,) = limiters
+        assert (limiter.time_period, limiter.passed) == (10, 0)
 
 
 class TestNames:
@@ -147,8 +183,8 @@ class TestEqualRows:
     ROWS = tuple({"prompt": "a kite" if number % 2 else "an owl", "key": f"k{number}"} for number in range(12))
 
     def test_are_paid_once(self, laboratory: BatchLaboratory) -> None:
-        laboratory.emulator.change(latency=0.3)
-        summary = laboratory.run(self.ROWS)
+        with released_when(laboratory.emulator, lambda now: now["in_flight"] == 2):
+            summary = laboratory.run(self.ROWS)
         assert (laboratory.submits, laboratory.billed) == (2, 2)
         assert (summary.landed, summary.images, summary.billed, summary.reused) == (12, 12, 2, 10)
         assert laboratory.names() == sorted(f"k{number}.png" for number in range(12))
@@ -234,19 +270,18 @@ class TestWhatConcernsAllRows:
 
 class TestDeadline:
     def test_ends_what_runs_and_what_was_not_sent(self, laboratory: BatchLaboratory) -> None:
-        laboratory.emulator.change(latency=20)
-        started = time.monotonic()
+        laboratory.emulator.hold()
         with pytest.raises(PartialDelivery, match="0 of 9 rows"):
-            laboratory.run(prompts(9), max_in_flight=3, timeout=1.5)
-        assert time.monotonic() - started < 15
+            laboratory.run(prompts(9), max_in_flight=3, timeout=DEADLINE)
         assert laboratory.submits == 3
         assert laboratory.statuses() == ["unknown"] * 3 + ["failed"] * 6
         assert [line["message"] for line in laboratory.lines()[3:]] == ["the deadline passed before it was sent"] * 6
 
     def test_retry_attaches_to_what_runs(self, laboratory: BatchLaboratory) -> None:
-        laboratory.emulator.change(latency=2)
+        laboratory.emulator.hold()
         with pytest.raises(PartialDelivery):
-            laboratory.run(prompts(6), max_in_flight=3, timeout=0.8)
+            laboratory.run(prompts(6), max_in_flight=3, timeout=DEADLINE)
+        assert laboratory.emulator.release() == 3
         summary = laboratory.run(prompts(6), max_in_flight=3, try_number=2)
         assert (summary.landed, laboratory.submits, laboratory.billed) == (6, 6, 6)
 
@@ -254,11 +289,12 @@ class TestDeadline:
 class TestGatewayWithoutTasks:
     def test_lands_each_as_it_comes(self, laboratory: BatchLaboratory) -> None:
         laboratory.use("openai", "/openai-api")
-        laboratory.emulator.change(latency=0.3)
-        summary = laboratory.run(prompts(40), max_in_flight=10, deferrable=True)
+        laboratory.emulator.change(latency=SOME_TIME)
+        with released_when(laboratory.emulator, lambda now: now["in_flight"] == 10):
+            summary = laboratory.run(prompts(40), max_in_flight=10, deferrable=True)
         totals = laboratory.emulator.totals()
         assert (summary.landed, summary.billed, totals["billed_images"]) == (40, 40, 40)
-        assert 5 <= totals["peak_in_flight"] <= 10
+        assert totals["peak_in_flight"] == 10
 
 
 class TestProgress:
@@ -270,12 +306,16 @@ class TestProgress:
     def test_is_told_now_and_then_with_the_time_that_is_left(
         self, laboratory: BatchLaboratory, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("airflow_provider_imagegen.batch.progress.SECONDS_BETWEEN_LINES", 0.2)
-        laboratory.emulator.change(latency=0.3)
-        laboratory.run(prompts(30), max_in_flight=5)
+        monkeypatch.setattr("airflow_provider_imagegen.batch.progress.SECONDS_BETWEEN_LINES", 0.1)
+
+        def in_the_middle() -> list[Counts]:
+            return [counts for counts in laboratory.told if (counts.landed, counts.in_flight) == (10, 5)]
+
+        with released_when(laboratory.emulator, lambda _: bool(in_the_middle()), after=10):
+            laboratory.run(prompts(30), max_in_flight=5)
         landed = [counts.landed for counts in laboratory.told]
-        assert len(landed) > 4
         assert landed == sorted(landed)
+        assert landed[-1] == 30
         assert all(counts.in_flight <= 5 for counts in laboratory.told)
-        line = r"\d+/30 landed · \d in flight · 0 failed · [\d.]+/s · about \d+ s left"
-        assert re.fullmatch(line, str(laboratory.told[-2]))
+        (line,) = map(str, in_the_middle())
+        assert re.fullmatch(r"10/30 landed · 5 in flight · 0 failed · [\d.]+/s · about [\d.]+ (s|min|h) left", line)

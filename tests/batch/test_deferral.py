@@ -16,10 +16,11 @@ from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRequest, 
 from airflow_provider_imagegen.schemas import Submission
 from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
 from tests.batch.conftest import BatchLaboratory, prompts
-from tests.failures.conftest import killed_at
+from tests.failures.conftest import DEADLINE, first_event, killed_at
 
 pytestmark = pytest.mark.usefixtures("connections", "no_grace")
 ROWS = prompts(12)
+PLACES = 5
 
 
 @pytest.fixture
@@ -28,35 +29,38 @@ def no_grace(grace: Callable[[float], None], emulator: RunningEmulator) -> None:
     grace(0.0)
 
 
-def fire(submission: Submission) -> Any:
-    """Do what the triggerer does."""
+def trigger(submission: Submission) -> ImageTasksTrigger:
+    """Return what the triggerer runs."""
     kwargs = json.loads(json.dumps(submission.model_dump(mode="json")))
-    trigger = ImageTasksTrigger(
-        imagegen_conn_id="imagegen_default", submission=kwargs, not_before=0.0, poll_interval=0.1
-    )
+    return ImageTasksTrigger(imagegen_conn_id="imagegen_default", submission=kwargs, not_before=0.0, poll_interval=0.1)
 
-    async def event() -> Any:
-        return await anext(trigger.run())
 
-    return asyncio.run(event()).payload
+def fire(laboratory: BatchLaboratory, submission: Submission) -> Any:
+    """Do what the triggerer does, while what is held is finished."""
+    return asyncio.run(first_event(trigger(submission), laboratory.emulator))
+
+
+async def only_event(waiting: ImageTasksTrigger) -> Any:
+    return (await anext(waiting.run())).payload
 
 
 @pytest.fixture
 def deferred(laboratory: BatchLaboratory) -> Submission:
-    laboratory.emulator.change(latency=1.0)
-    return laboratory.defer(ROWS, max_in_flight=5)
+    """A batch of which all is submitted, and the last five rows are not finished until they are released."""
+    laboratory.emulator.hold(after=len(ROWS) - PLACES)
+    return laboratory.defer(ROWS, max_in_flight=PLACES)
 
 
 class TestHandedOver:
     def test_is_only_what_is_open_and_only_its_ids(self, deferred: Submission) -> None:
-        assert 1 <= len(deferred.open) <= 5
+        assert len(deferred.open) == PLACES
         assert "lighthouse" not in deferred.model_dump_json()
 
     def test_comes_after_everything_was_submitted(self, laboratory: BatchLaboratory, deferred: Submission) -> None:
         assert laboratory.submits == len(ROWS)
 
     def test_lands_afterwards_with_the_rest(self, laboratory: BatchLaboratory, deferred: Submission) -> None:
-        assert fire(deferred)["status"] == "done"
+        assert fire(laboratory, deferred)["status"] == "done"
         summary = laboratory.resume(ROWS, deferred)
         assert isinstance(summary, BatchSummary)
         assert (summary.landed, summary.billed) == (12, 12)
@@ -67,7 +71,8 @@ class TestHandedOver:
         again = laboratory.resume(ROWS, deferred)
         assert isinstance(again, Submission)
         assert (again.submitted_at, again.deadline) == (deferred.submitted_at, deferred.deadline)
-        fire(again)
+        assert set(again.task_ids) == set(deferred.task_ids)
+        fire(laboratory, again)
         assert laboratory.resume(ROWS, again).landed == 12
 
     def test_ends_with_an_error_if_nobody_can_look(self, laboratory: BatchLaboratory, deferred: Submission) -> None:
@@ -77,9 +82,9 @@ class TestHandedOver:
         assert caught.value.billed == "unknown"
 
     def test_ends_at_the_deadline(self, laboratory: BatchLaboratory) -> None:
-        laboratory.emulator.change(latency=12.0)
-        submission = laboratory.defer(ROWS[:3], timeout=4.0)
-        assert fire(submission)["status"] == "timeout"
+        laboratory.emulator.hold()
+        submission = laboratory.defer(ROWS[:3], timeout=DEADLINE)
+        assert asyncio.run(only_event(trigger(submission)))["status"] == "timeout"
         with pytest.raises(PartialDelivery):
             laboratory.resume(ROWS[:3], submission)
         assert laboratory.statuses() == ["unknown"] * 3
@@ -87,10 +92,11 @@ class TestHandedOver:
 
 class TestFailedBeforeTheDeferral:
     def test_stays_failed_and_is_not_sent_again(self, laboratory: BatchLaboratory) -> None:
-        laboratory.emulator.change(latency=1.0)
+        laboratory.emulator.hold()
         laboratory.emulator.arm("submit", "refuse", code="bad_request", status=400, prompt="number 3", times=1)
-        submission = laboratory.defer(ROWS, on_partial="accept")
-        fire(submission)
+        submission = laboratory.defer(ROWS, on_partial="accept", max_in_flight=len(ROWS))
+        assert len(submission.open) == len(ROWS) - 1
+        fire(laboratory, submission)
         summary = laboratory.resume(ROWS, submission, on_partial="accept")
         assert (summary.landed, summary.failed, laboratory.submits) == (11, 1, 12)
         assert laboratory.statuses()[3] == "failed"
@@ -98,11 +104,11 @@ class TestFailedBeforeTheDeferral:
 
 class TestEqualRows:
     def test_wait_for_their_leader_beyond_the_deferral(self, laboratory: BatchLaboratory) -> None:
-        laboratory.emulator.change(latency=1.0)
+        laboratory.emulator.hold()
         rows = [{"prompt": "a kite", "key": f"k{number}"} for number in range(6)]
         submission = laboratory.defer(rows)
         assert len(submission.open) == 1
-        fire(submission)
+        fire(laboratory, submission)
         summary = laboratory.resume(rows, submission)
         assert (summary.landed, summary.billed, summary.reused) == (6, 1, 5)
         assert laboratory.billed == 1
@@ -114,7 +120,7 @@ class TestRowsChangedMeanwhile:
             laboratory.resume([*ROWS[:-1], "something else"], deferred)
 
     def test_retry_goes_on_with_the_new_ones(self, laboratory: BatchLaboratory, deferred: Submission) -> None:
-        fire(deferred)
+        fire(laboratory, deferred)
         summary = laboratory.run([*ROWS[:-1], "something else"], try_number=2)
         assert (summary.landed, laboratory.submits) == (12, 13)
 
@@ -122,16 +128,17 @@ class TestRowsChangedMeanwhile:
 class TestKilledAroundTheDeferral:
     @pytest.mark.parametrize("moment", ["before", "after"])
     def test_retry_attaches(self, laboratory: BatchLaboratory, moment: Any) -> None:
-        laboratory.emulator.change(latency=1.0)
+        laboratory.emulator.hold()
         with killed_at(Effect.PUT_CHECKPOINT, moment):
-            laboratory.defer(ROWS)
+            laboratory.defer(ROWS, max_in_flight=len(ROWS))
+        assert laboratory.emulator.release() == len(ROWS)
         summary = laboratory.run(ROWS, try_number=2)
         assert (summary.landed, laboratory.submits, laboratory.billed) == (12, 12, 12)
 
     def test_resumed_and_killed_is_settled_by_the_retry(
         self, laboratory: BatchLaboratory, deferred: Submission
     ) -> None:
-        fire(deferred)
+        fire(laboratory, deferred)
         with killed_at(Effect.PUT_IMAGE, "after", 1):
             laboratory.resume(ROWS, deferred)
         summary = laboratory.run(ROWS, try_number=2)

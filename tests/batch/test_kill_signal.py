@@ -13,18 +13,19 @@ import pytest
 from airflow_provider_imagegen.exceptions import PartialDelivery
 from airflow_provider_imagegen.gateways import registered_gateways
 from tests.batch.conftest import BatchLaboratory, prompts
-from tests.stack.waiting import wait_until
+from tests.stack.waiting import HANG, wait_until
 
 THIRD_PARTY = Path(__file__).parents[1] / "third_party"
 
 
 @pytest.fixture
 def cancellable(laboratory: BatchLaboratory, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLaboratory]:
-    """A laboratory whose gateway can cancel, and takes its time."""
+    """A laboratory whose gateway can cancel, and finishes nothing until it is released."""
     monkeypatch.syspath_prepend(THIRD_PARTY)
+    monkeypatch.setattr("airflow_provider_imagegen.operators.work.CANCEL_TIMEOUT", HANG)
     registered_gateways.cache_clear()
     laboratory.use("cancelling")
-    laboratory.emulator.change(latency=60)
+    laboratory.emulator.hold()
     yield laboratory
     registered_gateways.cache_clear()
     sys.modules.pop("cancelling_gateway", None)
@@ -43,11 +44,11 @@ class TestKilledWhileItWaits:
 
         worker = threading.Thread(target=begin)
         worker.start()
-        wait_until(lambda: len(work.open_tasks()) == 4, what="the submits", timeout=10)
+        wait_until(lambda: len(work.open_tasks()) == 4, what="the submits")
         work.cancel()
         worker.join()
         assert len(ended) == 1
         assert cancellable.emulator.totals()["in_flight"] == cancellable.billed == 0
-        cancellable.emulator.change(latency=0)
+        assert cancellable.emulator.release() == 0
         summary = cancellable.run(prompts(4), try_number=2)
         assert (summary.landed, cancellable.billed) == (4, 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from typing import Any
 
@@ -12,21 +11,22 @@ import pytest
 from airflow_provider_imagegen.effects import Effect
 from tests.batch.conftest import BatchLaboratory, prompts
 from tests.failures.conftest import killed_at
-from tests.stack.waiting import wait_until
 
 ROWS = 12
+OCCURRENCES = {
+    Effect.CLAIM: (7,),
+    Effect.SUBMIT: (7, 1),
+    Effect.RECORD: (20, 1),
+    Effect.PUT_IMAGE: (8,),
+    Effect.PUT_MANIFEST: (1,),
+}
 POINTS = [
-    (which, moment, occurrence)
-    for which, occurrences in {
-        Effect.CLAIM: (7,),
-        Effect.SUBMIT: (1, 7),
-        Effect.RECORD: (1, 20),
-        Effect.PUT_IMAGE: (8,),
-        Effect.PUT_MANIFEST: (1,),
-    }.items()
+    pytest.param(which, moment, occurrence, marks=() if occurrence == occurrences[0] else pytest.mark.full)
+    for which, occurrences in OCCURRENCES.items()
     for moment in ("before", "after")
     for occurrence in occurrences
 ]
+"""Where a try is killed: once at every effect, and, if all is to be tested, at the first as well as in the middle."""
 
 
 def die(laboratory: BatchLaboratory, which: Effect, moment: Any, occurrence: int, **ask: Any) -> None:
@@ -35,15 +35,9 @@ def die(laboratory: BatchLaboratory, which: Effect, moment: Any, occurrence: int
 
 
 def let_time_pass(laboratory: BatchLaboratory) -> None:
-    """Wait until everything drawn is drawn, and all that was sent has shown up."""
-    claims = [entry.record.claimed_at for entry in laboratory.entries() if entry.record.state == "claimed"]
-    settings = laboratory.settings
-    shown = max(claims, default=0.0) + 1.5 * settings.visibility_grace + (settings.timeout or 0.0)
-    wait_until(
-        lambda: time.time() > shown and not laboratory.emulator.totals()["in_flight"],
-        what="the gateway to be done",
-        timeout=20,
-    )
+    """Let all that was sent arrive, and the claims grow as old as they are by a real retry."""
+    laboratory.emulator.wait_until_idle()
+    laboratory.age_claims()
 
 
 class TestKilledInTheMiddle:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from airflow_provider_imagegen.batch.summary import BatchSummary
-from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.operators.batch_work import BatchWork
 from airflow_provider_imagegen.operators.work import Work
@@ -21,10 +20,9 @@ from airflow_provider_imagegen.pricing.prices import read_prices
 from airflow_provider_imagegen.pricing.purse import Purse
 from airflow_provider_imagegen.rehearsal import Rehearsal
 from airflow_provider_imagegen.schemas import Manifest
-from tests.batch.conftest import BatchLaboratory, grace  # noqa: F401
-from tests.failures.conftest import GRACE
+from tests.batch.conftest import IMAGE_BYTES, BatchLaboratory, grace  # noqa: F401
+from tests.failures.conftest import quick, s3, settings_of  # noqa: F401
 from tests.integration.conftest import airflow_database, connections, run_task  # noqa: F401
-from tests.stack.objectstore import ObjectStore
 
 PRICE = Decimal("0.03")
 PRICES = {"gpt-image-1": {"per_image": "0.03"}, "dall-e-2": {"per_image": "0.01"}}
@@ -78,14 +76,6 @@ class CostLaboratory(BatchLaboratory):
 
 
 @pytest.fixture
-def laboratory(emulator: RunningEmulator, object_store: ObjectStore) -> CostLaboratory:
-    emulator.change(image_bytes=1000)
-    settings = GatewaySettings(
-        base_url=emulator.base_url,
-        token=emulator.token,
-        gateway="acedatacloud",
-        visibility_grace=GRACE,
-        timeout=3.0,
-        prices=read_prices(PRICES),
-    )
-    return CostLaboratory(emulator, object_store.client(), settings)
+def laboratory(emulator: RunningEmulator, s3: Any, quick: None) -> CostLaboratory:  # noqa: F811
+    emulator.change(image_bytes=IMAGE_BYTES)
+    return CostLaboratory(emulator, s3, settings_of(emulator, prices=read_prices(PRICES)))

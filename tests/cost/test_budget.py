@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import pytest
 
+from airflow_provider_imagegen.batch.summary import BatchSummary
 from airflow_provider_imagegen.effects import Effect
 from airflow_provider_imagegen.exceptions import BudgetExceeded, TaskTimeout
 from airflow_provider_imagegen.operators.work import Work
@@ -18,7 +19,7 @@ from tests.batch.conftest import prompts
 from tests.conftest import BUCKET
 from tests.cost.conftest import PRICE, CostLaboratory
 from tests.cost.test_costs import forget_costs
-from tests.failures.conftest import killed_at
+from tests.failures.conftest import DEADLINE, killed_at
 
 
 class TestFirstTry:
@@ -79,16 +80,18 @@ class TestRetry:
         assert laboratory.attempt_within("0.06", prompt="at 10:05", try_number=2).delivered == 1
 
     def test_counts_what_is_still_being_drawn_and_lands_it(self, laboratory: CostLaboratory) -> None:
-        laboratory.emulator.change(latency=3.0)
+        laboratory.emulator.hold()
         with pytest.raises(TaskTimeout):
-            laboratory.attempt_within("0.03", timeout=0.5)
+            laboratory.attempt_within("0.03", timeout=DEADLINE)
         with pytest.raises(BudgetExceeded, match=r"0.03 USD are billed already"):
             laboratory.attempt_within("0.05", prompt="another", try_number=2)
+        assert laboratory.emulator.release() == 1
         assert laboratory.attempt_within("0.03", try_number=3).billed == 1
 
     def test_of_what_may_have_been_sent_counts_it_once(self, laboratory: CostLaboratory) -> None:
         with killed_at(Effect.SUBMIT, "before"):
             laboratory.attempt_within("0.03")
+        laboratory.age_claims()
         assert laboratory.attempt_within("0.03", try_number=2).billed == 1
 
     def test_after_a_failure_that_was_not_billed_may_pay(self, laboratory: CostLaboratory) -> None:
@@ -172,14 +175,15 @@ class TestBatch:
 
     def test_budget_holds_over_a_deferral(self, laboratory: CostLaboratory, grace: Callable[[float], None]) -> None:
         grace(0.0)
-        laboratory.emulator.change(latency=1.0)
+        laboratory.emulator.hold()
         rows = ["an owl", "a kite", "an owl", "a kite"]
         submission = asyncio.run(laboratory.paying(laboratory.batch(rows, deferrable=True), "0.06").begin())
         assert isinstance(submission, Submission)
-        while isinstance(submission, Submission):
-            work = laboratory.paying(laboratory.batch(rows, deferrable=True), "0.06")
-            submission = asyncio.run(work.resume(submission, gave_up=False))
-        assert (submission.landed, submission.cost, laboratory.billed) == (4, 2 * PRICE, 2)
+        assert laboratory.emulator.release() == len(submission.open) == 2
+        work = laboratory.paying(laboratory.batch(rows, deferrable=True), "0.06")
+        summary = asyncio.run(work.resume(submission, gave_up=False))
+        assert isinstance(summary, BatchSummary)
+        assert (summary.landed, summary.cost, laboratory.billed) == (4, 2 * PRICE, 2)
 
 
 class TestCurrency:

@@ -17,7 +17,7 @@ from airflow_provider_imagegen.schemas import Manifest, Submission
 from tests.batch.conftest import prompts
 from tests.conftest import BUCKET
 from tests.cost.conftest import PRICE, CostLaboratory
-from tests.failures.conftest import killed_at, short_grace  # noqa: F401
+from tests.failures.conftest import DEADLINE, killed_at, short_grace  # noqa: F401
 
 TOKEN_PRICES = {"input_tokens": "5", "input_image_tokens": "10", "output_tokens": "40"}
 
@@ -67,8 +67,8 @@ class TestPerImage:
         assert (manifest.delivered, manifest.cost) == (1, PRICE)
 
     def test_what_may_be_billed_yet_is_not_known(self, laboratory: CostLaboratory) -> None:
-        laboratory.emulator.arm("submit", "slow", seconds=60, times=1)
-        manifest = laboratory.attempt(n=2, on_partial="accept", timeout=3.0)
+        laboratory.emulator.hold(times=1)
+        manifest = laboratory.attempt(n=2, on_partial="accept", timeout=DEADLINE)
         assert (manifest.delivered, manifest.billed) == (1, 1)
         assert (manifest.cost, manifest.cost_at_least) == (None, PRICE)
 
@@ -137,10 +137,9 @@ class TestOlderReleases:
         assert (manifest.billed, manifest.cost, manifest.reused) == (1, None, 1)
 
     def test_left_triggers_without_costs(self, laboratory: CostLaboratory) -> None:
-        laboratory.emulator.change(latency=1.0)
         submission = self._submitted(laboratory)
         left = submission.model_dump(mode="json", exclude={"cost", "cost_at_least"})
-        work = laboratory.work(deferrable=False, timeout=20.0)
+        work = laboratory.work(deferrable=False)
         manifest = self._landed(laboratory, work, Submission.model_validate(left))
         assert manifest.cost == PRICE
         manifest = self._landed(laboratory, work, Submission.model_validate(left | {"billed": 1}))
@@ -194,9 +193,8 @@ class TestBatch:
 
     def test_is_kept_over_a_deferral(self, laboratory: CostLaboratory, grace: Callable[[float], None]) -> None:
         grace(0.0)
-        laboratory.emulator.change(latency=1.0)
+        laboratory.emulator.hold(after=3)
         submission = laboratory.defer(prompts(6), max_in_flight=3)
+        assert laboratory.emulator.release() == len(submission.open) == 3
         summary = laboratory.resume(prompts(6), submission)
-        while isinstance(summary, Submission):
-            summary = laboratory.resume(prompts(6), summary)
         assert (summary.landed, summary.cost) == (6, 6 * PRICE)

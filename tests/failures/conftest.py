@@ -161,10 +161,13 @@ def killed_at(which: Effect, moment: Moment, occurrence: int = 1) -> Iterator[No
 
 
 @contextmanager
-def released_when(emulator: RunningEmulator, is_time: Callable[[dict[str, int]], bool]) -> Iterator[None]:
-    """Hold what is submitted from now on until the emulator's counts, from zero when the block begins, say so."""
+def released_when(emulator: RunningEmulator, is_time: Callable[[dict[str, int]], bool], **which: Any) -> Iterator[None]:
+    """Hold what is submitted from now on until the emulator's counts, from zero when the block begins, say so.
+
+    :param which: What to hold, as :meth:`RunningEmulator.hold` takes it; everything unless this says otherwise.
+    """
     before, over = emulator.totals(), threading.Event()
-    emulator.hold()
+    emulator.hold(**which)
 
     def is_due() -> bool:
         now = emulator.totals()
