@@ -31,10 +31,10 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test matrix chaos fuzz witnesses check lint formatted types format docs wheel bench constraints clean
+.PHONY: help install demo unit test test-all matrix chaos fuzz witnesses check lint formatted types format docs wheel bench constraints clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Make .venv with the provider, Airflow and the tools
 
@@ -50,15 +50,26 @@ $(INSTALLED): $(UV) pyproject.toml $(CONSTRAINTS)
 demo: $(INSTALLED) ## Draw pictures through a whole Airflow; KEEP=1 leaves it running, IMAGEGEN_HOST/_API_KEY/_GATEWAY use a real API
 	$(BIN)/python -m tests.stack.demo
 
-test: check ## Everything: check, and all tests with coverage
-	$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder --cov=airflow_provider_imagegen --cov-fail-under=95
+# One process more than there are cores: tests with servers wait now and then.
+JOBS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --durations=25
+COVERED := --cov=airflow_provider_imagegen --cov-fail-under=95
+
+unit: $(INSTALLED) ## What needs no server, in seconds
+	$(BIN)/python -m pytest -q -n 2 tests/unit
+
+test: check ## Check, and every behaviour once, with coverage
+	$(PYTEST) $(COVERED)
+
+test-all: check ## Check, and all cases: every crash point, spelling and browser test, long property runs
+	$(PYTEST) $(COVERED) --full
 
 matrix: $(INSTALLED) ## All tests on every Airflow and Python, and on the lowest versions; AIRFLOWS="3.1 lowest" PYTHONS="3.12" TESTS=tests/unit
 	$(BIN)/python -m tests.matrix $(if $(AIRFLOWS),--airflows $(AIRFLOWS)) $(if $(PYTHONS),--pythons $(PYTHONS)) $(if $(TESTS),--tests $(TESTS))
 
 .PHONY: browser screenshots
 # The gallery is tested with a browser.
-test: browser
+test test-all: browser
 
 browser: $(INSTALLED) ## Find a Chromium, or install one, to test and show the gallery with
 	$(BIN)/python -m tests.stack.browser

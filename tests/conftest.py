@@ -18,6 +18,7 @@ os.environ.update(
 
 import shutil  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
+from itertools import zip_longest  # noqa: E402
 from typing import Any  # noqa: E402
 
 import hypothesis  # noqa: E402
@@ -32,8 +33,8 @@ from tests.stack.waiting import HANG  # noqa: E402
 
 BUCKET = "pictures"
 STACKS = (
-    ("e2e/test_whole_stack", "e2e/test_secrets", "docs", "e2e/test_two_triggerers"),
-    ("chaos", "gallery/test_in_airflow", "e2e", "packaging"),
+    ("e2e/whole", "e2e/test_secrets", "packaging", "e2e/test_two_triggerers"),
+    ("gallery/test_in_airflow", "e2e", "docs", "chaos"),
 )
 """Tests with a whole Airflow: two at a time are enough for two cores, so those of one line run one after the other."""
 LONGEST = ("crash/test_crash_matrix", "batch", "failures", "integration", "crash", "gallery", "watcher")
@@ -76,7 +77,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("full")]
     here = Path(__file__).parent
-    order = [*STACKS, *LONGEST]
+    order = [*(start for starts in zip_longest(*STACKS, fillvalue="-") for start in starts), *LONGEST]
 
     def place(item: pytest.Item) -> int:
         path = item.path.relative_to(here).as_posix()

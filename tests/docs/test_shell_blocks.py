@@ -47,7 +47,7 @@ def test_every_block_is_run_or_says_why_not(page: Page, tmp_path: Path, environm
         process = Process(page.name, command, env=environment, log=tmp_path / "log", cwd=tmp_path / "cwd")
         process.start()
         try:
-            process.wait_success(timeout=240)
+            process.wait_success()
         finally:
             process.stop()
         log = (tmp_path / "log").read_text()

@@ -12,6 +12,8 @@ from itertools import cycle
 from typing import Any
 from urllib.parse import quote
 
+from tests.stack.waiting import HANG, scaled
+
 KNOWN = 14
 """Characters by which a canary is recognised, so that half of one is found too."""
 
@@ -146,7 +148,7 @@ def _of_submits(canaries: Canaries, words: Iterator[str], bucket: str) -> Iterat
     yield _case("refused", bucket, *refusals, *odd, fails=False, n=10)
     losses = [fault(kind) for kind in ("drop", "reset", "html", "truncated", "wrong_types", "hollow", "empty")]
     yield _case("unanswered", bucket, *losses, fault("error", code="api_error"), fault("hang"), fails=False, n=10)
-    yield _case("too many", bucket, fault("refuse", code="rate_limited", times=None), timeout=3)
+    yield _case("too many", bucket, fault("refuse", code="rate_limited", times=None), timeout=scaled(15.0))
     yield _case("moderated", bucket, fault("refuse", code="moderation_blocked"))
     ends = [("fail", {}), ("moderation", {}), ("fewer", {}), ("fail", {"code": f"odd {canaries.token}"})]
     outcomes = [fault(kind, after=number, **more) for number, (kind, more) in enumerate(ends)]
@@ -167,13 +169,13 @@ def _of_waiting(words: Iterator[str], bucket: str) -> Iterator[Case]:
     def fault(kind: str, **more: Any) -> dict[str, Any]:
         return {"route": "lookup", "kind": kind, "message": next(words), "times": None, **more}
 
-    slow = {"route": "submit", "kind": "slow", "seconds": 60}
-    yield _case("not shown", bucket, fault("error", code="api_error"), timeout=4)
+    held = {"route": "submit", "kind": "hold"}
+    yield _case("not shown", bucket, fault("error", code="api_error"), timeout=scaled(15.0))
     yield _case("locked out", bucket, fault("refuse", code="invalid_token"))
-    yield _case("babble", bucket, fault("truncated"), timeout=5)
-    yield _case("unknown", bucket, {"route": "submit", "kind": "invisible"}, timeout=6)
-    yield _case("deferred in vain", bucket, slow, fault("error", code="api_error"), timeout=22)
-    yield _case("killed", bucket, slow, timeout=90)
+    yield _case("babble", bucket, fault("truncated"), timeout=scaled(15.0))
+    yield _case("unknown", bucket, {"route": "submit", "kind": "invisible"}, timeout=scaled(15.0))
+    yield _case("deferred in vain", bucket, held, fault("error", code="api_error"), timeout=scaled(40.0))
+    yield _case("killed", bucket, held, timeout=2 * HANG)
 
 
 def _of_landing(canaries: Canaries, witness: str, bucket: str) -> Iterator[Case]:
@@ -192,7 +194,7 @@ def _of_landing(canaries: Canaries, witness: str, bucket: str) -> Iterator[Case]
 
 
 def _of_connections(bucket: str) -> Iterator[Case]:
-    yield _case("nowhere", bucket, imagegen_conn_id="canary_nowhere", timeout=3)
+    yield _case("nowhere", bucket, imagegen_conn_id="canary_nowhere", timeout=scaled(15.0))
     yield _case("no address", bucket, imagegen_conn_id="canary_no_address")
     yield _case("no proxy", bucket, imagegen_conn_id="canary_no_proxy")
     yield _case("wrong token", bucket, imagegen_conn_id="canary_wrong_token")

@@ -124,7 +124,7 @@ def respond(stack: Stack, run_id: str, task_id: str, choice: str) -> None:
     key = f"TaskInstanceKey(dag_id='{dag_id}', task_id='{task_id}', run_id='{run_id}'"
     left = f"Received executor event with state success for task instance {key}"
     log = stack.logs / "scheduler.log"
-    wait_until(lambda: left in log.read_text(errors="replace"), what="the scheduler to notice", timeout=60)
+    wait_until(lambda: left in log.read_text(errors="replace"), what="the scheduler to notice")
     path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
     stack.client.request("PATCH", path, json={"chosen_options": [choice]})
 
@@ -136,11 +136,11 @@ def dags(stack: Stack) -> list[Mapping[str, Any]]:
 
 def finish(stack: Stack, dag_id: str) -> dict[str, DagRun]:
     """Wait until all runs of a DAG have ended, of which there is at least one."""
-    found = wait_until(lambda: runs_of(stack, dag_id), what=f"a run of {dag_id}", timeout=60)
+    found = wait_until(lambda: runs_of(stack, dag_id), what=f"a run of {dag_id}")
     numbered = {f"{run['run_type']} {number}": run["dag_run_id"] for number, run in enumerate(found)}
     triggered = TRIGGERED.get(dag_id)
     names = {run_id: run_id for run_id in triggered} if triggered else numbered
-    return {name: stack.client.wait_for_run(dag_id, run_id, timeout=120) for name, run_id in names.items()}
+    return {name: stack.client.wait_for_run(dag_id, run_id) for name, run_id in names.items()}
 
 
 def runs_of(stack: Stack, dag_id: str) -> list[Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from tests.e2e.conftest import DAGS
 from tests.e2e.evidence import Find, Trace, collect, find
 from tests.stack.rest import Connection, DagRun
 from tests.stack.stack import Stack, StackOptions
-from tests.stack.waiting import wait_until
+from tests.stack.waiting import HANG, scaled, wait_until
 from tests.stack.witness import Seen, Witness
 
 PICTURE = paint(Picture(prompt="A canary", size=(64, 64)))
@@ -84,7 +84,7 @@ def plant(stack: Stack, canaries: Canaries, witness: Witness, callback: str) -> 
 def connections(stack: Stack, canaries: Canaries, witness: str) -> Iterator[Connection]:
     """Yield good and bad ones, all with secrets."""
     emulator, password = stack.gateway.host, canaries.proxy_password
-    own = {"headers": {"X-Extra-Key": canaries.header}, "timeout": 3, "visibility_grace": 2}
+    own = {"headers": {"X-Extra-Key": canaries.header}, "timeout": scaled(10.0), "visibility_grace": 2}
 
     def to(
         name: str, host: str, token: str = canaries.token, gateway: str = "acedatacloud", **extra: Any
@@ -100,7 +100,7 @@ def connections(stack: Stack, canaries: Canaries, witness: str) -> Iterator[Conn
     yield to("_wrong_token", emulator, canaries.wrong_token)
     for gateway, path in {"openai": "/openai-api", "apigo": "/apigo", "nano_banana": ""}.items():
         # What they do not answer in time is lost, on a busy machine too.
-        yield to(f"_{gateway}", f"{emulator}{path}", gateway=gateway, timeout=30)
+        yield to(f"_{gateway}", f"{emulator}{path}", gateway=gateway, timeout=HANG)
     store = stack.objectstore
     yield Connection(
         "canary_aws", "aws", login=store.access_key, password=canaries.aws_secret, extra=store.connection_extra
@@ -120,7 +120,7 @@ def run_to_the_end(stack: Stack, cases: dict[str, list[Case]]) -> DagRun:
     stack.client.wait_for_dag(DAG)
     run_id = stack.client.trigger(DAG, conf)
     killed = [case.name for case in cases["generate"]].index("killed")
-    wait_until(lambda: state_of(stack, run_id, killed) == "deferred", what="a task to wait deferred", timeout=90)
+    wait_until(lambda: state_of(stack, run_id, killed) == "deferred", what="a task to wait deferred")
     stack.client.mark(DAG, run_id, "generate", "failed", map_index=killed)
     return stack.client.wait_for_run(DAG, run_id)
 

@@ -75,7 +75,7 @@ def prefixed_server(stack: Stack) -> Iterator[PrefixedServer]:
 def prefixed(scene: Scene) -> str:
     """The address of the server under a path."""
     assert scene.prefixed is not None
-    scene.prefixed.process.wait_ready(scene.prefixed.answers, timeout=90)
+    scene.prefixed.process.wait_ready(scene.prefixed.answers)
     return scene.prefixed.base_url
 
 

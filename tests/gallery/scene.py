@@ -12,6 +12,7 @@ import httpx
 
 from tests.stack.objectstore import ObjectStore
 from tests.stack.process import Process
+from tests.stack.waiting import HANG
 
 DAGS = Path(__file__).parent / "dags"
 AUTHORITY = Path(__file__).parent / "authority"
@@ -70,7 +71,7 @@ class Scene:
         return self.client_with({} if username is None else {"_token": self.token(username)}, base_url)
 
     def client_with(self, cookies: dict[str, str], base_url: str | None = None) -> httpx.Client:
-        return httpx.Client(base_url=base_url or self.base_url, cookies=cookies, timeout=30, trust_env=False)
+        return httpx.Client(base_url=base_url or self.base_url, cookies=cookies, timeout=HANG, trust_env=False)
 
     def path(self, dag_id: str) -> str:
         """Return the path of a DAG's run, below the gallery and below Airflow's UI alike."""

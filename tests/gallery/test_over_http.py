@@ -103,7 +103,7 @@ def api_server() -> Iterator[str]:
     thread = threading.Thread(target=server.run, name="api-server")
     thread.start()
     try:
-        wait_until(lambda: server.started, what="the API server", timeout=30)
+        wait_until(lambda: server.started, what="the API server")
         yield f"http://127.0.0.1:{server.config.port}"
     finally:
         server.should_exit = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import time
@@ -15,8 +16,8 @@ from tests.stack.environment import CACHE, ROOT, child_environment
 NEWEST, LOWEST = "3.3", "lowest"
 ENVIRONMENTS = CACHE / "matrix"
 
-IN_PARALLEL = ("-n", "4", "--dist", "loadscope", "--no-loadscope-reorder")
-"""As ``make test`` has it."""
+ALL_TESTS = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "loadscope", "--no-loadscope-reorder", "--full")
+"""As ``make test-all`` has it."""
 
 _STAMP = ".installed"
 
@@ -85,7 +86,7 @@ class Cell:
         """
         report = self.home.with_name(f"{self.home.name}.xml")
         report.unlink(missing_ok=True)
-        command = [self.home / "bin" / "python", "-m", "pytest", *IN_PARALLEL]
+        command = [self.home / "bin" / "python", "-m", "pytest", *ALL_TESTS]
         options = ["-p", "no:cacheprovider", "--junitxml", report]
         if self.airflow != NEWEST:
             # What older releases of others warn of is not ours to mend; documentation is built with the newest only.

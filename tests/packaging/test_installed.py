@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from airflow_provider_imagegen import __version__
 from tests.airflow_versions import needs_declared_forms
 from tests.packaging.conftest import Command
 
 # The first of them installs Airflow, where there is no environment yet.
-pytestmark = pytest.mark.timeout(600)
 
 FORM = """
 import json

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import httpx
+
 from tests.stack.airflow import Airflow
 from tests.stack.airflow_home import AirflowHome
 from tests.stack.database import Database
@@ -17,6 +19,7 @@ from tests.stack.ports import free_port
 from tests.stack.process import Process
 from tests.stack.rest import AirflowClient, Connection
 from tests.stack.temporary import make_temporary_directory
+from tests.stack.waiting import HANG
 
 EXAMPLES = ROOT / "dags_examples"
 DEFAULT_BUCKET = "imagegen-demo"
@@ -163,6 +166,30 @@ class Stack:
         if self.emulator is None:
             raise RuntimeError("A real API has no ledger to look at.")
         return self.emulator.ledger()
+
+    def hold(self, prompt: str | None = None) -> None:
+        """
+        Leave the tasks that the emulator accepts from now on unfinished, until they are released.
+
+        :param prompt: only those whose prompt contains this
+        """
+        self._control("faults", {"route": "submit", "kind": "hold", "times": None, "prompt": prompt})
+
+    def release(self) -> None:
+        """Finish the tasks that are held, and hold no more."""
+        self._control("release")
+
+    def set_latency(self, latency: float | str) -> None:
+        """
+        Change how long images take from now on.
+
+        :param latency: seconds, or a range such as ``1-8``
+        """
+        self._control("settings", {"latency": latency})
+
+    def _control(self, path: str, body: object = None) -> None:
+        url = f"{self.gateway.host}/_emulator/{path}"
+        httpx.post(url, json=body, timeout=HANG, trust_env=False).raise_for_status()
 
     def _log(self, name: str) -> Path:
         return self.logs / f"{name}.log"

@@ -12,6 +12,7 @@ import httpx
 from tests.stack.environment import child_environment
 from tests.stack.ports import free_port
 from tests.stack.process import Process
+from tests.stack.waiting import HANG
 from tests.witnesses.installing import NODE, npm_package
 
 
@@ -32,7 +33,7 @@ class Aimock:
         self.base_url = f"http://127.0.0.1:{port}"
         self.token = token
         self._http = httpx.Client(
-            base_url=self.base_url, headers={"authorization": f"Bearer {token}"}, timeout=10.0, trust_env=False
+            base_url=self.base_url, headers={"authorization": f"Bearer {token}"}, timeout=HANG, trust_env=False
         )
         self.process = Process(
             "aimock",
@@ -48,7 +49,7 @@ class Aimock:
     def start(self) -> None:
         """Start it, and return when it answers."""
         self.process.start()
-        self.process.wait_ready(self._is_healthy, timeout=30.0)
+        self.process.wait_ready(self._is_healthy)
 
     def stop(self) -> None:
         """End it."""

@@ -13,6 +13,7 @@ import pytest
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from tests.stack.environment import child_environment
+from tests.stack.waiting import HANG
 from tests.witnesses import openai_session
 from tests.witnesses.installing import python_package
 
@@ -36,7 +37,7 @@ def session(client: Path, emulator: RunningEmulator) -> Session:
             env=child_environment() | address | {"PYTHONPATH": str(client)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HANG,
             check=False,
         )
         assert finished.returncode == 0, finished.stderr

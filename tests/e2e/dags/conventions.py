@@ -8,7 +8,8 @@ from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 from airflow_provider_imagegen.operators.landing import LandImagesOperator
 from airflow_provider_imagegen.sensors.imagegen import ImageTaskSensor
 
-COMMON = {"model": "gpt-image-1", "size": "1024x1024", "s3_bucket": "{{ var.value.imagegen_bucket }}"}
+CONNECTION = {"imagegen_conn_id": "imagegen_paged"}
+COMMON = {"model": "gpt-image-1", "size": "1024x1024", "s3_bucket": "{{ var.value.imagegen_bucket }}", **CONNECTION}
 
 with DAG("conventions", schedule=None):
 
@@ -37,4 +38,4 @@ with DAG("conventions", schedule=None):
     fleet()
     submitted = GenerateImageOperator(task_id="submit", prompt="A raft", n=2, wait=False, **COMMON)
     LandImagesOperator(task_id="land", submitted=submitted.output, poll_interval=1, outlets=[Asset("rafts")])
-    ImageTaskSensor(task_id="watch", task_ids=ids(submitted.output), poke_interval=1)
+    ImageTaskSensor(task_id="watch", task_ids=ids(submitted.output), poke_interval=1, **CONNECTION)

@@ -15,10 +15,10 @@ from airflow_provider_imagegen.gallery.addresses import newest_page, picture, ru
 from tests.gallery.conftest import LONG
 from tests.gallery.scene import CLOSED, FORGED, OPEN, Scene
 from tests.stack.gallery_page import log_in, wait_for_pictures
-from tests.stack.waiting import wait_until
+from tests.stack.waiting import HANG, wait_until
 
 # The first answers of a server that has just started take their time.
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=HANG * 1000)
 
 OpenPage = Callable[..., Page]
 AS_AIRFLOW = "plugin/imagegen-run"
@@ -260,7 +260,7 @@ class TestThousandPictures:
         page = open_page("viewer", f"imagegen/{long_batch.path(FORGED)}?text=poplar")
         cards = page.locator(".card")
         # In Airflow 3.1 a changed XCom is as old as before, so for a minute it is taken for what it was.
-        wait_until(lambda: has_cards(page), what="the rows", timeout=90, interval=2)
+        wait_until(lambda: has_cards(page), what="the rows", interval=2)
         wait_for_pictures(page)
         assert cards.count() < 300 < LONG
         while (count := cards.count()) < 1000:

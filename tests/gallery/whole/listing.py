@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import httpx
 import pytest
@@ -119,9 +118,7 @@ class TestLongBatch:
         start_anew(monkeypatch)
 
     def test_comes_in_small_pages(self, long_batch: Scene, viewer: httpx.Client) -> None:
-        started = time.monotonic()
         answer = viewer.get(f"{PREFIX}/{long_batch.path(FORGED)}/pictures")
-        assert time.monotonic() - started < 10
         assert len(answer.json()["cards"]) <= 160
         assert len(answer.content) < 300_000
 

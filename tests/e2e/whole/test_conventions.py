@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import pytest
 
 from tests.airflow_versions import needs_declared_forms
-from tests.e2e.conftest import DAGS
-from tests.stack.environment import ROOT
-from tests.stack.rest import DagRun, TaskInstance
-from tests.stack.stack import Stack, StackOptions
+from tests.stack.rest import Connection, DagRun, TaskInstance
+from tests.stack.stack import Stack
 
 DAG = "conventions"
-LATENCY = 12
-"""Seconds that a picture takes: longer than a worker waits for it."""
-LATER = {"route": "submit", "kind": "slow", "prompt": "A raft", "seconds": 12, "times": None}
-"""What is landed by another task takes longer: that one must begin first."""
-PICTURES = 8
+WAITING = ("ferry", "fleet", "land", "watch")
+"""Tasks that defer, for no image is ready before all of them wait."""
+IMAGES = 8
+PROMPTS = ("A ferry", "at its mooring", "A tug", "A raft")
 
 
 @dataclass(frozen=True)
@@ -56,31 +52,30 @@ class Finished:
         return "\n".join(map(str, self.stack.client.log(DAG, self.run.run_id, task_id)))
 
     def billed(self) -> int:
-        count: int = self.stack.ledger()["totals"]["billed_images"]
-        return count
+        """Return how many images of this DAG's prompts were billed."""
+        rows = self.stack.ledger()["rows"]
+        return sum(row["billed"] for row in rows if any(words in row["prompt"] for words in PROMPTS))
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
-    home = tmp_path_factory.mktemp("conventions")
-    lineage = home / "lineage.jsonl"
-    transport = {"type": "file", "log_file_path": str(lineage), "append": True}
-    options = StackOptions(
-        dag_folders=(DAGS,),
-        latency=LATENCY,
-        python_path=(ROOT / "tests" / "third_party",),
-        settings={"openlineage.transport": json.dumps(transport)},
-        connection_extra={"gateway": "paged"},
+def finished(stack: Stack, lineage: Path) -> Finished:
+    gateway = stack.gateway
+    stack.client.create_connection(
+        Connection("imagegen_paged", "imagegen", host=gateway.host, password=gateway.token, extra={"gateway": "paged"})
     )
-    with Stack(home / "logs", options) as stack:
-        httpx.post(f"{stack.gateway.host}/_emulator/faults", json=LATER).raise_for_status()
-        stack.client.wait_for_dag(DAG)
-        run = stack.client.wait_for_run(DAG, stack.client.trigger(DAG), timeout=120)
-        tasks = stack.client.task_instances(DAG, run.run_id)
-        landed = stack.client.xcom(DAG, run.run_id, "land")
-        stack.client.clear(DAG, run.run_id, ["submit", "land"])
-        stack.client.wait_for_run(DAG, run.run_id, timeout=60)
-        yield Finished(stack, run, tasks, landed, lineage)
+    for words in PROMPTS:
+        stack.hold(words)
+    stack.client.wait_for_dag(DAG)
+    run_id = stack.client.trigger(DAG)
+    for task_id in WAITING:
+        stack.client.wait_for_task(DAG, run_id, task_id, states=["deferred"])
+    stack.release()
+    run = stack.client.wait_for_run(DAG, run_id)
+    tasks = stack.client.task_instances(DAG, run.run_id)
+    landed = stack.client.xcom(DAG, run.run_id, "land")
+    stack.client.clear(DAG, run.run_id, ["submit", "land"])
+    stack.client.wait_for_run(DAG, run.run_id)
+    return Finished(stack, run, tasks, landed, lineage)
 
 
 class TestRun:
@@ -88,10 +83,10 @@ class TestRun:
         assert {(task.task_id, task.state, task.try_number) for task in finished.tasks} == {
             (name, "success", 1) for name in ("boat", "ferry", "fleet", "ids", "land", "submit", "watch")
         }
-        assert finished.billed() == PICTURES
+        assert finished.billed() == IMAGES
 
     def test_holds_no_worker_while_the_gateway_draws(self, finished: Finished) -> None:
-        for task_id in ("ferry", "fleet", "land", "watch"):
+        for task_id in WAITING:
             assert "DEFERRED" in finished.log(task_id)
         assert "DEFERRED" not in finished.log("submit")
 
@@ -118,7 +113,7 @@ class TestLandedLater:
         assert (before["delivered"], before["billed"], before["reused"]) == (2, 2, 0)
         assert finished.stack.client.task_instance(DAG, finished.run.run_id, "land").try_number == 2
         assert [image["sha256"] for image in after["images"]] == [image["sha256"] for image in before["images"]]
-        assert (after["reused"], after["billed"], finished.billed()) == (2, 2, PICTURES)
+        assert (after["reused"], after["billed"], finished.billed()) == (2, 2, IMAGES)
 
 
 class TestSensor:
