@@ -37,6 +37,8 @@ STACKS = (
     ("gallery/test_in_airflow", "e2e", "docs", "chaos"),
 )
 """Tests with a whole Airflow: two at a time are enough for two cores, so those of one line run one after the other."""
+SAMPLE = 8
+"""Cases of a sampled test in the short run, at most."""
 LONGEST = ("crash/test_crash_matrix", "batch", "failures", "integration", "crash", "gallery", "watcher")
 
 
@@ -73,9 +75,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is for the long run, and begin with what takes longest; among equals chance decides."""
     if not examples.is_full():
-        left_out = [item for item in items if item.get_closest_marker("full")]
+        left_out = {item for item in items if item.get_closest_marker("full")} | _cases_left_out(items)
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("full")]
+        items[:] = [item for item in items if item not in left_out]
     here = Path(__file__).parent
     order = [*(start for starts in zip_longest(*STACKS, fillvalue="-") for start in starts), *LONGEST]
 
@@ -84,6 +86,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return next((place for place, starts in enumerate(order) if path.startswith(starts)), len(order))
 
     items.sort(key=place)
+
+
+def _cases_left_out(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return of every sampled test the cases between those that the short run takes: the same ones every time."""
+    tables: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            tables.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    left_out: set[pytest.Item] = set()
+    for cases in tables.values():
+        ordered = sorted(cases, key=lambda case: case.nodeid)
+        left_out |= set(ordered) - set(ordered[:: -(-len(ordered) // SAMPLE)])
+    return left_out
 
 
 def pytest_unconfigure() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,48 @@ class TestModules:
         assert len(modules) > 200
         lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules}
         assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+class TestTime:
+    """A busy machine is no defect: tests neither sleep nor ask how long something took."""
+
+    CLOCKS = frozenset({"sleep", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time"})
+    MAY_ASK = (
+        "benchmarks/",
+        "chaos/",
+        "fuzz/campaign.py",
+        "matrix/",
+        "stack/",
+        # Notes when lookups were made; what is asserted is their order.
+        "watcher/conftest.py",
+    )
+    MAY_SLEEP = ("benchmarks/", "chaos/", "stack/keeper.py", "stack/waiting.py")
+
+    @pytest.mark.parametrize(
+        ("names", "allowed"), [(CLOCKS, MAY_ASK), ({"sleep"}, MAY_SLEEP)], ids=["elapsed time", "sleep"]
+    )
+    def test_is_asked_for_by_helpers_only(self, names: Set[str], allowed: tuple[str, ...]) -> None:
+        tests = ROOT / "tests"
+        found = {
+            f"{path.relative_to(tests)}:{node.lineno}"
+            for path in tests.rglob("*.py")
+            if not path.relative_to(tests).as_posix().startswith(allowed)
+            for node in ast.walk(ast.parse(path.read_text()))
+            if asks_for_time(node, names)
+        }
+        assert found == set()
+
+    @pytest.mark.parametrize("code", ["time.sleep(1)", "assert time.monotonic() - start < 5", "from time import sleep"])
+    def test_is_noticed_in_any_spelling(self, code: str) -> None:
+        assert any(asks_for_time(node, self.CLOCKS) for node in ast.walk(ast.parse(code)))
+
+
+def asks_for_time(node: ast.AST, names: Set[str]) -> bool:
+    """Return whether a node of the syntax tree uses one of these names of the module ``time``."""
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "time" and any(alias.name in names for alias in node.names)
+    is_of_time = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time"
+    return is_of_time and node.attr in names
 
 
 class TestVersions:

@@ -44,10 +44,12 @@ def _text(*names: str) -> str:
 class TestTroubleshooting:
     sections = Page(DOCS / "troubleshooting.md").sections(3)
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("name", ERRORS)
     def test_has_an_entry_for_every_error(self, name: str) -> None:
         assert name in self.sections
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("name", sorted(ERRORS.keys() - BASES))
     def test_says_of_every_error_whether_it_is_billed_and_retried(self, name: str) -> None:
         kind, entry = ERRORS[name], self.sections[name].strip()

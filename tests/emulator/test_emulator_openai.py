@@ -78,6 +78,7 @@ class TestGenerations:
 
 
 class TestRefusals:
+    @pytest.mark.sampled
     @pytest.mark.parametrize(
         ("wrong", "code", "param"),
         [

@@ -83,6 +83,7 @@ def internet(host: ResultHost) -> Internet:
 
 
 class TestAddressInside:
+    @pytest.mark.sampled
     @pytest.mark.parametrize("scheme", ["http", "https"])
     @pytest.mark.parametrize("spelled", INSIDE)
     async def test_is_refused(self, internet: Internet, scheme: str, spelled: str) -> None:
@@ -92,6 +93,7 @@ class TestAddressInside:
         assert caught.value.billed == "yes"
         assert "s3cret" not in str(caught.value)
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("spelled", INSIDE)
     async def test_is_refused_as_a_redirect(self, internet: Internet, host: ResultHost, spelled: str) -> None:
         host.answers = [redirect(f"http://{spelled}/latest/meta-data")]
@@ -99,6 +101,7 @@ class TestAddressInside:
             await internet.fetch()
         assert internet.dialer.dialled == [PUBLIC]
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("spelled", INSIDE)
     async def test_is_refused_before_a_proxy_is_asked(self, internet: Internet, host: ResultHost, spelled: str) -> None:
         with pytest.raises(ResultHostRefused):

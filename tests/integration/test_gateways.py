@@ -271,6 +271,7 @@ class TestShortfall:
 
 
 class TestErrors:
+    @pytest.mark.sampled
     @pytest.mark.parametrize(
         ("code", "status", "kind"),
         [
@@ -316,6 +317,7 @@ class TestErrors:
             ImageGenHook().generate(prompt="[[moderation]]", model=model, poll_interval=0.1)
         assert emulator.totals()["billed_images"] == 0
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("gateway", PREFIXES)
     @pytest.mark.parametrize("kind", ["html", "truncated", "empty", "hollow", "wrong_types", "drop", "reset"])
     def test_an_answer_that_tells_nothing_is_an_unknown_outcome(

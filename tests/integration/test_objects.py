@@ -349,6 +349,7 @@ class TestCopy:
 
 
 class TestKeys:
+    @pytest.mark.sampled
     @pytest.mark.parametrize(
         "run_id",
         [

@@ -216,6 +216,7 @@ class TestHostileAnswers:
         body = answer_with(encoded())
         assert not set(Extracted(body).files) & set(Extracted(body).files)
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize(
         "rest",
         [

@@ -186,6 +186,7 @@ class TestOpenAIImagesGenerations:
 
     speaker = gateway("openai")
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize(("name", "value", "fields"), [*OPENAI_PARAMETERS, *STREAMING_PARAMETERS])
     def test_sends_what_was_set_and_nothing_else(self, name: str, value: object, fields: dict[str, Any]) -> None:
         assert sent(self.speaker, {**fields, name: value}) == {**fields, name: value}
@@ -270,6 +271,7 @@ class TestApiGoImagesGenerations:
         },
     }
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize(("name", "value", "fields"), [*OPENAI_PARAMETERS, *STREAMING_PARAMETERS])
     def test_sends_what_was_set_and_nothing_else(self, name: str, value: object, fields: dict[str, Any]) -> None:
         assert sent(self.speaker, {**fields, name: value}) == {**fields, name: value}

@@ -43,12 +43,14 @@ class TestPrompt:
     def test_refusal_does_not_repeat_a_long_one(self) -> None:
         assert len(str(refusal_of("dall-e-2", prompt="p" * 100_000))) < 400
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("model", [*NANO_BANANAS, *UNKNOWN])
     def test_of_any_length_passes_where_no_limit_is_known(self, model: str | None) -> None:
         assert refusal_of(model, prompt="p" * 40_000) is None
 
 
 class TestRefusedValue:
+    @pytest.mark.sampled
     @pytest.mark.parametrize(
         ("model", "field", "value", "words"),
         [
@@ -77,6 +79,7 @@ class TestRefusedValue:
     def test_is_named_with_what_is_allowed(self, model: str, field: str, value: str, words: str) -> None:
         assert_refused(model, {field: value}, field, words)
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("model", GPT_IMAGES)
     @pytest.mark.parametrize(
         ("field", "value", "words"),
@@ -92,6 +95,7 @@ class TestRefusedValue:
     def test_belongs_to_dall_e_and_not_to_gpt_image(self, model: str, field: str, value: str, words: str) -> None:
         assert_refused(model, {field: value}, field, words)
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("model", DALL_ES)
     @pytest.mark.parametrize(
         ("field", "value"),
@@ -111,6 +115,7 @@ class TestRefusedValue:
 
 
 class TestSizeOfTheGptImage2Family:
+    @pytest.mark.sampled
     @pytest.mark.parametrize("model", ["gpt-image-2", "gpt-image-2-2026-04-01", "gpt-image-2.5-foo", "x/gpt-image-2.6"])
     @pytest.mark.parametrize(
         ("size", "broken"),
@@ -146,6 +151,7 @@ class TestSizeOfTheGptImage2Family:
             assert words in refusal.allowed
         assert "pixels in all" not in refusal.allowed
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("size", ["auto", *PRESETS_OF_GPT_IMAGE_2, "1024x640", "3840x1280", "1280x3840"])
     def test_passes_up_to_the_very_edge(self, size: str) -> None:
         assert refusal_of("gpt-image-2", size=size) is None
@@ -172,12 +178,14 @@ class TestSizeOfTheGptImage2Family:
 
 
 class TestTransparency:
+    @pytest.mark.sampled
     @pytest.mark.parametrize("model", [*GPT_IMAGES, *UNKNOWN])
     @pytest.mark.parametrize("output_format", ["jpeg"])
     def test_is_refused_where_the_format_has_none(self, model: str | None, output_format: str) -> None:
         fields = {"background": "transparent", "output_format": output_format}
         assert_refused(model, fields, "background", "it needs output_format png or webp, not jpeg")
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("model", GPT_IMAGES)
     @pytest.mark.parametrize("fields", [{}, {"output_format": "png"}, {"output_format": "webp"}])
     def test_passes_with_png_webp_and_the_default_which_is_png(self, model: str, fields: dict[str, str]) -> None:
@@ -189,12 +197,14 @@ class TestTransparency:
 
 
 class TestCompression:
+    @pytest.mark.sampled
     @pytest.mark.parametrize("model", GPT_IMAGES)
     @pytest.mark.parametrize("fields", [{}, {"output_format": "png"}])
     def test_is_refused_for_png(self, model: str, fields: dict[str, str]) -> None:
         words = "it needs output_format jpeg or webp"
         assert_refused(model, {"output_compression": 80, **fields}, "output_compression", words)
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("model", GPT_IMAGES)
     @pytest.mark.parametrize("output_format", ["jpeg", "webp"])
     @pytest.mark.parametrize("compression", [0, 80, 100])
@@ -214,16 +224,19 @@ class TestCompression:
 
 
 class TestStreaming:
+    @pytest.mark.sampled
     @pytest.mark.parametrize("model", [*GPT_IMAGES, *NANO_BANANAS, *UNKNOWN])
     @pytest.mark.parametrize("fields", [{}, {"stream": False}])
     def test_previews_are_refused_without_it(self, model: str | None, fields: dict[str, bool]) -> None:
         assert_refused(model, {"partial_images": 2, **fields}, "partial_images", "it needs stream=True")
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("model", [*GPT_IMAGES, *UNKNOWN])
     @pytest.mark.parametrize("fields", [{}, {"partial_images": 0}, {"partial_images": 3}])
     def test_passes_with_and_without_previews(self, model: str | None, fields: dict[str, int]) -> None:
         assert refusal_of(model, stream=True, **fields) is None
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("model", [*GPT_IMAGES, *DALL_ES, *UNKNOWN])
     def test_that_is_not_asked_for_passes(self, model: str | None) -> None:
         assert refusal_of(model, stream=False, partial_images=0) is None

@@ -15,6 +15,7 @@ from tests.unit.known_models import DALL_ES, EVOLVING, GPT_IMAGES, NANO_BANANAS,
 
 
 class TestWhatPasses:
+    @pytest.mark.sampled
     @pytest.mark.parametrize("model", [model.name for model in MODELS])
     def test_every_value_in_the_table(self, model: str) -> None:
         known = known_model(model)
@@ -23,6 +24,7 @@ class TestWhatPasses:
             for value in () if isinstance(values, catalog.SizeRule) else values:
                 assert refusal_of(model, **{field: value}) is None
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("model", EVOLVING)
     @pytest.mark.parametrize(
         ("field", "value"),
@@ -59,6 +61,7 @@ class TestWhatPasses:
         }
         assert refusal_of(model, output_compression=50, size="auto", **ignored) is None
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("model", [model.name for model in MODELS])
     @pytest.mark.parametrize("n", [1, 2, 10])
     def test_more_images_than_one_call_makes(self, model: str, n: int) -> None:

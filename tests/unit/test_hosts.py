@@ -42,6 +42,7 @@ class TestPublicAddress:
     def test_may_be_connected_to(self, address: str) -> None:
         assert is_public(ip_address(address))
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("address", NOT_PUBLIC)
     def test_is_none_that_stays_inside(self, address: str) -> None:
         assert not is_public(ip_address(address))

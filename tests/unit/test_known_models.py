@@ -60,10 +60,12 @@ class TestModelsName:
             (None, None),
         ],
     )
+    @pytest.mark.sampled
     def test_is_looked_up_by_its_longest_known_beginning(self, name: str | None, known: str | None) -> None:
         found = known_model(name)
         assert (found and found.name) == known
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize(
         ("name", "count"),
         [

@@ -74,6 +74,7 @@ def payload(content: bytes) -> list[bytes]:
 
 
 class TestMark:
+    @pytest.mark.sampled
     @pytest.mark.parametrize("name", MARKABLE)
     def test_is_added_and_nothing_else_changes(self, name: str) -> None:
         before = whole_pictures()[name]
@@ -85,17 +86,20 @@ class TestMark:
         verified = verify(io.BytesIO(after))
         assert (verified.width, verified.height) == SIZE
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("name", [name for name in MARKABLE if not name.startswith("gif")])
     def test_is_read_by_pillow(self, name: str) -> None:
         with Image.open(io.BytesIO(marked(whole_pictures()[name])[1])) as image:
             packet = image.info["xmp"]
         assert source_type(packet.encode() if isinstance(packet, str) else packet) == AI_MADE
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("name", MARKABLE)
     def test_twice_is_the_same_as_once(self, name: str) -> None:
         _, once = marked(whole_pictures()[name])
         assert marked(once, "another") == (AiMark.ALREADY_STATED, once)
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("name", MARKABLE)
     def test_leaves_all_other_metadata(self, name: str) -> None:
         before = whole_pictures()[name]

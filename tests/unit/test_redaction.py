@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from urllib.parse import quote
 
 import pytest
@@ -31,10 +30,9 @@ class TestRedacted:
         assert secret not in shown
 
     @pytest.mark.parametrize("endless", ["a", "a:", "-", "://", "a/?", "a b"])
-    def test_takes_no_time_over_megabytes(self, endless: str) -> None:
-        started = time.process_time()
-        redacted(endless * 1_000_000)
-        assert time.process_time() - started < 1
+    def test_gets_through_megabytes(self, endless: str) -> None:
+        """In time linear in the text: a quadratic pattern would take hours, and the test be ended as one that hangs."""
+        assert len(redacted(endless * 1_000_000)) <= 200
 
     def test_cuts_a_login_whose_scheme_was_forgotten(self) -> None:
         assert redacted("host='user:pw@h.example' at 10:30") == "host='***@h.example' at 10:30"

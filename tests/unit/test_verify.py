@@ -83,6 +83,7 @@ class TestWholePicture:
     def test_may_have_padding_behind_it(self) -> None:
         assert verify(file(picture("JPEG") + b"\0" * 16)).content_type == "image/jpeg"
 
+    @pytest.mark.sampled
     @pytest.mark.parametrize("name", whole_pictures())
     def test_of_any_kind_is_accepted_and_left_as_it_is(self, name: str) -> None:
         content = whole_pictures()[name]
@@ -109,6 +110,7 @@ class TestWholePicture:
 
 
 class TestCutOff:
+    @pytest.mark.sampled
     @pytest.mark.parametrize("name", [name for name in whole_pictures() if name != "jpeg mpo"])
     def test_is_refused_wherever_it_was_cut(self, name: str) -> None:
         content = whole_pictures()[name]
