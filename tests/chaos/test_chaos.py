@@ -10,13 +10,14 @@ import pytest
 from tests.chaos.experiment import Outcome, Plan, run_experiment
 from tests.chaos.journal import Journal
 from tests.stack.environment import CACHE
+from tests.stack.waiting import HANG
 
 # The crash tests kill workers at every point, one whole Airflow a triggerer: this is the random rest.
 pytestmark = [
     pytest.mark.full,
     pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc"),
 ]
-PLAN = Plan(kills=8, seed=7, tasks=12, runs=1, latency="3-18", pause=3.0, parallelism=6, patience=150.0)
+PLAN = Plan(kills=8, seed=7, tasks=12, runs=1, latency="3-18", pause=3.0, parallelism=6, patience=HANG)
 
 
 @pytest.fixture(scope="module")

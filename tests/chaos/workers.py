@@ -27,6 +27,15 @@ class RunningTask:
     supervisor: int
     process: int
 
+    def has_said(self, words: str) -> bool:
+        """Return whether the log of this try, which its supervisor writes, contains some words."""
+        for descriptor in Path(f"/proc/{self.supervisor}/fd").glob("*"):
+            with suppress(OSError):
+                log = descriptor.readlink()
+                if log.name.startswith("attempt=") and words in log.read_text(errors="replace"):
+                    return True
+        return False
+
     def kill_process(self) -> bool:
         """Kill the one that runs the operator; return whether it was still there."""
         return self._kill(self.process)
