@@ -6,20 +6,25 @@ ended. A fork of a process without threads is a process like any other, two seco
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import sys
 import traceback
 from functools import cache
+from importlib import import_module
 
-from botocore.loaders import JSONFileLoader
+from botocore.loaders import JSONFileLoader, Loader
+from PIL import Image
 
 from airflow_provider_imagegen.client import tls_context
+from airflow_provider_imagegen.gateways import registered_gateways
 from tests.crash import worker
 from tests.crash.tries import Try
+from tests.stack.waiting import HANG
 
-STUCK_AFTER = 60
+STUCK_AFTER = HANG / 2
 """Seconds past its own deadline after which a try is taken for stuck and ended."""
 
 
@@ -36,18 +41,33 @@ def main() -> None:
         print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
 
 
+IMPORTED_LATE = (
+    "airflow.providers.common.compat.connection",
+    "airflow.sdk.execution_time.supervisor",
+    "airflow_provider_imagegen.hooks.imagegen",
+    "airflow_provider_imagegen.operators.notes",
+    "airflow_provider_imagegen.operators.receipts",
+    "airflow_provider_imagegen.triggers.imagegen",
+    "anyio._backends._asyncio",
+)
+"""What a try imports when it comes to that."""
+
+
 def _warm_up() -> None:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-    from airflow.providers.common.compat import connection  # noqa: F401
 
-    from airflow_provider_imagegen.hooks import imagegen as hooks  # noqa: F401
-    from airflow_provider_imagegen.triggers import imagegen as triggers  # noqa: F401
-
+    for name in IMPORTED_LATE:
+        import_module(name)
+    registered_gateways()
     tls_context(True)
-    # S3's description is 0.2 s of JSON, which every new session reads again.
-    load_file = cache(JSONFileLoader().load_file)
+    Image.preinit()
+    # S3's description is 0.2 s of JSON, which every new session reads again, after it has listed all services.
+    load_file, list_services = cache(JSONFileLoader().load_file), cache(Loader().list_available_services)
     JSONFileLoader.load_file = lambda _, path: load_file(path)
+    Loader.list_available_services = lambda _, type_name: list_services(type_name)
     S3Hook(aws_conn_id=None, region_name="us-east-1").get_conn()
+    # Collecting garbage would write to every page that a fork shares with its parent.
+    gc.freeze()
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
         raise RuntimeError(f"{threads} threads before the fork")
@@ -65,7 +85,7 @@ def _fork(one: Try, start: int, release: int) -> int:
         os.dup2(nothing, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        signal.alarm(int(one.operator["timeout"]) + STUCK_AFTER)
+        signal.alarm(int(one.operator["timeout"] + STUCK_AFTER))
         os.read(start, 1)
         worker.run(one)
         status = 0

@@ -10,6 +10,7 @@ from tests.crash.tries import PUSH_XCOM, Point
 from tests.crash.workshop import Task, landed
 
 NewTask = Callable[..., Task]
+RACES = pytest.mark.parametrize("race", [0, *(pytest.param(number, marks=pytest.mark.full) for number in range(1, 4))])
 BEFORE_XCOM = Point(PUSH_XCOM, "before")
 
 
@@ -30,11 +31,11 @@ class TestKilledAfterLandingAndBeforeTheXCom:
 
 class TestTwoProcessesAtOnce:
     @pytest.mark.parametrize("deferrable", [True, False])
-    @pytest.mark.parametrize("race", range(4))
+    @RACES
     def test_one_submits_the_other_attaches_both_end_with_the_same_images(
         self, new_task: NewTask, race: int, deferrable: bool
     ) -> None:
-        task = new_task(model="gpt-image-1", deferrable=deferrable, visibility_grace=10.0)
+        task = new_task(model="gpt-image-1", deferrable=deferrable)
         task.emulator.change(latency=0.2)
         zombie, retry = task.runner.run(task.next_try(), task.next_try())
         assert (zombie.error, retry.error) == (None, None)
@@ -43,7 +44,7 @@ class TestTwoProcessesAtOnce:
         assert landed(zombie.manifest) == landed(retry.manifest) == task.stored()
         assert {record.state for record in task.records()} == {"landed"}
 
-    @pytest.mark.parametrize("race", range(4))
+    @RACES
     def test_gateway_without_look_up_is_paid_once(self, new_task: NewTask, race: int) -> None:
         task = new_task(gateway="openai", model="gpt-image-1")
         reports = task.runner.run(task.next_try(), task.next_try())
@@ -55,8 +56,9 @@ class TestTwoProcessesAtOnce:
         assert task.bill().images == 2
 
     def test_several_at_once_after_a_crash_submit_once(self, new_task: NewTask) -> None:
-        task = new_task(model="gpt-image-1", visibility_grace=1.0)
+        task = new_task(model="gpt-image-1")
         assert task.attempt(kill=Point("submit", "before", 2)).killed
+        task.let_time_pass()
         reports = task.runner.run(*(task.next_try() for _ in range(3)))
         assert [report.error for report in reports] == [None] * 3
         assert set(task.bill().per_trace.values()) == {1}

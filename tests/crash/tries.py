@@ -41,12 +41,14 @@ class Try:
     :param folder: Where the try leaves its report, its log and its XCom.
     :param kill: Where it kills itself; ``None`` lets it run to its end.
     :param grace: Seconds it waits in the worker before it defers.
+    :param release_url: Where the emulator is told, once it defers, to finish the tasks that it holds.
     """
 
     connections: dict[str, str]
     operator: dict[str, Any]
     identity: dict[str, Any]
     folder: str
+    release_url: str
     try_number: int = 1
     max_tries: int = 0
     kill: Point | None = None

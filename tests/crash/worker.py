@@ -20,6 +20,7 @@ from airflow_provider_imagegen.exceptions import ImageGenError
 from airflow_provider_imagegen.operators import base, batch, batch_work, imagegen, work
 from tests.crash.tries import DEFER, PUSH_XCOM, Report, Try
 from tests.crash.witness import Witness
+from tests.stack.waiting import HANG
 
 
 def run(one: Try) -> None:
@@ -73,6 +74,7 @@ def _through_airflow(one: Try, witness: Witness) -> dict[str, Any]:
             return step()
         except TaskDeferred as deferral:
             witness.see(DEFER, "before")
+            httpx.post(one.release_url, timeout=HANG, trust_env=False).raise_for_status()
             event = asyncio.run(_event(deferral.trigger.serialize()))
             witness.see(DEFER, "after")
             step = partial(getattr(_operator(one), deferral.method_name), context, event=event)

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable
@@ -21,20 +20,20 @@ from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.ledger import Ledger, LedgerRecord
 from tests.conftest import BUCKET
 from tests.crash.tries import Report, Try
-from tests.ledgers import entries_of
+from tests.ledgers import age_claims, entries_of
 from tests.stack.environment import ROOT
 from tests.stack.objectstore import ObjectStore
-from tests.stack.waiting import wait_until
+from tests.stack.waiting import HANG, scaled, wait_until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-GATEWAY_TIMEOUT = 3.0
-"""Seconds the emulator may be silent: part of how long a request of a killed process may still turn up."""
-PATIENT_TIMEOUT = 30.0
-"""The same where silence would end a try: of a busy machine it tells nothing."""
-VISIBILITY_GRACE = 0.3
-"""Seconds after which a request that the emulator does not show was never sent."""
+GRACE = scaled(30.0)
+"""Seconds the emulator may be silent, and a request invisible: no test waits so long, since claims are made older."""
+PASSING = scaled(1.0)
+"""The same where a test waits until they are over; nothing else in it may have to be faster."""
+DEADLINE = scaled(5.0)
+"""Seconds until a deadline that a test lets pass: many times what the submits before it need."""
 
 
 class Runner:
@@ -109,8 +108,7 @@ class Task:
     arguments: dict[str, Any] = field(default_factory=dict)
     dag_id: str = "crashing"
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    visibility_grace: float = VISIBILITY_GRACE
-    gateway_timeout: float | None = None
+    visibility_grace: float = GRACE
     _tries: int = 0
 
     def __post_init__(self) -> None:
@@ -121,7 +119,7 @@ class Task:
             "s3_key": f"crash/{self.run_id}",
             "ledger_key": f"ledger-{self.run_id}",
             "poll_interval": 0.1,
-            "timeout": 30.0,
+            "timeout": HANG,
             "retries": 1,
             **self.arguments,
         }
@@ -142,26 +140,26 @@ class Task:
                 folder=str(self.folder / f"{self.run_id}-{self._tries}"),
                 try_number=self._tries,
                 max_tries=1,
+                release_url=self.emulator.url("/_emulator/release"),
             ),
             **changes,
         )
 
     def let_time_pass(self) -> None:
-        """Wait as Airflow does before a retry: until drawn is what was asked for, and shown is what was accepted."""
-        # Of a gateway that cannot be asked, no retry waits for anything.
-        claims = [record.claimed_at for record in self.records() if record.state == "claimed" and self._can_be_asked]
-        shown = max(claims, default=0.0) + 1.5 * VISIBILITY_GRACE + self._timeout
-        wait_until(
-            lambda: time.time() > shown and self.emulator.studio.books.in_flight() == 0,
-            what="the emulator to finish",
-            timeout=20,
-            interval=0.02,
-        )
+        """Let happen what happens before Airflow's usual retry: all arrives and is drawn, and claims grow old."""
+        self.emulator.wait_until_idle()
+        self.emulator.release()
+        wait_until(lambda: not self.emulator.totals()["in_flight"], what="the images to be drawn", interval=0.02)
+        age_claims(self.ledger, self.s3)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where its records are."""
+        return Ledger(self.s3, BUCKET, self.arguments["ledger_key"])
 
     def records(self) -> list[LedgerRecord]:
         """Return what stands in the ledger, in order of images and generations."""
-        ledger = Ledger(self.s3, BUCKET, self.arguments["ledger_key"])
-        records = (entry.record for entry in entries_of(ledger, self.s3) if entry.record.fingerprint)
+        records = (entry.record for entry in entries_of(self.ledger, self.s3) if entry.record.fingerprint)
         return sorted(records, key=lambda record: (record.item, record.generation))
 
     def bill(self) -> Bill:
@@ -173,21 +171,12 @@ class Task:
 
     def stored(self) -> dict[str, str]:
         """Return the SHA-256 of every image in S3, by key."""
-        client = self.store.client()
-        found = client.list_objects_v2(Bucket=BUCKET, Prefix=f"{self.arguments['s3_key']}/").get("Contents", [])
+        found = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{self.arguments['s3_key']}/").get("Contents", [])
         keys = [entry["Key"] for entry in found if not entry["Key"].endswith("manifest.json")]
-        return {
-            key: hashlib.sha256(client.get_object(Bucket=BUCKET, Key=key)["Body"].read()).hexdigest() for key in keys
-        }
+        return {key: self._digest(key) for key in keys}
 
-    @property
-    def _can_be_asked(self) -> bool:
-        return self.gateway == "acedatacloud"
-
-    @property
-    def _timeout(self) -> float:
-        usual = GATEWAY_TIMEOUT if self._can_be_asked else PATIENT_TIMEOUT
-        return usual if self.gateway_timeout is None else self.gateway_timeout
+    def _digest(self, key: str) -> str:
+        return hashlib.sha256(self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()).hexdigest()
 
     def _connections(self) -> dict[str, str]:
         path = {"acedatacloud": "", "openai": "openai-api"}[self.gateway]
@@ -195,7 +184,7 @@ class Task:
             "conn_type": "imagegen",
             "host": self.emulator.url(path),
             "password": self.emulator.token,
-            "extra": {"gateway": self.gateway, "visibility_grace": self.visibility_grace, "timeout": self._timeout},
+            "extra": {"gateway": self.gateway, "visibility_grace": self.visibility_grace, "timeout": GRACE},
         }
         aws = {
             "conn_type": "aws",
