@@ -28,6 +28,7 @@ from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 from airflow_provider_imagegen.connection import GatewaySettings  # noqa: E402
 from airflow_provider_imagegen.emulator.server import RunningEmulator  # noqa: E402
 from tests import examples  # noqa: E402
+from tests.stack.descriptions import read_descriptions_once  # noqa: E402
 from tests.stack.objectstore import ObjectStore  # noqa: E402
 from tests.stack.waiting import HANG  # noqa: E402
 
@@ -57,6 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    read_descriptions_once()
     if config.getoption("full"):
         os.environ[examples.VARIABLE] = "1"
     # How long an example takes says more of the machine than of the code.
