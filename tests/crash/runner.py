@@ -12,16 +12,15 @@ import os
 import signal
 import sys
 import traceback
-from functools import cache
 from importlib import import_module
 
-from botocore.loaders import JSONFileLoader, Loader
 from PIL import Image
 
 from airflow_provider_imagegen.client import tls_context
 from airflow_provider_imagegen.gateways import registered_gateways
 from tests.crash import worker
 from tests.crash.tries import Try
+from tests.stack.descriptions import read_descriptions_once
 from tests.stack.waiting import HANG
 
 STUCK_AFTER = HANG / 2
@@ -61,10 +60,7 @@ def _warm_up() -> None:
     registered_gateways()
     tls_context(True)
     Image.preinit()
-    # S3's description is 0.2 s of JSON, which every new session reads again, after it has listed all services.
-    load_file, list_services = cache(JSONFileLoader().load_file), cache(Loader().list_available_services)
-    JSONFileLoader.load_file = lambda _, path: load_file(path)
-    Loader.list_available_services = lambda _, type_name: list_services(type_name)
+    read_descriptions_once()
     S3Hook(aws_conn_id=None, region_name="us-east-1").get_conn()
     # Collecting garbage would write to every page that a fork shares with its parent.
     gc.freeze()

@@ -67,7 +67,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
 
 def plant(stack: Stack, canaries: Canaries, witness: Witness, callback: str) -> None:
     """Put the secrets where users keep them."""
-    control(stack, "settings", {"token": canaries.token})
+    stack.control("settings", {"token": canaries.token})
     for connection in connections(stack, canaries, witness.address):
         stack.client.create_connection(connection)
     variables = {
@@ -111,7 +111,7 @@ def arm(stack: Stack, cases: list[Case]) -> None:
     """Make the emulator go wrong, for each case in its own way."""
     for case in cases:
         for fault in case.faults:
-            control(stack, "faults", {"times": 1, **fault, "prompt": case.prompt})
+            stack.control("faults", {"times": 1, **fault, "prompt": case.prompt})
 
 
 def run_to_the_end(stack: Stack, cases: dict[str, list[Case]]) -> DagRun:
@@ -129,10 +129,6 @@ def state_of(stack: Stack, run_id: str, number: int) -> str | None:
     """Return the state of a mapped task, which is there only once the list of cases is."""
     tasks = stack.client.task_instances(DAG, run_id)
     return next((task.state for task in tasks if (task.task_id, task.map_index) == ("generate", number)), None)
-
-
-def control(stack: Stack, path: str, body: dict[str, Any]) -> None:
-    httpx.post(f"{stack.gateway.host}/_emulator/{path}", json=body).raise_for_status()
 
 
 def is_call(request: Seen) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 import pytest
@@ -174,16 +175,21 @@ def held_until_deferred(
 
 @contextmanager
 def released_when(emulator: RunningEmulator, condition: Callable[[dict[str, int]], bool], what: str) -> Iterator[None]:
-    """Hold tasks at the emulator until a condition on its totals is true."""
+    """Hold tasks at the emulator until a condition on its totals is true, or the block fails."""
     emulator.hold()
+    failed = Event()
 
     def release() -> None:
-        wait_until(lambda: condition(emulator.totals()), what=what)
+        wait_until(lambda: failed.is_set() or condition(emulator.totals()), what=what)
         emulator.release()
 
     with ThreadPoolExecutor(1) as threads:
         released = threads.submit(release)
-        yield
+        try:
+            yield
+        except BaseException:
+            failed.set()
+            raise
         released.result()
 
 

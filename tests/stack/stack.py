@@ -173,11 +173,11 @@ class Stack:
 
         :param prompt: only those whose prompt contains this
         """
-        self._control("faults", {"route": "submit", "kind": "hold", "times": None, "prompt": prompt})
+        self.control("faults", {"route": "submit", "kind": "hold", "times": None, "prompt": prompt})
 
     def release(self) -> None:
         """Finish the tasks that are held, and hold no more."""
-        self._control("release")
+        self.control("release")
 
     def set_latency(self, latency: float | str) -> None:
         """
@@ -185,9 +185,15 @@ class Stack:
 
         :param latency: seconds, or a range such as ``1-8``
         """
-        self._control("settings", {"latency": latency})
+        self.control("settings", {"latency": latency})
 
-    def _control(self, path: str, body: object = None) -> None:
+    def control(self, path: str, body: object = None) -> None:
+        """
+        Call one of the emulator's own routes.
+
+        :param path: what follows ``/_emulator/``
+        :param body: what is posted, as JSON
+        """
         url = f"{self.gateway.host}/_emulator/{path}"
         httpx.post(url, json=body, timeout=HANG, trust_env=False).raise_for_status()
 
