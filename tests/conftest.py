@@ -34,8 +34,8 @@ from tests.stack.waiting import HANG  # noqa: E402
 
 BUCKET = "pictures"
 STACKS = (
-    ("e2e/whole", "e2e/test_secrets", "packaging", "e2e/test_two_triggerers"),
-    ("gallery/test_in_airflow", "e2e", "docs", "chaos"),
+    ("e2e/whole",),
+    ("e2e", "chaos", "docs", "packaging"),
 )
 """Tests with a whole Airflow: two at a time are enough for two cores, so those of one line run one after the other."""
 SAMPLE = 8

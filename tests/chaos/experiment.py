@@ -19,18 +19,16 @@ from tests.chaos.journal import Journal
 from tests.chaos.monkey import Monkey
 from tests.chaos.workload import DAG_ID, TASK, Workload
 from tests.stack.stack import Stack, StackOptions
+from tests.stack.waiting import scaled
 
 DAGS = Path(__file__).parent / "dags"
 
-# What makes Airflow notice deaths in seconds instead of minutes; [workers] min_heartbeat_interval stays as it is.
+# What makes Airflow look for the dead every few seconds; what was killed is declared dead at once.
 SETTINGS = {
     "scheduler.scheduler_heartbeat_sec": "2",
-    "scheduler.scheduler_health_check_threshold": "8",
     "scheduler.orphaned_tasks_check_interval": "4",
-    "scheduler.task_instance_heartbeat_timeout": "15",
     "scheduler.task_instance_heartbeat_timeout_detection_interval": "3",
     "triggerer.job_heartbeat_sec": "2",
-    "triggerer.triggerer_health_check_threshold": "8",
 }
 # A gateway that takes its time: it answers a paid request, and shows it to look-ups, well after having accepted it,
 # and its downloads are slow. Most kills that matter hit these moments.
@@ -39,10 +37,10 @@ SLOWNESS = (
     {"route": "submit", "kind": "invisible", "by": "trace_id", "seconds": 3.0, "times": None},
     {"route": "result", "kind": "hang", "seconds": 1.0, "times": None},
 )
-VISIBILITY_GRACE = 5.0
-GATEWAY_TIMEOUT = 5.0
+VISIBILITY_GRACE = scaled(5.0)
+GATEWAY_TIMEOUT = scaled(5.0)
 _LOOK_EVERY = 2.0
-_TOO_QUIET = 75.0
+_TOO_QUIET = scaled(75.0)
 """Seconds without any change after which a person would restart the scheduler; a picture takes less."""
 
 
@@ -123,6 +121,7 @@ def run_experiment(plan: Plan, journal: Journal, logs: Path) -> Outcome:
         parallelism=plan.parallelism,
         triggerers=2,
         settings=SETTINGS,
+        frugal=True,
         connection_extra={"visibility_grace": VISIBILITY_GRACE, "timeout": GATEWAY_TIMEOUT},
     )
     with Stack(logs, options) as stack:

@@ -131,6 +131,8 @@ class Monkey:
             Target.WORKER: victim.kill,
         }
         is_hit = kills[strike.target]()
+        if is_hit and strike.target is not Target.TASK:
+            self._stack.declare_task_dead(victim.id)
         if is_hit:
             self._tell(f"{strike.target} of {victim.id}, one of {len(victims)}")
         return is_hit

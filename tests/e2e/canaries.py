@@ -12,8 +12,11 @@ from itertools import cycle
 from typing import Any
 from urllib.parse import quote
 
-from tests.stack.waiting import HANG, scaled
+from airflow_provider_imagegen.operators.deferral import GRACE
+from tests.stack.waiting import HANG
 
+SHORT = 5
+"""Seconds until a deadline that is there to pass: a task sends and looks up at least once, however late it is."""
 KNOWN = 14
 """Characters by which a canary is recognised, so that half of one is found too."""
 
@@ -147,8 +150,9 @@ def _of_submits(canaries: Canaries, words: Iterator[str], bucket: str) -> Iterat
     odd = [fault("refuse", code=f"odd {canaries.token}"), fault("refuse", code="forbidden", status=418)]
     yield _case("refused", bucket, *refusals, *odd, fails=False, n=10)
     losses = [fault(kind) for kind in ("drop", "reset", "html", "truncated", "wrong_types", "hollow", "empty")]
-    yield _case("unanswered", bucket, *losses, fault("error", code="api_error"), fault("hang"), fails=False, n=10)
-    yield _case("too many", bucket, fault("refuse", code="rate_limited", times=None), timeout=scaled(15.0))
+    losses += [fault("error", code="api_error"), fault("hang")]
+    yield _case("unanswered", bucket, *losses, fails=False, n=10, imagegen_conn_id="canary_silent")
+    yield _case("too many", bucket, fault("refuse", code="rate_limited", times=None), timeout=SHORT)
     yield _case("moderated", bucket, fault("refuse", code="moderation_blocked"))
     ends = [("fail", {}), ("moderation", {}), ("fewer", {}), ("fail", {"code": f"odd {canaries.token}"})]
     outcomes = [fault(kind, after=number, **more) for number, (kind, more) in enumerate(ends)]
@@ -170,11 +174,12 @@ def _of_waiting(words: Iterator[str], bucket: str) -> Iterator[Case]:
         return {"route": "lookup", "kind": kind, "message": next(words), "times": None, **more}
 
     held = {"route": "submit", "kind": "hold"}
-    yield _case("not shown", bucket, fault("error", code="api_error"), timeout=scaled(15.0))
+    invisible = {"route": "submit", "kind": "invisible"}
+    yield _case("not shown", bucket, fault("error", code="api_error"), timeout=SHORT)
     yield _case("locked out", bucket, fault("refuse", code="invalid_token"))
-    yield _case("babble", bucket, fault("truncated"), timeout=scaled(15.0))
-    yield _case("unknown", bucket, {"route": "submit", "kind": "invisible"}, timeout=scaled(15.0))
-    yield _case("deferred in vain", bucket, held, fault("error", code="api_error"), timeout=scaled(40.0))
+    yield _case("babble", bucket, fault("truncated"), timeout=SHORT)
+    yield _case("unknown", bucket, invisible, timeout=2 * HANG)
+    yield _case("deferred in vain", bucket, held, fault("error", code="api_error"), timeout=GRACE + SHORT)
     yield _case("killed", bucket, held, timeout=2 * HANG)
 
 
@@ -194,7 +199,7 @@ def _of_landing(canaries: Canaries, witness: str, bucket: str) -> Iterator[Case]
 
 
 def _of_connections(bucket: str) -> Iterator[Case]:
-    yield _case("nowhere", bucket, imagegen_conn_id="canary_nowhere", timeout=scaled(15.0))
+    yield _case("nowhere", bucket, imagegen_conn_id="canary_nowhere", timeout=SHORT)
     yield _case("no address", bucket, imagegen_conn_id="canary_no_address")
     yield _case("no proxy", bucket, imagegen_conn_id="canary_no_proxy")
     yield _case("wrong token", bucket, imagegen_conn_id="canary_wrong_token")

@@ -33,11 +33,8 @@ SETTINGS = {
     "triggerer.capacity": str(TASKS),
     # Each takes a few at a time, so that neither gets them all; the default is 50.
     "triggerer.max_trigger_to_select_per_loop": str(max(2, TASKS // 20)),
-    # A death is noticed within seconds instead of half a minute.
+    # The one that lives is taken for dead with the other, until its next heartbeat.
     "triggerer.job_heartbeat_sec": "2",
-    "triggerer.triggerer_health_check_threshold": "8",
-    # Where all start at once the scheduler stalls for longer than the 30 s after which it takes its tasks for orphans.
-    "scheduler.scheduler_health_check_threshold": "600",
 }
 WAITING = sqlalchemy.text(
     "SELECT trigger.triggerer_id, task_instance.map_index FROM task_instance JOIN trigger"
@@ -147,6 +144,7 @@ def stack(gateway: RunningEmulator) -> Iterator[Stack]:
         parallelism=min(TASKS, 48),
         triggerers=2,
         settings=SETTINGS,
+        frugal=True,
     )
     logs = CACHE / "two-triggerers-test"
     shutil.rmtree(logs, ignore_errors=True)

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from airflow_provider_imagegen.emulator import EmulatorSettings, Latency, RunningEmulator
+from tests.stack.waiting import HANG
 
 LATENCY = 10.0
 PROMPT = "a lighthouse in a storm"
@@ -36,7 +37,7 @@ class Client:
         self.http = httpx.Client(
             base_url=emulator.base_url,
             headers={"authorization": f"Bearer {emulator.token}"},
-            timeout=20,
+            timeout=HANG,
             trust_env=False,
         )
 

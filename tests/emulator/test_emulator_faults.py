@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from tests.emulator.conftest import LATENCY, PROMPT, Client
-from tests.stack.waiting import wait_until
+from tests.stack.waiting import HANG, wait_until
 
+SILENCE = httpx.Timeout(HANG, read=0.2)
 SUBMIT = {"prompt": PROMPT, "model": "gpt-image-1", "size": "64x64", "async": True}
 PATH = "/openai/images/generations"
 
@@ -95,7 +96,8 @@ class TestLostAnswers:
     def test_a_submit_can_be_lost_before_it_was_accepted(self, client: Client, kind: str) -> None:
         client.emulator.arm("submit", kind, accept=False)
         with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError, httpx.ReadTimeout)):
-            client.http.post(PATH, json=SUBMIT, timeout=0.2)
+            client.http.post(PATH, json=SUBMIT, timeout=SILENCE)
+        wait_until(lambda: client.totals()["submits"], what="the submit")
         assert client.totals()["accepted"] == 0
 
     @pytest.mark.parametrize("status", [500, 502, 503, 504])
@@ -113,8 +115,8 @@ class TestLostAnswers:
     def test_a_hanging_submit_was_accepted(self, client: Client) -> None:
         client.emulator.arm("submit", "hang")
         with pytest.raises(httpx.ReadTimeout):
-            client.http.post(PATH, json=SUBMIT, timeout=0.2)
-        assert client.totals()["accepted"] == 1
+            client.http.post(PATH, json=SUBMIT, timeout=SILENCE)
+        wait_until(lambda: client.totals()["accepted"] == 1, what="the submit")
 
     def test_a_short_hang_ends_with_the_answer(self, client: Client) -> None:
         client.emulator.arm("lookup", "hang", seconds=0.05)
@@ -309,7 +311,7 @@ class TestDownloads:
     def test_a_body_can_stall_half_way(self, client: Client, url: str) -> None:
         client.emulator.arm("result", "stall")
         with pytest.raises(httpx.ReadTimeout):
-            httpx.get(url, timeout=0.2)
+            httpx.get(url, timeout=SILENCE)
         assert httpx.get(url).status_code == 200
 
     def test_the_content_type_can_lie(self, client: Client, url: str) -> None:

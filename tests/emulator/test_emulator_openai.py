@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.emulator.conftest import PROMPT, Client
+from tests.stack.waiting import HANG, scaled
 
 GENERATE = "/openai-api/v1/images/generations"
 EDIT = "/openai-api/v1/images/edits"
@@ -172,12 +173,14 @@ class TestStream:
     def test_a_stream_can_end_after_the_first_event(
         self, prompt_client: Client, kind: str, error: type[Exception]
     ) -> None:
+        prompt_client.emulator.change(image_bytes=1000)
         prompt_client.emulator.arm("submit", kind)
+        silence = httpx.Timeout(HANG, read=scaled(1.0) if kind == "stall" else HANG)
         body = {"prompt": PROMPT, "model": "gpt-image-1", "size": SIZE, "stream": True, "partial_images": 2}
         received: list[str] = []
 
         def listen() -> None:
-            with prompt_client.http.stream("POST", GENERATE, json=body, timeout=2) as answer:
+            with prompt_client.http.stream("POST", GENERATE, json=body, timeout=silence) as answer:
                 received.extend(answer.iter_text())
 
         with pytest.raises(error):
@@ -189,6 +192,7 @@ class TestStream:
 class TestEdits:
     @pytest.mark.parametrize("name", ["image", "image[]"])
     def test_files_of_a_form(self, prompt_client: Client, name: str) -> None:
+        prompt_client.emulator.change(image_bytes=1000)
         files = [(name, ("a.png", png())), (name, ("b.png", png())), ("mask", ("m.png", png()))]
         form = {"prompt": PROMPT, "model": "gpt-image-1", "size": SIZE, "n": "2"}
         body = prompt_client.http.post(EDIT, data=form, files=files).json()
@@ -215,6 +219,7 @@ class TestEdits:
         assert prompt_client.http.post(EDIT, data=form, files=files).status_code == 400
 
     def test_an_edit_streams_events_of_its_own(self, prompt_client: Client) -> None:
+        prompt_client.emulator.change(image_bytes=1000)
         form = {
             "prompt": PROMPT,
             "model": "gpt-image-1",

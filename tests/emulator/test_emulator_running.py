@@ -19,6 +19,7 @@ import pytest
 from airflow_provider_imagegen.emulator import DialectName, EmulatorSettings, Latency, RunningEmulator
 from airflow_provider_imagegen.emulator.__main__ import main, read_settings
 from tests.emulator.conftest import LATENCY, PROMPT, Client
+from tests.stack.waiting import HANG
 
 MODULE = "airflow_provider_imagegen.emulator"
 
@@ -34,7 +35,7 @@ class TestCommandLine:
             address = line.split()[3]
             assert httpx.get(f"{address}/_emulator/health").json() == {"status": "ok"}
             process.send_signal(signal.SIGINT)
-            assert process.wait(10) in (0, -signal.SIGINT, 130)
+            assert process.wait(HANG) in (0, -signal.SIGINT, 130)
 
     def test_a_taken_port_is_one_clear_line(self, client: Client, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--port", str(client.emulator.port)]) == 1
@@ -88,10 +89,9 @@ class TestLatency:
 
 class TestTokens:
     def test_each_has_tasks_in_flight_of_its_own(self) -> None:
-        settings = EmulatorSettings(
-            token="sesame", more_tokens=("tahini",), max_in_flight=2, latency=Latency(3600, 3600)
-        )
+        settings = EmulatorSettings(token="sesame", more_tokens=("tahini",), max_in_flight=2)
         with RunningEmulator(settings) as emulator, httpx.Client(base_url=emulator.base_url) as http:
+            emulator.hold()
 
             def submit(token: str) -> int:
                 body = {"prompt": PROMPT, "model": "gpt-image-1", "async": True}
@@ -156,7 +156,7 @@ class TestCallbacks:
     ) -> None:
         url, received = inbox
         task_id = prompt_client.submit(callback_url=url)
-        pushed = received.get(timeout=10)
+        pushed = received.get(timeout=HANG)
         assert (pushed["success"], pushed["task_id"]) == (True, task_id)
         assert pushed["data"]["data"][0]["url"]
         assert prompt_client.look_up(id=task_id)["response"]["data"][0]["url"]
@@ -166,7 +166,7 @@ class TestCallbacks:
     ) -> None:
         url, received = inbox
         prompt_client.submit(callback_url=url, prompt="[[moderation]]")
-        pushed = received.get(timeout=10)
+        pushed = received.get(timeout=HANG)
         assert pushed["success"] is False
         assert pushed["error"]["code"] == "moderation_blocked"
 

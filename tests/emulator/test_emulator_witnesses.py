@@ -8,28 +8,28 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-import acedatacloud
 import httpx
-import openai
 import pytest
-from acedatacloud._runtime import tasks
 from PIL import Image
 
 from airflow_provider_imagegen.emulator import DialectName, EmulatorSettings, RunningEmulator
 from tests.emulator.conftest import PROMPT
+from tests.integration.conftest import released_when
 
 SIZE = "1024x1024"
 
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[RunningEmulator]:
-    with RunningEmulator(EmulatorSettings(dialect=DialectName.OPENAI, preview_share=0)) as running:
+    with RunningEmulator(EmulatorSettings(dialect=DialectName.OPENAI, preview_share=0, image_bytes=1000)) as running:
         yield running
 
 
 class TestOpenAIClient:
     @pytest.fixture
     def images(self, emulator: RunningEmulator) -> Iterator[Any]:
+        import openai
+
         client = openai.OpenAI(api_key=emulator.token, base_url=emulator.url("/v1"), max_retries=0)
         with closing(client):
             yield client.images
@@ -54,6 +54,8 @@ class TestOpenAIClient:
         assert answer.data[0].b64_json
 
     def test_it_reads_the_refusals(self, images: Any) -> None:
+        import openai
+
         with pytest.raises(openai.BadRequestError) as caught:
             images.generate(prompt="[[moderation]]", model="gpt-image-1")
         assert caught.value.code == "moderation_blocked"
@@ -63,6 +65,8 @@ class TestOpenAIClient:
 class TestAceDataCloudClient:
     @pytest.fixture
     def client(self, emulator: RunningEmulator) -> Iterator[Any]:
+        import acedatacloud
+
         client = acedatacloud.AceDataCloud(api_token=emulator.token, base_url=emulator.base_url)
         yield client
         client.close()
@@ -76,20 +80,24 @@ class TestAceDataCloudClient:
         assert [each["id"] for each in batch["items"]] == [submitted["task_id"]]
 
     def test_it_generates_and_waits(self, emulator: RunningEmulator, client: Any) -> None:
-        emulator.change(latency=0.5)
-        submitted = client.openai.images.generate(prompt=PROMPT, model="gpt-image-1", size=SIZE, async_=True)
-        handle = tasks.TaskHandle(submitted["task_id"], "/openai/tasks", client._transport, submitted=submitted)
-        assert tasks.artifact_urls(handle.wait(poll_interval=0.1))
-        emulator.change(latency=0)
+        from acedatacloud._runtime import tasks
+
+        looked_up = emulator.totals()["lookups"]
+        with released_when(emulator, lambda totals: totals["lookups"] >= looked_up + 2, "two lookups"):
+            submitted = client.openai.images.generate(prompt=PROMPT, model="gpt-image-1", size=SIZE, async_=True)
+            handle = tasks.TaskHandle(submitted["task_id"], "/openai/tasks", client._transport, submitted=submitted)
+            assert tasks.artifact_urls(handle.wait(poll_interval=0.1))
 
     def test_it_reads_the_state_of_a_task(self, emulator: RunningEmulator, client: Any) -> None:
-        emulator.change(latency=3600)
+        from acedatacloud._runtime import tasks
+
+        emulator.hold(times=1)
         running = client.openai.images.generate(prompt=PROMPT, model="gpt-image-1", async_=True)["task_id"]
-        emulator.change(latency=0)
         blocked = client.openai.images.generate(prompt="[[moderation]]", model="gpt-image-1", async_=True)["task_id"]
         drawn = client.openai.images.generate(prompt=PROMPT, model="gpt-image-1", async_=True)["task_id"]
         states = [tasks.task_status(client.openai.tasks.retrieve(id=task_id)) for task_id in (running, blocked, drawn)]
         assert states == ["", "failed", "succeeded"]
+        emulator.release()
 
     def test_it_reads_a_synchronous_answer(self, client: Any) -> None:
         answer = client.openai.images.generate(prompt=PROMPT, model="gpt-image-1", size=SIZE)

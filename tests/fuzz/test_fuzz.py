@@ -25,13 +25,13 @@ def assert_borne(seed: int, cases: int) -> Campaign:
 
 class TestDamage:
     def test_that_is_known_is_borne(self) -> None:
-        campaign = assert_borne(20_261_120, 20_000)
+        campaign = assert_borne(20_261_120, examples(20_000))
         ends = {outcome for _, outcome in campaign.outcomes}
         assert {"png", "jpg", "webp", "gif", "svg", "refused", "added", "already-stated", "unsupported"} < ends
         assert {"json", "no json", "too large", "decoded"} < ends
 
     def test_that_nobody_has_seen_is_borne(self) -> None:
-        assert_borne(secrets.randbelow(1 << 32), 5_000)
+        assert_borne(secrets.randbelow(1 << 32), examples(5_000))
 
     @pytest.mark.parametrize("name", SHARES)
     @settings(max_examples=examples(150))

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import httpx
 
+from airflow_provider_imagegen.landing import default_prefix
 from tests.stack.objectstore import ObjectStore
-from tests.stack.process import Process
 from tests.stack.waiting import HANG
 
 DAGS = Path(__file__).parent / "dags"
@@ -20,21 +20,10 @@ AUTH_MANAGER = "picky_auth_manager.PickyAuthManager"
 USERS = "admin:admin,viewer:viewer,guest:viewer,reader:viewer,nobody:"
 """Guests see only DAGs that are open, readers no task instances; the last one has no role, so no permission at all."""
 
+LONG = 10_000
+"""Rows of the long batch."""
+
 OPEN, CLOSED, FORGED = DAG_IDS = ("gallery_open", "gallery_closed", "gallery_open_forged")
-
-
-@dataclass(frozen=True)
-class PrefixedServer:
-    """One more API server, under a path, as behind a proxy."""
-
-    process: Process
-    base_url: str
-
-    def answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.base_url}/api/v2/version", trust_env=False).is_success
-        except httpx.TransportError:
-            return False
 
 
 @dataclass(frozen=True)
@@ -45,14 +34,12 @@ class Scene:
     :param run_ids: The finished run of every DAG.
     :param store: S3.
     :param passwords: File of the users' passwords.
-    :param prefixed: Another API server, in a whole Airflow.
     """
 
     base_url: str
     run_ids: dict[str, str]
     store: ObjectStore
     passwords: Path
-    prefixed: PrefixedServer | None = None
     tokens: dict[str, str] = field(default_factory=dict)
 
     def password(self, username: str) -> str:
@@ -86,6 +73,18 @@ class Scene:
         """Change what a task has left, as everybody may who may write XComs."""
         with self.client("admin") as admin:
             admin.patch(self._xcom(FORGED, task_id, key), json={"value": value}).raise_for_status()
+
+    def put_long_batch(self) -> None:
+        """Forge a batch of many rows, all of which have the same picture."""
+        image = self.xcom(OPEN, "pair")["images"][0]
+        lines = (
+            {"row": row, "key": f"row-{row}", "status": "landed", "images": [image]}
+            | {"request": {"model": "gpt-image-1", "prompt": f"Poplar {row}"}}
+            for row in range(LONG)
+        )
+        bucket, key = self.store.bucket, f"{default_prefix(FORGED, self.run_ids[FORGED], 'long', -1)}/manifest.jsonl"
+        self.store.client().put_object(Bucket=bucket, Key=key, Body="\n".join(map(json.dumps, lines)).encode())
+        self.forge("long", {"version": 1, "rows": LONG, "images": LONG, "manifest_uri": f"s3://{bucket}/{key}"})
 
     def _xcom(self, dag_id: str, task_id: str, key: str = "return_value") -> str:
         run_id = quote(self.run_ids[dag_id], safe="")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Event
 from typing import Any
 
 import pytest
@@ -21,6 +21,8 @@ from tests.stack.objectstore import ObjectStore
 from tests.stack.waiting import wait_until
 
 BUNDLE = "dags-folder"
+SMALL = 1000
+"""Bytes of an image: to draw one in a usual size takes a third of a second."""
 
 
 @pytest.fixture(scope="session")
@@ -79,15 +81,24 @@ class Outcome:
 
 
 @pytest.fixture
+def small_images(emulator: RunningEmulator) -> None:
+    emulator.change(image_bytes=SMALL)
+
+
+@pytest.fixture
 def run_task(
+    *,
     airflow_database: None,
     connections: None,
+    emulator: RunningEmulator,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
     request: pytest.FixtureRequest,
 ) -> Callable[..., Outcome]:
     """Run one operator in a DAG of its own through ``dag.test()``."""
     from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
+
+    emulator.change(image_bytes=SMALL)
 
     def run(operator: type = GenerateImageOperator, **arguments: Any) -> Outcome:
         arguments = {"prompt": "a red kite", "model": "gpt-image-1", "s3_bucket": BUCKET} | arguments
@@ -125,9 +136,14 @@ class Run:
 
 @pytest.fixture
 def run_dag(
-    airflow_database: None, connections: None, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    airflow_database: None,
+    connections: None,
+    emulator: RunningEmulator,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> Callable[[DAG], Run]:
     """Run a whole DAG through ``dag.test()``."""
+    emulator.change(image_bytes=SMALL)
 
     def run(dag: DAG) -> Run:
         make_known(dag)
@@ -175,22 +191,23 @@ def held_until_deferred(
 
 @contextmanager
 def released_when(emulator: RunningEmulator, condition: Callable[[dict[str, int]], bool], what: str) -> Iterator[None]:
-    """Hold tasks at the emulator until a condition on its totals is true, or the block fails."""
+    """Hold tasks at the emulator until a condition on its totals is true."""
     emulator.hold()
-    failed = Event()
+    ended = threading.Event()
 
-    def release() -> None:
-        wait_until(lambda: failed.is_set() or condition(emulator.totals()), what=what)
+    def release() -> bool:
+        wait_until(lambda: ended.is_set() or condition(emulator.totals()), what=what)
+        is_in_time = not ended.is_set()
         emulator.release()
+        return is_in_time
 
     with ThreadPoolExecutor(1) as threads:
         released = threads.submit(release)
         try:
             yield
-        except BaseException:
-            failed.set()
-            raise
-        released.result()
+        finally:
+            ended.set()
+        assert released.result(), f"the test ended before {what}"
 
 
 def make_known(dag: DAG) -> None:

@@ -23,11 +23,6 @@ RunDag = Callable[[DAG], Run]
 DRAW: dict[str, Any] = {"task_id": "draw", "model": "gpt-image-1", "s3_bucket": BUCKET}
 
 
-@pytest.fixture(autouse=True)
-def small_pictures(emulator: RunningEmulator) -> None:
-    emulator.change(image_bytes=1000)
-
-
 def events(run: Run) -> list[tuple[str, dict[str, Any]]]:
     """Return address and extra of the asset events that a DAG caused."""
     from airflow.models.asset import AssetEvent

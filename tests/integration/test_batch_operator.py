@@ -26,9 +26,8 @@ RunTask = Callable[..., Outcome]
 
 
 @pytest.fixture
-def run_batch(run_task: RunTask, emulator: RunningEmulator) -> RunTask:
+def run_batch(run_task: RunTask) -> RunTask:
     """Run one batch operator in a DAG of its own."""
-    emulator.change(image_bytes=1000)
 
     def run(**arguments: Any) -> Outcome:
         usual = {"prompt": "", "size": "1024x1024"}

@@ -19,6 +19,7 @@ from tests.airflow_versions import needs_provider_commands
 from tests.conftest import BUCKET
 from tests.integration.conftest import Outcome, set_connection
 from tests.stack.objectstore import ObjectStore
+from tests.stack.waiting import HANG
 
 pytestmark = needs_provider_commands
 
@@ -289,8 +290,13 @@ class TestReconcileWhereTheGatewayCanLookUp:
         assert emulator.totals()["submits"] == 0
 
     def test_a_young_claim_is_left_alone(
-        self, draw: RunTask, ledger: Command, killed_at: Callable[[Effect, Moment], None]
+        self,
+        draw: RunTask,
+        ledger: Command,
+        connect: Callable[..., None],
+        killed_at: Callable[[Effect, Moment], None],
     ) -> None:
+        connect("acedatacloud", visibility_grace=HANG)
         killed_at(Effect.SUBMIT, "after")
         draw()
         told = ledger("reconcile")
@@ -412,12 +418,12 @@ class TestEntryPoint:
         assert done.stderr.splitlines()[-1].startswith("bucket 'no-such-bucket' cannot be listed")
         assert "Traceback" not in done.stderr
 
-    def test_help_names_the_commands(self) -> None:
-        assert re.findall(r"^    (\w+)", airflow("ledger", "--help").stdout, re.MULTILINE) == [
-            "list",
-            "reconcile",
-            "show",
-        ]
+    def test_help_names_the_commands(self, capsys: pytest.CaptureFixture[str]) -> None:
+        from airflow.cli import cli_parser
+
+        with pytest.raises(SystemExit, match="0"):
+            cli_parser.get_parser().parse_args(["imagegen", "ledger", "--help"])
+        assert re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE) == ["list", "reconcile", "show"]
 
 
 def airflow(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,6 @@ RunDag = Callable[[DAG], Run]
 @pytest.fixture
 def run_function(run_dag: RunDag, emulator: RunningEmulator) -> Callable[..., Run]:
     """Run a DAG of one decorated function."""
-    emulator.change(image_bytes=1000)
 
     def run(function: Callable[..., Any], *inputs: Any, **arguments: Any) -> Run:
         told = {"task_id": "draw", "model": "gpt-image-1", "size": "1024x1024", "s3_bucket": BUCKET} | arguments

@@ -34,6 +34,7 @@ from tests.stack.resulthost import (
     stalled,
     whole,
 )
+from tests.stack.waiting import HANG, scaled
 
 BODY = random.Random(1).randbytes(300_000)
 ETAG = 'ETag: "abc"'
@@ -189,8 +190,13 @@ class TestSilence:
     async def test_ends_a_try_and_the_rest_is_fetched(
         self, internet: Internet, host: ResultHost, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(download, "SILENCE", 0.2)
-        host.answers = [stalled(BODY, 100_000, ETAG), rest(BODY, ETAG)]
+        monkeypatch.setattr(download, "SILENCE", scaled(1.0))
+
+        async def stalled_once(asked: Asked) -> None:
+            monkeypatch.setattr(download, "SILENCE", HANG)
+            await stalled(BODY, 100_000, ETAG)(asked)
+
+        host.answers = [stalled_once, rest(BODY, ETAG)]
         assert await internet.fetch() == BODY
 
     async def test_of_drops_is_ended_by_the_time_for_a_whole_image(
@@ -201,7 +207,7 @@ class TestSilence:
             while not asked.writer.is_closing():
                 asked.writer.write(b".")
                 await asked.writer.drain()
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
 
         monkeypatch.setattr(download, "WHOLE_TIME", 0.3)
         host.answers = [drip]

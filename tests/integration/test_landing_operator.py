@@ -20,17 +20,12 @@ from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
 from airflow_provider_imagegen.operators.imagegen import EditImageOperator, GenerateImageOperator
 from airflow_provider_imagegen.operators.landing import LandImagesOperator
 from tests.conftest import BUCKET
-from tests.integration.conftest import Run, set_connection
+from tests.integration.conftest import Run, released_when, set_connection
 from tests.ledgers import entries_of
 from tests.stack.objectstore import ObjectStore
 
 RunDag = Callable[[DAG], Run]
 SUBMIT: dict[str, Any] = {"task_id": "submit", "model": "gpt-image-1", "s3_bucket": BUCKET, "wait": False}
-
-
-@pytest.fixture(autouse=True)
-def small_pictures(emulator: RunningEmulator) -> None:
-    emulator.change(image_bytes=1000)
 
 
 @pytest.fixture
@@ -123,8 +118,8 @@ class TestLandedLater:
     def test_is_waited_for_in_the_worker_where_deferring_is_off(
         self, run_pair: RunPair, emulator: RunningEmulator
     ) -> None:
-        emulator.change(latency=1)
-        run = run_pair({"poll_interval": 0.2, "deferrable": False})
+        with released_when(emulator, lambda totals: totals["lookups"] >= 2, "two lookups"):
+            run = run_pair({"poll_interval": 0.1, "deferrable": False})
         assert run.states["land"] == ["success"]
         assert "Deferred" not in run.log
 

@@ -20,7 +20,7 @@ from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 from airflow_provider_imagegen.schemas import Failure, Manifest
 from tests.conftest import BUCKET
-from tests.integration.conftest import Outcome, returned, set_connection
+from tests.integration.conftest import Outcome, released_when, returned, set_connection
 from tests.stack.objectstore import ObjectStore
 from tests.stack.waiting import wait_until
 
@@ -31,6 +31,7 @@ class TestOnePicture:
     def test_lands_in_s3_as_the_manifest_says(
         self, run_task: RunTask, emulator: RunningEmulator, object_store: ObjectStore
     ) -> None:
+        emulator.change(image_bytes=None)
         outcome = run_task(size="1536x1024", s3_key="kites")
         assert outcome.state == "success"
         (image,) = outcome.manifest["images"]
@@ -56,14 +57,17 @@ class TestOnePicture:
         assert manifest["images"][2]["sha256"].encode() in stored
 
     @pytest.mark.parametrize(("output_format", "extension"), [("png", "png"), ("jpeg", "jpg"), ("webp", "webp")])
-    def test_extension_and_type_follow_the_bytes(self, run_task: RunTask, output_format: str, extension: str) -> None:
+    def test_extension_and_type_follow_the_bytes(
+        self, run_task: RunTask, emulator: RunningEmulator, output_format: str, extension: str
+    ) -> None:
+        emulator.change(image_bytes=None)
         (image,) = run_task(output_format=output_format).manifest["images"]
         assert image["key"].endswith(f"/0.{extension}")
         assert image["content_type"] == f"image/{output_format}"
 
     def test_waits_in_the_worker_where_deferring_is_off(self, run_task: RunTask, emulator: RunningEmulator) -> None:
-        emulator.change(latency=1.5)
-        outcome = run_task(deferrable=False, poll_interval=0.5)
+        with released_when(emulator, lambda totals: totals["lookups"] >= 2, "two lookups"):
+            outcome = run_task(deferrable=False, poll_interval=0.1)
         assert outcome.state == "success"
         assert "Deferred" not in outcome.log
 

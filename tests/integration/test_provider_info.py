@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -12,25 +13,40 @@ from airflow_provider_imagegen.provider_info import get_provider_info
 from tests.airflow_versions import needs_forms_without_hooks
 
 
-def airflow(*arguments: str) -> str:
-    command = [sys.executable, "-m", "airflow", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+@pytest.fixture
+def airflow(
+    airflow_database: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[dict[str, str]]]:
+    """Run one of Airflow's commands in this process: a new one takes seconds to start."""
+    from airflow.cli import cli_parser
+
+    # The command sets it; the next test shall not see it.
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "")
+
+    def run(*arguments: str) -> list[dict[str, str]]:
+        parsed = cli_parser.get_parser().parse_args([*arguments, "--output", "json"])
+        capfd.readouterr()
+        parsed.func(parsed)
+        listed: list[dict[str, str]] = json.loads(capfd.readouterr().out)
+        return listed
+
+    return run
 
 
-@pytest.mark.usefixtures("airflow_database")
+Airflow = Callable[..., list[dict[str, str]]]
+
+
 class TestCommandLine:
-    def test_lists_the_provider(self) -> None:
-        providers = json.loads(airflow("providers", "list", "--output", "json"))
+    def test_lists_the_provider(self, airflow: Airflow) -> None:
+        providers = airflow("providers", "list")
         assert "airflow-provider-imagegen" in {provider["package_name"] for provider in providers}
 
-    def test_lists_the_hook(self) -> None:
-        hooks = json.loads(airflow("providers", "hooks", "--output", "json"))
-        (hook,) = [hook for hook in hooks if hook["connection_type"] == "imagegen"]
+    def test_lists_the_hook(self, airflow: Airflow) -> None:
+        (hook,) = [hook for hook in airflow("providers", "hooks") if hook["connection_type"] == "imagegen"]
         assert hook["class"] == "airflow_provider_imagegen.hooks.imagegen.ImageGenHook"
 
-    def test_loads_the_plugin(self) -> None:
-        plugins = json.loads(airflow("plugins", "--output", "json"))
-        assert "imagegen" in {plugin["name"] for plugin in plugins}
+    def test_loads_the_plugin(self, airflow: Airflow) -> None:
+        assert "imagegen" in {plugin["name"] for plugin in airflow("plugins")}
 
 
 FORM_WITHOUT_HOOK = """

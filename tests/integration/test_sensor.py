@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from airflow.sdk import DAG
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
 from airflow_provider_imagegen.sensors.imagegen import ImageTaskSensor
-from tests.integration.conftest import Run, set_connection
+from tests.integration.conftest import Run, released_when, set_connection
 
 RunSensor = Callable[..., Run]
 MODES: dict[str, dict[str, Any]] = {
@@ -30,7 +31,7 @@ def run_sensor(run_dag: Callable[[DAG], Run], emulator: RunningEmulator) -> RunS
 
     def run(task_ids: Any, **arguments: Any) -> Run:
         with DAG(f"sensor-{uuid.uuid4()}", schedule=None) as dag:
-            ImageTaskSensor(task_id="wait", task_ids=task_ids, **({"poke_interval": 0.5} | arguments))
+            ImageTaskSensor(task_id="wait", task_ids=task_ids, **({"poke_interval": 0.1} | arguments))
         return run_dag(dag)
 
     return run
@@ -48,11 +49,14 @@ class TestWaiting:
     def test_ends_when_every_task_is_done(
         self, run_sensor: RunSensor, emulator: RunningEmulator, held_until_deferred: Callable[..., None], mode: str
     ) -> None:
-        emulator.change(latency=1, image_bytes=1000)
         if mode == "deferred":
             held_until_deferred()
-        task_ids = [submit(), submit(model="dall-e-2", n=2, size="256x256")]
-        run = run_sensor(task_ids, **MODES[mode])
+            held: AbstractContextManager[None] = nullcontext()
+        else:
+            held = released_when(emulator, lambda totals: totals["lookup_requests"] >= 2, "two lookups")
+        with held:
+            task_ids = [submit(), submit(model="dall-e-2", n=2, size="256x256")]
+            run = run_sensor(task_ids, **MODES[mode])
         assert run.states == {"wait": ["success"]}
         assert ("running trigger" in run.log) == (mode == "deferred")
         assert run.returned("wait") == {
@@ -91,9 +95,9 @@ class TestFailure:
     def test_at_the_gateway_is_an_error_that_is_not_retried(
         self, run_sensor: RunSensor, emulator: RunningEmulator, mode: str
     ) -> None:
-        emulator.change(latency=1)
-        emulator.arm("submit", "fail", code="api_error")
-        run = run_sensor([submit(), submit()], retries=3, **MODES[mode])
+        emulator.arm("submit", "fail", code="api_error", prompt="doomed")
+        with released_when(emulator, lambda totals: totals["lookup_requests"] >= 2, "two lookups"):
+            run = run_sensor([submit("a doomed kite"), submit()], retries=3, **MODES[mode])
         assert run.states == {"wait": ["failed"]}
         assert "FailedElsewhere" in run.log
         assert "Clear the task that submitted it" in run.log

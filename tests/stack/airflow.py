@@ -2,14 +2,19 @@
 
 import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 
 from tests.stack.airflow_home import AirflowHome
+from tests.stack.preloading import preloading_program
 from tests.stack.process import Process
 from tests.stack.rest import AirflowClient
 from tests.stack.waiting import HANG
+
+PROGRAM = ("-m", "airflow")
+"""What Python is told to run, before Airflow's command."""
 
 
 class Airflow:
@@ -18,9 +23,10 @@ class Airflow:
 
     :param home: what it is told
     :param logs: directory of its processes' logs, one file each
+    :param preloads: whether the scheduler imports what tasks will import
     """
 
-    def __init__(self, home: AirflowHome, logs: Path) -> None:
+    def __init__(self, home: AirflowHome, logs: Path, *, preloads: bool = False) -> None:
         self.home = home
         self._logs = logs
         self._environment = home.environment()
@@ -28,7 +34,8 @@ class Airflow:
         self._known_jobs: set[int] = set()
         self.migration = self._process("db migrate")
         self.api_server = self._process("api-server", "--workers", "1")
-        self.scheduler = self._process("scheduler", "--skip-serve-logs")
+        program = preloading_program() if preloads else PROGRAM
+        self.scheduler = self._process("scheduler", "--skip-serve-logs", program=program)
         self.dag_processor = self._process("dag-processor")
         self.triggerers: list[Process] = []
         self.client = AirflowClient(home.base_url, home.login.username, home.login.password)
@@ -111,10 +118,12 @@ class Airflow:
         """All of them, running or not."""
         return [self.scheduler, self.dag_processor, *self.triggerers, self.api_server, self.migration]
 
-    def _process(self, command: str, *options: str, log_name: str | None = None) -> Process:
+    def _process(
+        self, command: str, *options: str, program: Sequence[str] = PROGRAM, log_name: str | None = None
+    ) -> Process:
         return Process(
             f"airflow {command}",
-            [sys.executable, "-m", "airflow", *command.split(), *options],
+            [sys.executable, *program, *command.split(), *options],
             env=self._environment,
             log=self._logs / f"{log_name or command.replace(' ', '-')}.log",
             cwd=self.home.directory,

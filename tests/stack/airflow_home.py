@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.stack.environment import child_environment
+from tests.stack.waiting import HANG
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class AirflowHome:
     :param variables: Airflow Variables, given through the environment
     :param python_path: folders whose modules and packages Airflow finds besides the installed ones
     :param settings: more configuration, as ``{"section.option": value}``; wins over what is set here
+    :param path: what its addresses begin with, such as ``/team/airflow``, as behind a proxy
     """
 
     directory: Path
@@ -44,12 +46,13 @@ class AirflowHome:
     variables: Mapping[str, str] = field(default_factory=dict)
     python_path: Sequence[Path] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
     login: Login = Login()
 
     @property
     def base_url(self) -> str:
         """The API server's address."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}{self.path}"
 
     def prepare(self) -> None:
         """Make the directory and the file of logins."""
@@ -63,7 +66,7 @@ class AirflowHome:
 
         :return: the whole environment for every Airflow process; the secrets in it differ at every call
         """
-        options = self._locations() | self._secrets() | self._tempo() | dict(self.settings)
+        options = self._locations() | self._secrets() | self._tempo() | _bounds() | dict(self.settings)
         variables = {f"AIRFLOW_VAR_{name.upper()}": value for name, value in self.variables.items()}
         return (
             child_environment()
@@ -123,11 +126,39 @@ class AirflowHome:
             "core.parallelism": str(self.parallelism),
             # Unpausing a scheduled DAG would start its latest interval at once, beside the run that is triggered.
             "scheduler.use_job_schedule": "False",
-            "scheduler.scheduler_idle_sleep_time": "0.3",
-            "dag_processor.bundle_refresh_check_interval": "1",
-            "dag_processor.refresh_interval": "2",
+            "scheduler.scheduler_idle_sleep_time": "0.5",
+            # The DAG files are there from the start and stay as they are: each is parsed once.
+            "dag_processor.bundle_refresh_check_interval": "60",
+            "dag_processor.min_file_process_interval": "86400",
             "dag_processor.parsing_processes": "1",
         }
+
+
+def _bounds() -> dict[str, str]:
+    """
+    Say how long Airflow waits before it takes something for dead or lost: long enough for a machine that is busy.
+
+    What a test kills is declared dead in the database instead (:meth:`tests.stack.stack.Stack.kill_triggerer`).
+    """
+    options = (
+        "api.log_fetch_timeout_sec",
+        "api.worker_timeout",
+        "core.dagbag_import_timeout",
+        "core.task_success_overtime",
+        "dag_processor.dag_file_processor_timeout",
+        "dag_processor.health_check_threshold",
+        "dag_processor.stale_dag_threshold",
+        "openlineage.execution_timeout",
+        "scheduler.scheduler_health_check_threshold",
+        "scheduler.task_instance_heartbeat_timeout",
+        "scheduler.task_queued_timeout",
+        "triggerer.on_kill_timeout",
+        "triggerer.runner_health_check_threshold",
+        "triggerer.triggerer_health_check_threshold",
+        "workers.execution_api_timeout",
+        "workers.socket_cleanup_timeout",
+    )
+    return {option: str(round(HANG)) for option in options} | {"execution_api.jwt_expiration_time": "86400"}
 
 
 def _variable(option: str) -> str:

@@ -75,6 +75,19 @@ class Database:
         for process in self.processes:
             process.wait_ready(self._accepts, timeout=timeout, interval=0.02)
 
+    def execute(self, statement: str, **parameters: object) -> None:
+        """
+        Change something behind Airflow's back.
+
+        :param statement: SQL
+        :param parameters: of the statement
+        """
+        import sqlalchemy
+
+        engine = sqlalchemy.create_engine(self.url, poolclass=sqlalchemy.NullPool)
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text(statement), parameters)
+
     def remove(self) -> None:
         """Delete its data; it has to be stopped."""
         if self._directory is not None:

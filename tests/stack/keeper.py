@@ -114,7 +114,7 @@ def _kill_descendants(leader: int, status: int | None) -> int:
     while True:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(leader, signal.SIGKILL)
-        for pid in _descendants(os.getpid()):
+        for pid in descendants(os.getpid()):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         try:
@@ -127,8 +127,12 @@ def _kill_descendants(leader: int, status: int | None) -> int:
     return 128 - code if code < 0 else code
 
 
-def _descendants(root: int) -> list[int]:
-    """List the processes below one, as far as the system tells (Linux)."""
+def descendants(root: int) -> list[int]:
+    """
+    List the processes below one, as far as the system tells (Linux).
+
+    :param root: process id
+    """
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ValueError):

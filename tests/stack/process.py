@@ -147,6 +147,24 @@ class Process:
         if self._keeper is not None:
             self._keeper.wait()
 
+    def pause(self, title: str = "") -> None:
+        """
+        Have it and its descendants stand still, as on a machine that gives them no time (SIGSTOP; Linux).
+
+        :param title: only those whose command line begins with this
+        """
+        self._signal(signal.SIGSTOP, title)
+
+    def resume(self) -> None:
+        """Have it and its descendants go on after a pause."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals, title: str = "") -> None:
+        for pid in keeper.descendants(self.pid):
+            with suppress(OSError):
+                if Path(f"/proc/{pid}/cmdline").read_text(errors="replace").startswith(title):
+                    os.kill(pid, number)
+
     def kill(self) -> None:
         """Kill it and its descendants at once (SIGKILL), and return when all are gone."""
         self.let_go(kill=True)

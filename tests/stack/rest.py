@@ -172,7 +172,7 @@ class AirflowClient:
         run_id: str,
         *,
         timeout: float = HANG,
-        interval: float = 0.5,
+        interval: float = 1.0,
         on_poll: Callable[[DagRun, list[TaskInstance]], None] | None = None,
     ) -> DagRun:
         """
@@ -248,7 +248,7 @@ class AirflowClient:
             return task if task.state in states else None
 
         what = f"{task_id} of {dag_id} to be {' or '.join(states)}"
-        return wait_until(in_state, what=what, timeout=timeout, interval=0.2)
+        return wait_until(in_state, what=what, timeout=timeout, interval=0.5)
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, *, key: str = "return_value", map_index: int = -1) -> Any:
         """

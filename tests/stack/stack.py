@@ -7,8 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
-
 from tests.stack.airflow import Airflow
 from tests.stack.airflow_home import AirflowHome
 from tests.stack.database import Database
@@ -19,7 +17,6 @@ from tests.stack.ports import free_port
 from tests.stack.process import Process
 from tests.stack.rest import AirflowClient, Connection
 from tests.stack.temporary import make_temporary_directory
-from tests.stack.waiting import HANG
 
 EXAMPLES = ROOT / "dags_examples"
 DEFAULT_BUCKET = "imagegen-demo"
@@ -41,6 +38,9 @@ class StackOptions:
     :param settings: more Airflow configuration, as ``{"section.option": value}``; by default only what is triggered
         runs, neither schedules nor assets (``scheduler.use_job_schedule``)
     :param connection_extra: more extra fields of the connection ``imagegen_default``
+    :param frugal: whether to spend less CPU than users' stacks do: images are drawn coarsely, and tasks find imported
+        what they import
+    :param path: what Airflow's addresses begin with, such as ``/team/airflow``, as behind a proxy
     """
 
     dag_folders: Sequence[Path] = (EXAMPLES,)
@@ -53,6 +53,8 @@ class StackOptions:
     python_path: Sequence[Path] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     connection_extra: Mapping[str, Any] = field(default_factory=dict)
+    frugal: bool = False
+    path: str = ""
 
 
 class Stack:
@@ -75,9 +77,12 @@ class Stack:
         self.emulator: Emulator | None = None
         if self.options.gateway is None:
             self.emulator = Emulator(
-                self._log("emulator"), latency=self.options.latency, options=self.options.emulator_options
+                self._log("emulator"),
+                latency=self.options.latency,
+                options=self.options.emulator_options,
+                coarse=self.options.frugal,
             )
-        self.airflow = Airflow(self._airflow_home(), self.logs)
+        self.airflow = Airflow(self._airflow_home(), self.logs, preloads=self.options.frugal)
 
     @property
     def client(self) -> AirflowClient:
@@ -138,23 +143,45 @@ class Stack:
 
     def kill_triggerer(self, index: int = 0) -> None:
         """
-        Kill a triggerer and its children with SIGKILL.
+        Kill a triggerer and its children with SIGKILL, and have Airflow take it for dead at once.
 
         :param index: which of the running ones
         """
         self.airflow.triggerers.pop(index).kill()
+        self._declare_dead("TriggererJob")
 
     def start_triggerer(self) -> None:
         """Start one more triggerer and wait until it has registered itself."""
         self.airflow.start_triggerer()
 
     def kill_scheduler(self) -> None:
-        """Kill the scheduler and its children, running tasks too, with SIGKILL."""
+        """Kill the scheduler and its children, running tasks too, with SIGKILL; its successor takes it for dead."""
         self.airflow.scheduler.kill()
+        self._declare_dead("SchedulerJob")
 
     def start_scheduler(self) -> None:
         """Start the scheduler again and wait until it has registered itself."""
         self.airflow.start_scheduler()
+
+    def declare_task_dead(self, task_instance_id: str) -> None:
+        """
+        Have the scheduler take a task for dead whose supervisor was killed.
+
+        :param task_instance_id: Airflow's id of the try
+        """
+        self.database.execute(
+            "UPDATE task_instance SET last_heartbeat_at = last_heartbeat_at - INTERVAL '1 day'"
+            " WHERE id = CAST(:id AS uuid)",
+            id=task_instance_id,
+        )
+
+    def _declare_dead(self, job_type: str) -> None:
+        """Make the last heartbeats of components a day old; those that live beat again within seconds."""
+        self.database.execute(
+            "UPDATE job SET latest_heartbeat = latest_heartbeat - INTERVAL '1 day'"
+            " WHERE job_type = :job_type AND state = 'running'",
+            job_type=job_type,
+        )
 
     def ledger(self) -> Mapping[str, Any]:
         """
@@ -163,9 +190,39 @@ class Stack:
         :return: its ledger
         :raises RuntimeError: if the stack talks to a real API
         """
-        if self.emulator is None:
-            raise RuntimeError("A real API has no ledger to look at.")
-        return self.emulator.ledger()
+        return self._its_emulator.ledger()
+
+    def rows(self, prompt: str) -> list[Mapping[str, Any]]:
+        """
+        Ask the emulator for its rows of some prompts.
+
+        :param prompt: what the prompts contain
+        :return: in order of acceptance
+        """
+        return [row for row in self.ledger()["rows"] if prompt in (row.get("prompt") or "")]
+
+    def arm(self, route: str, kind: str, **details: Any) -> None:
+        """
+        Make something go wrong, as the emulator's ``POST /_emulator/faults`` does.
+
+        :param route: what it strikes
+        :param kind: what goes wrong
+        :param details: more fields of the fault
+        """
+        self._its_emulator.control("POST", "faults", {"route": route, "kind": kind, **details})
+
+    def faults(self) -> list[Mapping[str, Any]]:
+        """
+        Ask the emulator what is armed.
+
+        :return: the faults, each with how often it was seen and has fired
+        """
+        found: list[Mapping[str, Any]] = self._its_emulator.control("GET", "faults")["faults"]
+        return found
+
+    def disarm(self) -> None:
+        """Make nothing go wrong any more; what is held stays held."""
+        self._its_emulator.control("DELETE", "faults")
 
     def hold(self, prompt: str | None = None) -> None:
         """
@@ -173,29 +230,29 @@ class Stack:
 
         :param prompt: only those whose prompt contains this
         """
-        self.control("faults", {"route": "submit", "kind": "hold", "times": None, "prompt": prompt})
+        self.arm("submit", "hold", times=None, prompt=prompt)
 
-    def release(self) -> None:
-        """Finish the tasks that are held, and hold no more."""
-        self.control("release")
-
-    def set_latency(self, latency: float | str) -> None:
+    def release(self, prompt: str = "") -> None:
         """
-        Change how long images take from now on.
+        Finish the tasks that are held, and hold no more.
 
-        :param latency: seconds, or a range such as ``1-8``
+        :param prompt: only those whose prompt contains this
         """
-        self.control("settings", {"latency": latency})
+        self._its_emulator.control("POST", "release", prompt=prompt)
 
-    def control(self, path: str, body: object = None) -> None:
+    def change(self, **settings: Any) -> None:
         """
-        Call one of the emulator's own routes.
+        Change the emulator's settings, as ``POST /_emulator/settings`` does.
 
-        :param path: what follows ``/_emulator/``
-        :param body: what is posted, as JSON
+        :param settings: new values by name, for instance ``latency=3``
         """
-        url = f"{self.gateway.host}/_emulator/{path}"
-        httpx.post(url, json=body, timeout=HANG, trust_env=False).raise_for_status()
+        self._its_emulator.control("POST", "settings", settings)
+
+    @property
+    def _its_emulator(self) -> Emulator:
+        if self.emulator is None:
+            raise RuntimeError("A real API has no ledger to look at, and no controls.")
+        return self.emulator
 
     def _log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
@@ -211,6 +268,7 @@ class Stack:
             variables={"imagegen_bucket": self.options.bucket},
             python_path=self.options.python_path,
             settings=self.options.settings,
+            path=self.options.path,
         )
 
     def _connections(self) -> list[Connection]:

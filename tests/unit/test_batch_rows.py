@@ -129,12 +129,16 @@ class TestRows:
         assert reason.isprintable()
         assert len(reason) < 600
 
-    def test_of_more_than_a_batch_are_refused_with_all_else_that_is_wrong(self) -> None:
-        many = (Entry(f"line {number}", {"prompt": "" if number == 3 else "p"}) for number in range(MAX_ROWS + 5))
+    @pytest.mark.parametrize("most", [50, pytest.param(MAX_ROWS, marks=pytest.mark.full)])
+    def test_of_more_than_a_batch_are_refused_with_all_else_that_is_wrong(
+        self, monkeypatch: pytest.MonkeyPatch, most: int
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_imagegen.batch.rows.MAX_ROWS", most)
+        many = (Entry(f"line {number}", {"prompt": "" if number == 3 else "p"}) for number in range(most + 5))
         with pytest.raises(InvalidRows) as caught:
             rows_of(many)
-        assert [row.number for row in caught.value.rows] == [MAX_ROWS, 3]
-        assert "line 100000: a batch has at most 100000 rows" in str(caught.value)
+        assert [row.number for row in caught.value.rows] == [most, 3]
+        assert f"line {most}: a batch has at most {most} rows" in str(caught.value)
 
     @pytest.mark.parametrize("defaults", [{"colour": "red"}, {"key": "k"}, {"extra": "{"}])
     def test_have_defaults_that_are_refused_once(self, defaults: dict[str, Any]) -> None:
@@ -145,6 +149,7 @@ class TestRows:
 class TestKeys:
     def test_by_default_stay_when_a_batch_grows(self) -> None:
         assert default_key(0) == "00000"
+        assert MAX_ROWS == 100_000
         assert default_key(MAX_ROWS - 1) == "99999"
 
     def test_count_rows_that_are_wrong(self) -> None:

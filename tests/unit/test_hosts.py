@@ -38,14 +38,12 @@ def hosts(*listed: str, base_url: str = "https://gateway.example/v1") -> ResultH
 
 
 class TestPublicAddress:
-    @pytest.mark.parametrize("address", [*PUBLIC, "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"])
-    def test_may_be_connected_to(self, address: str) -> None:
-        assert is_public(ip_address(address))
+    def test_may_be_connected_to(self) -> None:
+        addresses = [*PUBLIC, "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"]
+        assert [address for address in addresses if not is_public(ip_address(address))] == []
 
-    @pytest.mark.sampled
-    @pytest.mark.parametrize("address", NOT_PUBLIC)
-    def test_is_none_that_stays_inside(self, address: str) -> None:
-        assert not is_public(ip_address(address))
+    def test_is_none_that_stays_inside(self) -> None:
+        assert [address for address in NOT_PUBLIC if is_public(ip_address(address))] == []
 
     @given(st.ip_addresses(v=4))
     def test_is_what_python_calls_global_too(self, address: IPv4Address) -> None:

@@ -16,84 +16,70 @@ COMMAND = "python -m airflow_provider_imagegen.catalog"
 START, END = "<!-- models: start -->\n", "<!-- models: end -->\n"
 
 
+KNOWN: dict[str | None, str | None] = {
+    "gpt-image-1": "gpt-image-1",
+    "openai/gpt-image-1": "gpt-image-1",
+    "azure/eu/gpt-image-1": "gpt-image-1",
+    "gpt-image-1-2025-04-23": "gpt-image-1",
+    "gpt-image-1@20250423": "gpt-image-1",
+    "gpt-image-1:latest": "gpt-image-1",
+    "gpt-image-1-mini": "gpt-image-1-mini",
+    "openai/gpt-image-1-mini-2025-10-06": "gpt-image-1-mini",
+    "gpt-image-1.5": "gpt-image-1.5",
+    "gpt-image-1.5-2025-12-16": "gpt-image-1.5",
+    "gpt-image-2": "gpt-image-2",
+    "gpt-image-2-2026-04-01": "gpt-image-2",
+    "gpt-image-2.5": "gpt-image-2",
+    "gpt-image-2.5-foo": "gpt-image-2",
+    "gpt-image-2.6-2026-09-01": "gpt-image-2",
+    "chatgpt-image-latest": "chatgpt-image-latest",
+    "dall-e-3": "dall-e-3",
+    "openai/dall-e-2": "dall-e-2",
+    "nano-banana": "nano-banana",
+    "nano-banana-2": "nano-banana-2",
+    "google/nano-banana-pro": "nano-banana-pro",
+    "nano-banana-pro-preview": "nano-banana-pro",
+    "nano-banana-3": "nano-banana",
+    "gpt-image-10": None,
+    "gpt-image-1.55": None,
+    "gpt-image-1-minion": None,
+    "gpt-image-1-turbo": None,
+    "gpt-image-20": None,
+    "gpt-image-2.5foo": None,
+    "gpt-image-2.": None,
+    "gpt-image": None,
+    "my-gpt-image-1": None,
+    "gpt-image-1/": None,
+    "gpt-image-1/edit": None,
+    "dall-e-30": None,
+    "nano-bananas": None,
+    "": None,
+    None: None,
+}
+SHUT_DOWN: dict[str | None, str | None] = {
+    "dall-e-2": "2026-05",
+    "openai/dall-e-3": "2026-05",
+    "gpt-image-1-2025-04-23": "2026-10",
+    "gpt-image-1-mini": None,
+    "gpt-image-1.5": None,
+    "gpt-image-2": None,
+    "nano-banana": None,
+    "gpt-image-10": None,
+    None: None,
+}
+COUNTS = {"dall-e-2": 10, "dall-e-3": 1, **dict.fromkeys(GPT_IMAGES, 10), **dict.fromkeys([*NANO_BANANAS, *UNKNOWN], 1)}
+
+
 class TestModelsName:
-    @pytest.mark.parametrize(
-        ("name", "known"),
-        [
-            ("gpt-image-1", "gpt-image-1"),
-            ("openai/gpt-image-1", "gpt-image-1"),
-            ("azure/eu/gpt-image-1", "gpt-image-1"),
-            ("gpt-image-1-2025-04-23", "gpt-image-1"),
-            ("gpt-image-1@20250423", "gpt-image-1"),
-            ("gpt-image-1:latest", "gpt-image-1"),
-            ("gpt-image-1-mini", "gpt-image-1-mini"),
-            ("openai/gpt-image-1-mini-2025-10-06", "gpt-image-1-mini"),
-            ("gpt-image-1.5", "gpt-image-1.5"),
-            ("gpt-image-1.5-2025-12-16", "gpt-image-1.5"),
-            ("gpt-image-2", "gpt-image-2"),
-            ("gpt-image-2-2026-04-01", "gpt-image-2"),
-            ("gpt-image-2.5", "gpt-image-2"),
-            ("gpt-image-2.5-foo", "gpt-image-2"),
-            ("gpt-image-2.6-2026-09-01", "gpt-image-2"),
-            ("chatgpt-image-latest", "chatgpt-image-latest"),
-            ("dall-e-3", "dall-e-3"),
-            ("openai/dall-e-2", "dall-e-2"),
-            ("nano-banana", "nano-banana"),
-            ("nano-banana-2", "nano-banana-2"),
-            ("google/nano-banana-pro", "nano-banana-pro"),
-            ("nano-banana-pro-preview", "nano-banana-pro"),
-            ("nano-banana-3", "nano-banana"),
-            ("gpt-image-10", None),
-            ("gpt-image-1.55", None),
-            ("gpt-image-1-minion", None),
-            ("gpt-image-1-turbo", None),
-            ("gpt-image-20", None),
-            ("gpt-image-2.5foo", None),
-            ("gpt-image-2.", None),
-            ("gpt-image", None),
-            ("my-gpt-image-1", None),
-            ("gpt-image-1/", None),
-            ("gpt-image-1/edit", None),
-            ("dall-e-30", None),
-            ("nano-bananas", None),
-            ("", None),
-            (None, None),
-        ],
-    )
-    @pytest.mark.sampled
-    def test_is_looked_up_by_its_longest_known_beginning(self, name: str | None, known: str | None) -> None:
-        found = known_model(name)
-        assert (found and found.name) == known
+    def test_is_looked_up_by_its_longest_known_beginning(self) -> None:
+        found = {name: known_model(name) for name in KNOWN}
+        assert {name: model and model.name for name, model in found.items()} == KNOWN
 
-    @pytest.mark.sampled
-    @pytest.mark.parametrize(
-        ("name", "count"),
-        [
-            ("dall-e-2", 10),
-            ("dall-e-3", 1),
-            *((name, 10) for name in GPT_IMAGES),
-            *((name, 1) for name in (*NANO_BANANAS, *UNKNOWN)),
-        ],
-    )
-    def test_tells_how_many_images_one_call_makes(self, name: str | None, count: int) -> None:
-        assert images_per_call(name) == count
+    def test_tells_how_many_images_one_call_makes(self) -> None:
+        assert {name: images_per_call(name) for name in COUNTS} == COUNTS
 
-    @pytest.mark.parametrize(
-        ("name", "month"),
-        [
-            ("dall-e-2", "2026-05"),
-            ("openai/dall-e-3", "2026-05"),
-            ("gpt-image-1-2025-04-23", "2026-10"),
-            ("gpt-image-1-mini", None),
-            ("gpt-image-1.5", None),
-            ("gpt-image-2", None),
-            ("nano-banana", None),
-            ("gpt-image-10", None),
-            (None, None),
-        ],
-    )
-    def test_tells_when_its_vendor_shut_it_down(self, name: str | None, month: str | None) -> None:
-        assert shut_down(name) == month
+    def test_tells_when_its_vendor_shut_it_down(self) -> None:
+        assert {name: shut_down(name) for name in SHUT_DOWN} == SHUT_DOWN
 
 
 class TestTable:

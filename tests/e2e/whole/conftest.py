@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import DAGS
+from tests.gallery import scene
 from tests.stack.environment import ROOT
 from tests.stack.stack import EXAMPLES, Stack, StackOptions
 
@@ -18,7 +19,7 @@ LOGS = ROOT / "stack-logs"
 
 @pytest.fixture(scope="package")
 def lineage() -> Path:
-    """The file that OpenLineage's events go to."""
+    """The file that OpenLineage's events of DAGs that enable it go to."""
     return LOGS / "lineage.jsonl"
 
 
@@ -26,10 +27,20 @@ def lineage() -> Path:
 def stack(lineage: Path) -> Iterator[Stack]:
     transport = {"type": "file", "log_file_path": str(lineage), "append": True}
     options = StackOptions(
-        dag_folders=(EXAMPLES, DAGS),
-        latency=2.0,
-        python_path=(ROOT / "tests" / "third_party",),
-        settings={"openlineage.transport": json.dumps(transport)},
+        dag_folders=(EXAMPLES, DAGS, scene.DAGS),
+        latency=1.0,
+        frugal=True,
+        parallelism=12,
+        path="/team/airflow",
+        python_path=(ROOT / "tests" / "third_party", scene.AUTHORITY),
+        settings={
+            "core.auth_manager": scene.AUTH_MANAGER,
+            "core.simple_auth_manager_users": scene.USERS,
+            "openlineage.transport": json.dumps(transport),
+            "openlineage.selective_enable": "True",
+            # Assets start runs only where schedules do.
+            "scheduler.use_job_schedule": "True",
+        },
     )
     shutil.rmtree(LOGS, ignore_errors=True)
     with Stack(LOGS, options) as running:

@@ -1,1 +1,1 @@
-"""Tests that need a whole Airflow; ``test_in_airflow`` collects them."""
+"""What the gallery answers; ``test_over_http`` collects these tests."""

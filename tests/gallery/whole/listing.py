@@ -9,8 +9,7 @@ import pytest
 
 from airflow_provider_imagegen.gallery.addresses import PREFIX, picture
 from airflow_provider_imagegen.landing import default_prefix
-from tests.gallery.conftest import LONG
-from tests.gallery.scene import CLOSED, DAG_IDS, FORGED, OPEN, Scene
+from tests.gallery.scene import CLOSED, DAG_IDS, FORGED, LONG, OPEN, Scene
 from tests.gallery.whole.asking import address, listed, short, start_anew
 
 

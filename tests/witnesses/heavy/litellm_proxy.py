@@ -13,6 +13,7 @@ from airflow_provider_imagegen.emulator.server import RunningEmulator
 from tests.stack.environment import child_environment
 from tests.stack.ports import free_port
 from tests.stack.process import Process
+from tests.stack.waiting import HANG
 from tests.witnesses.installing import python_package
 
 # What is asserted of it was seen in this release.
@@ -35,7 +36,7 @@ class LiteLLMProxy:
     """
 
     def __init__(self, directory: Path, emulator: RunningEmulator, *, retries: int | None = None) -> None:
-        home = python_package("litellm", RELEASE, timeout=1500.0)
+        home = python_package("litellm", RELEASE)
         configuration = directory / "litellm.yaml"
         # JSON is YAML.
         configuration.write_text(json.dumps(_configuration(emulator, retries)))
@@ -56,7 +57,7 @@ class LiteLLMProxy:
     def start(self) -> None:
         """Start it, and return when it answers."""
         self.process.start()
-        self.process.wait_ready(self._is_alive, timeout=120.0)
+        self.process.wait_ready(self._is_alive)
 
     def stop(self) -> None:
         """End it."""
@@ -69,7 +70,7 @@ class LiteLLMProxy:
 
     def _is_alive(self) -> bool:
         try:
-            return httpx.get(f"{self.base_url}/health/liveliness", trust_env=False, timeout=5.0).is_success
+            return httpx.get(f"{self.base_url}/health/liveliness", trust_env=False, timeout=HANG).is_success
         except httpx.TransportError:
             return False
 

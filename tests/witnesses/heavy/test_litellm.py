@@ -17,10 +17,11 @@ from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.exceptions import OutcomeUnknown, RateLimited, RequestRefused
 from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
 from airflow_provider_imagegen.schemas import ImageTask
+from tests.stack.waiting import HANG
 from tests.witnesses.conftest import Connect
 from tests.witnesses.heavy.litellm_proxy import ACE, OPENAI, LiteLLMProxy
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.heavy
 
 PROMPT = "a lighthouse in a storm"
 SUBMIT_PATH = "/v1/images/generations"
@@ -192,7 +193,7 @@ class TestPassThrough:
         task_id = hook.submit(prompt=PROMPT, model="gpt-image-1").task_id
         headers = {"authorization": f"Bearer {proxy.token}"}
         one, batch = (
-            httpx.post(f"{proxy.base_url}/openai/tasks", json=body, headers=headers, trust_env=False, timeout=30)
+            httpx.post(f"{proxy.base_url}/openai/tasks", json=body, headers=headers, trust_env=False, timeout=HANG)
             for body in ({"action": "retrieve", "id": task_id}, {"action": "retrieve_batch", "ids": [task_id]})
         )
         assert one.json() == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.stack.records import DagRun
-from tests.stack.stack import EXAMPLES, Stack, StackOptions
+from tests.stack.stack import EXAMPLES, Stack
 from tests.stack.waiting import wait_until
 
 FILES = sorted(EXAMPLES.glob("example_*.py"))
@@ -24,6 +24,7 @@ MARCH = ("2026-03-01T00:00:00Z", "2026-03-03T00:00:00Z")
 SCHEDULED = "example_generate_image"
 BACKFILLED = "example_reuse_across_backfills"
 PRODUCER, CONSUMER = "example_asset_images", "example_asset_images_consumer"
+MAPPED = "example_mapped_prompts"
 
 TRIGGERED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "example_approve_images": {"approve": {}, "re-roll": {}, "reject": {}},
@@ -31,7 +32,7 @@ TRIGGERED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "example_batch_from_csv": {"once": {}},
     "example_edit_image": {"once": {}},
     "example_land_images": {"once": {}},
-    "example_mapped_prompts": {"once": {}},
+    MAPPED: {"once": {}},
     "example_moderation_fallback": {
         "harmless": {"prompt": "Two knights at chess"},
         "refused": {"prompt": "Two knights [[moderation]]"},
@@ -41,6 +42,7 @@ TRIGGERED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "example_taskflow_hook": {"once": {}},
 }
 """DAGs that are triggered, the longest first: their runs' ids and configurations."""
+SHORTLY = "in soft morning light"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Finished:
 
     def rows(self, prompt: str) -> list[Mapping[str, Any]]:
         """Return the gateway's rows of one prompt."""
-        return [row for row in self.stack.ledger()["rows"] if row.get("prompt") == prompt]
+        return [row for row in self.stack.rows(prompt) if row["prompt"] == prompt]
 
     def content(self, image: Mapping[str, Any]) -> bytes:
         """Return what is in S3 where a manifest says."""
@@ -81,13 +83,18 @@ class Finished:
 
 
 @pytest.fixture(scope="module")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
-    # Assets start runs only where schedules do.
-    options = StackOptions(latency=1.0, settings={"scheduler.use_job_schedule": "True"})
-    with Stack(tmp_path_factory.mktemp("examples") / "logs", options) as stack:
-        start(stack)
-        answer(stack)
-        yield Finished(stack, {dag["dag_id"]: finish(stack, dag["dag_id"]) for dag in dags(stack)})
+def examples(stack: Stack) -> Finished:
+    # Some of the mapped tasks wait deferred, as shortly as can be.
+    stack.hold(SHORTLY)
+    start(stack)
+    wait_until(lambda: has_deferred(stack, MAPPED), what="a task to wait deferred", interval=0.5)
+    stack.release(SHORTLY)
+    answer(stack)
+    return Finished(stack, {dag["dag_id"]: finish(stack, dag["dag_id"]) for dag in dags(stack)})
+
+
+def has_deferred(stack: Stack, dag_id: str) -> bool:
+    return any(task.state == "deferred" for task in stack.client.task_instances(dag_id, "once"))
 
 
 def start(stack: Stack) -> None:
@@ -130,8 +137,9 @@ def respond(stack: Stack, run_id: str, task_id: str, choice: str) -> None:
 
 
 def dags(stack: Stack) -> list[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = stack.client.request("GET", "dags", limit=100)["dags"]
-    return found
+    """Return the DAGs of the examples' folder."""
+    found = stack.client.request("GET", "dags", limit=100)["dags"]
+    return [dag for dag in found if Path(dag["fileloc"]).parent == EXAMPLES]
 
 
 def finish(stack: Stack, dag_id: str) -> dict[str, DagRun]:
@@ -193,17 +201,28 @@ class TestGenerate:
 
 class TestMapped:
     def test_names_its_tasks_by_their_prompts(self, examples: Finished) -> None:
-        dag_id = "example_mapped_prompts"
-        path = f"dags/{dag_id}/dagRuns/once/taskInstances/generate/listMapped"
+        path = f"dags/{MAPPED}/dagRuns/once/taskInstances/generate/listMapped"
         labels = {task["rendered_map_index"] for task in examples.stack.client.request("GET", path)["task_instances"]}
-        assert labels == set(examples.xcom(dag_id, "prompts"))
-        assert examples.xcom(dag_id, "count") == len(labels) == 12
+        assert labels == set(examples.xcom(MAPPED, "prompts"))
+        assert examples.xcom(MAPPED, "count") == len(labels) == 12
+
+    def test_succeeds_at_the_first_try_however_short_the_deferrals(self, examples: Finished) -> None:
+        """The scheduler used to fail them: https://github.com/apache/airflow/issues/71580."""
+        tasks = [task for task in examples.stack.client.task_instances(MAPPED, "once") if task.task_id == "generate"]
+        assert [(task.state, task.try_number) for task in tasks] == [("success", 1)] * 12
+        assert [row["billed"] for row in examples.stack.rows(SHORTLY)] == [1] * 12
 
 
 class TestBatch:
-    def test_lands_every_row(self, examples: Finished) -> None:
-        summary = examples.xcom("example_batch_from_csv", "catalogue")
+    DAG = "example_batch_from_csv"
+
+    def test_lands_every_row_under_its_key(self, examples: Finished) -> None:
+        summary = examples.xcom(self.DAG, "catalogue")
         assert (summary["rows"], summary["landed"]) == (4, 4)
+        store, prefix = examples.stack.objectstore, f"imagegen/{self.DAG}/once/catalogue/"
+        found = store.client().list_objects_v2(Bucket=store.bucket, Prefix=prefix)["Contents"]
+        keys = {entry["Key"].removeprefix(prefix) for entry in found}
+        assert keys == {"shoes/red.png", "shoes/blue.png", "hats/straw.png", "hats/felt.png", "manifest.jsonl"}
 
 
 class TestEdit:

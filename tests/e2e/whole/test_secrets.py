@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import pytest
 
 from airflow_provider_imagegen.emulator.painter import Picture, paint
 from tests.airflow_versions import AUDIT_LOG_MASKS
 from tests.e2e.canaries import Canaries, Case, cases_at_once, cases_of_tasks, echoes
-from tests.e2e.conftest import DAGS
 from tests.e2e.evidence import Find, Trace, collect, find
 from tests.stack.rest import Connection, DagRun
-from tests.stack.stack import Stack, StackOptions
+from tests.stack.stack import Stack
 from tests.stack.waiting import HANG, scaled, wait_until
 from tests.stack.witness import Seen, Witness
 
@@ -47,10 +45,8 @@ class Aftermath:
 
 
 @pytest.fixture(scope="module")
-def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
-    logs = tmp_path_factory.mktemp("canaries") / "logs"
-    options = StackOptions(dag_folders=(DAGS,), latency=0.5, parallelism=12)
-    with Witness(PICTURE) as witness, Stack(logs, options) as stack:
+def aftermath(stack: Stack) -> Iterator[Aftermath]:
+    with Witness(PICTURE) as witness:
         canaries = Canaries()
         callback = f"http://{witness.address}/hooks/{canaries.callback_path}?key={canaries.callback_query}"
         words, bucket = echoes(canaries), stack.objectstore.bucket
@@ -59,15 +55,20 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
             "generate_at_once": cases_at_once(words, bucket),
         }
         plant(stack, canaries, witness, callback)
-        arm(stack, [case for each in cases.values() for case in each])
-        run = run_to_the_end(stack, cases)
-        faults = httpx.get(f"{stack.gateway.host}/_emulator/faults").json()["faults"]
-        yield Aftermath(canaries, cases, stack, run, faults, witness.seen, collect(stack))
+        try:
+            arm(stack, [case for each in cases.values() for case in each])
+            run = run_to_the_end(stack, cases)
+            faults = [fault for fault in stack.faults() if "A canary" in fault["prompt"]]
+        finally:
+            stack.release()
+            stack.disarm()
+            stack.change(token=stack.gateway.token)
+        yield Aftermath(canaries, cases, stack, run, faults, witness.seen, collect(stack, DAG))
 
 
 def plant(stack: Stack, canaries: Canaries, witness: Witness, callback: str) -> None:
     """Put the secrets where users keep them."""
-    stack.control("settings", {"token": canaries.token})
+    stack.change(token=canaries.token)
     for connection in connections(stack, canaries, witness.address):
         stack.client.create_connection(connection)
     variables = {
@@ -84,7 +85,8 @@ def plant(stack: Stack, canaries: Canaries, witness: Witness, callback: str) -> 
 def connections(stack: Stack, canaries: Canaries, witness: str) -> Iterator[Connection]:
     """Yield good and bad ones, all with secrets."""
     emulator, password = stack.gateway.host, canaries.proxy_password
-    own = {"headers": {"X-Extra-Key": canaries.header}, "timeout": scaled(10.0), "visibility_grace": 2}
+    # What is accepted is seen at once, however late it is answered; what is refused is never seen.
+    own = {"headers": {"X-Extra-Key": canaries.header}, "timeout": HANG, "visibility_grace": scaled(2.0)}
 
     def to(
         name: str, host: str, token: str = canaries.token, gateway: str = "acedatacloud", **extra: Any
@@ -93,14 +95,14 @@ def connections(stack: Stack, canaries: Canaries, witness: str) -> Iterator[Conn
         return Connection(f"canary{name}", "imagegen", host=host, password=token, extra=settings)
 
     yield to("", emulator)
+    yield to("_silent", emulator, timeout=scaled(3.0))
     yield to("_watched", emulator, proxy=f"http://passer:{password}@{witness}")
     yield to("_nowhere", emulator, proxy=f"http://passer:{password}@127.0.0.1:9")
     yield to("_no_address", f"user:{canaries.host_password}@gateway.example")
     yield to("_no_proxy", emulator, proxy=f"passer:{password}@127.0.0.1")
     yield to("_wrong_token", emulator, canaries.wrong_token)
     for gateway, path in {"openai": "/openai-api", "apigo": "/apigo", "nano_banana": ""}.items():
-        # What they do not answer in time is lost, on a busy machine too.
-        yield to(f"_{gateway}", f"{emulator}{path}", gateway=gateway, timeout=HANG)
+        yield to(f"_{gateway}", f"{emulator}{path}", gateway=gateway)
     store = stack.objectstore
     yield Connection(
         "canary_aws", "aws", login=store.access_key, password=canaries.aws_secret, extra=store.connection_extra
@@ -111,7 +113,7 @@ def arm(stack: Stack, cases: list[Case]) -> None:
     """Make the emulator go wrong, for each case in its own way."""
     for case in cases:
         for fault in case.faults:
-            stack.control("faults", {"times": 1, **fault, "prompt": case.prompt})
+            stack.arm(**{"times": 1, **fault, "prompt": case.prompt})
 
 
 def run_to_the_end(stack: Stack, cases: dict[str, list[Case]]) -> DagRun:
@@ -120,7 +122,8 @@ def run_to_the_end(stack: Stack, cases: dict[str, list[Case]]) -> DagRun:
     stack.client.wait_for_dag(DAG)
     run_id = stack.client.trigger(DAG, conf)
     killed = [case.name for case in cases["generate"]].index("killed")
-    wait_until(lambda: state_of(stack, run_id, killed) == "deferred", what="a task to wait deferred")
+    what = "a task to wait deferred"
+    wait_until(lambda: state_of(stack, run_id, killed) == "deferred", what=what, interval=1.0)
     stack.client.mark(DAG, run_id, "generate", "failed", map_index=killed)
     return stack.client.wait_for_run(DAG, run_id)
 

@@ -1,20 +1,26 @@
-"""The gallery as people meet it: in Airflow's UI, with mouse, keyboard and screen reader."""
+"""The gallery as people meet it: in Airflow's UI, under a path, with mouse, keyboard and screen reader."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, FrameLocator, Page, expect
 
 from airflow_provider_imagegen.gallery.addresses import newest_page, picture, run_page
-from tests.gallery.conftest import LONG
-from tests.gallery.scene import CLOSED, FORGED, OPEN, Scene
+from tests.gallery.scene import CLOSED, DAG_IDS, FORGED, LONG, OPEN, Scene
+from tests.stack.browser import install_browser, running_browser
 from tests.stack.gallery_page import log_in, wait_for_pictures
+from tests.stack.ports import free_port
+from tests.stack.process import Process
+from tests.stack.stack import Stack
 from tests.stack.waiting import HANG, wait_until
 
 # The first answers of a server that has just started take their time.
@@ -24,6 +30,53 @@ OpenPage = Callable[..., Page]
 AS_AIRFLOW = "plugin/imagegen-run"
 CARDS = 13
 """Of the run that all look at."""
+
+
+@pytest.fixture(scope="module")
+def scene(stack: Stack) -> Scene:
+    run_ids = {}
+    for dag_id in reversed(DAG_IDS):
+        stack.client.wait_for_dag(dag_id)
+        run_ids[dag_id] = stack.client.trigger(dag_id)
+    for dag_id, run_id in run_ids.items():
+        stack.client.wait_for_run(dag_id, run_id)
+    home = stack.airflow.home
+    return Scene(home.base_url, run_ids, stack.objectstore, home.directory / "passwords.json")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser(install_browser()) as running:
+        yield running
+
+
+@pytest.fixture
+def open_page(scene: Scene, browser: Browser) -> Iterator[OpenPage]:
+    """Open a page as a user who has logged in; nothing that it does may be complained of in the console."""
+    complaints: list[str] = []
+    with ExitStack() as contexts:
+
+        def open_new(
+            username: str, path: str, *, base_url: str | None = None, dark: bool = False, bears: str | None = None
+        ) -> Page:
+            def note(complaint: str) -> None:
+                if bears is None or bears not in complaint:
+                    complaints.append(complaint)
+
+            base = base_url or scene.base_url
+            context = browser.new_context(
+                viewport={"width": 1280, "height": 800}, color_scheme="dark" if dark else "light", accept_downloads=True
+            )
+            contexts.callback(context.close)
+            context.add_cookies([{"name": "_token", "value": scene.token(username), "url": base, "httpOnly": True}])
+            page = context.new_page()
+            page.on("console", lambda message: note(message.text) if message.type == "error" else None)
+            page.on("pageerror", lambda error: note(str(error)))
+            page.goto(f"{base}/{path}")
+            return page
+
+        yield open_new
+    assert complaints == []
 
 
 def gallery_in(page: Page) -> FrameLocator:
@@ -36,46 +89,44 @@ def violations(page: Page) -> list[str]:
 
 
 class TestInAirflow:
-    def test_is_a_tab_of_the_run(self, scene: Scene, browser: Browser) -> None:
+    """Each loads Airflow's UI, which takes seconds of CPU, and then walks through it."""
+
+    def test_is_a_tab_of_the_run_with_files_to_save_and_ways_back_to_the_tasks(
+        self, scene: Scene, browser: Browser, tmp_path: Path
+    ) -> None:
         """With a login by hand, as Airflow's own pages have it."""
-        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
         page = context.new_page()
         page.goto(f"{scene.base_url}/{scene.path(OPEN)}")
         log_in(page, "viewer", scene.password("viewer"))
         page.get_by_role("link", name="Pictures").click()
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
         gallery = gallery_in(page)
         expect(gallery.get_by_role("status").first).to_have_text("8 pictures, 5 failures")
         wait_for_pictures(gallery)
+        gallery.get_by_role("button", name="Two <b>boats</b>").first.click()
+        with page.expect_download(timeout=HANG * 1000) as download:
+            gallery.get_by_role("link", name="Download").click()
+        download.value.save_as(tmp_path / "saved.png")
+        digest = hashlib.sha256((tmp_path / "saved.png").read_bytes()).hexdigest()
+        assert digest == scene.xcom(OPEN, "pair")["images"][0]["sha256"]
+        page.keyboard.press("Escape")
+        gallery.get_by_role("button", name="A wooden bridge").click()
+        gallery.get_by_role("link", name="mapped [1]").click()
+        expect(page).to_have_url(f"{scene.base_url}/{scene.path(OPEN)}/tasks/mapped/mapped/1")
+        assert complaints == []
         context.close()
 
-    def test_is_in_the_navigation(self, open_page: OpenPage) -> None:
-        page = open_page("viewer", "")
+    def test_is_in_the_navigation_and_follows_the_theme(self, open_page: OpenPage) -> None:
+        page = open_page("viewer", "", dark=True)
         page.get_by_role("button", name="Browse").click()
         page.get_by_role("menuitem", name="Pictures").click()
         gallery = gallery_in(page)
         expect(gallery.get_by_role("heading", level=1)).to_have_text("Newest pictures")
         wait_for_pictures(gallery)
-
-    def test_leads_back_to_the_task(self, scene: Scene, open_page: OpenPage) -> None:
-        page = open_page("viewer", f"{scene.path(OPEN)}/{AS_AIRFLOW}")
-        gallery = gallery_in(page)
-        gallery.get_by_role("button", name="A wooden bridge").click()
-        gallery.get_by_role("link", name="mapped [1]").click()
-        expect(page).to_have_url(f"{scene.base_url}/{scene.path(OPEN)}/tasks/mapped/mapped/1")
-
-    def test_saves_pictures_from_inside_the_frame(self, scene: Scene, open_page: OpenPage, tmp_path: Path) -> None:
-        page = open_page("viewer", f"{scene.path(OPEN)}/{AS_AIRFLOW}")
-        gallery = gallery_in(page)
-        gallery.get_by_role("button", name="Two <b>boats</b>").first.click()
-        with page.expect_download() as download:
-            gallery.get_by_role("link", name="Download").click()
-        download.value.save_as(tmp_path / "saved.png")
-        digest = hashlib.sha256((tmp_path / "saved.png").read_bytes()).hexdigest()
-        assert digest == scene.xcom(OPEN, "pair")["images"][0]["sha256"]
-
-    def test_follows_the_theme(self, scene: Scene, open_page: OpenPage) -> None:
-        page = open_page("viewer", f"{scene.path(OPEN)}/{AS_AIRFLOW}", dark=True)
-        html = gallery_in(page).locator("html")
+        html = gallery.locator("html")
         expect(html).to_have_attribute("data-theme", "dark")
         page.get_by_role("button", name="User").click()
         page.get_by_role("menuitem", name="Appearance").click()
@@ -134,6 +185,7 @@ class TestCards:
 
     def test_are_filtered_by_dag_among_the_newest(self, scene: Scene, open_page: OpenPage) -> None:
         page = open_page("viewer", "imagegen/newest")
+        page.get_by_label("DAG").fill(OPEN)
         expect(page.get_by_role("img", name="A stone bridge")).to_have_count(1)
         page.get_by_label("DAG").fill(CLOSED)
         expect(page.get_by_role("img", name="A stone bridge")).to_have_count(0)
@@ -154,11 +206,13 @@ class TestCards:
 
 
 class TestRunThatGoesOn:
-    def test_shows_pictures_as_they_land(self, scene: Scene, open_page: OpenPage) -> None:
-        with scene.client("admin") as admin:
-            started = admin.post(f"/api/v2/dags/{CLOSED}/dagRuns", json={"logical_date": None}).raise_for_status()
-        page = open_page("viewer", run_page(CLOSED, started.json()["dag_run_id"]).lstrip("/"))
+    def test_shows_pictures_as_they_land(self, stack: Stack, scene: Scene, open_page: OpenPage) -> None:
+        stack.hold("A closed door")
+        run_id = stack.client.trigger(CLOSED)
+        page = open_page("viewer", run_page(CLOSED, run_id).lstrip("/"))
         expect(page.get_by_text("They appear here as they land.")).to_be_visible()
+        wait_until(lambda: stack.rows("A closed door")[-1]["state"] == "running", what="the submit")
+        stack.release("A closed door")
         wait_for_pictures(page)
         expect(page.get_by_role("status").first).to_have_text("1 picture")
 
@@ -227,7 +281,7 @@ class TestDetail:
 
 
 class TestAccessibility:
-    @pytest.mark.parametrize("dark", [False, True])
+    @pytest.mark.parametrize("dark", [False, pytest.param(True, marks=pytest.mark.full)])
     def test_has_nothing_that_axe_complains_of(self, scene: Scene, open_page: OpenPage, dark: bool) -> None:
         page = open_page("viewer", f"imagegen/{scene.path(OPEN)}", dark=dark)
         wait_for_pictures(page)
@@ -241,29 +295,23 @@ class TestAccessibility:
         assert violations(page) == []
 
 
-def scroll_to_the_thousandth(page: Page) -> None:
-    cards = page.locator(".card")
-    expect(cards).not_to_have_count(0)
-    while (count := cards.count()) < 1000:
-        page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
-        expect(cards).not_to_have_count(count)
-
-
 def has_cards(page: Page) -> bool:
     page.reload()
     expect(page.get_by_role("status").first).to_contain_text("picture")
     return page.locator(".card").count() > 0
 
 
-class TestThousandPictures:
-    def test_are_fetched_and_drawn_as_one_scrolls(self, long_batch: Scene, open_page: OpenPage) -> None:
-        page = open_page("viewer", f"imagegen/{long_batch.path(FORGED)}?text=poplar")
+class TestManyPictures:
+    @pytest.mark.parametrize("many", [400, pytest.param(1000, marks=pytest.mark.full)])
+    def test_are_fetched_and_drawn_as_one_scrolls(self, scene: Scene, open_page: OpenPage, many: int) -> None:
+        scene.put_long_batch()
+        page = open_page("viewer", f"imagegen/{scene.path(FORGED)}?text=poplar")
         cards = page.locator(".card")
         # In Airflow 3.1 a changed XCom is as old as before, so for a minute it is taken for what it was.
         wait_until(lambda: has_cards(page), what="the rows", interval=2)
         wait_for_pictures(page)
         assert cards.count() < 300 < LONG
-        while (count := cards.count()) < 1000:
+        while (count := cards.count()) < many:
             page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
             expect(cards).not_to_have_count(count)
         wait_for_pictures(page)
@@ -274,26 +322,53 @@ class TestThousandPictures:
         assert 0 < drawn < 200
 
 
-class TestBehindAPathPrefix:
-    """On a server that hands pictures out itself, too."""
+@pytest.mark.full
+class TestAtTheRoot:
+    """On a server that has no path before its own, and hands pictures out itself."""
 
-    def test_shows_pictures_in_airflows_frame(self, prefixed: str, scene: Scene, open_page: OpenPage) -> None:
-        page = open_page("viewer", f"{scene.path(OPEN)}/{AS_AIRFLOW}", base_url=prefixed)
+    @pytest.fixture(scope="class")
+    def base_url(self, stack: Stack) -> Iterator[str]:
+        airflow, port = stack.airflow, free_port()
+        base_url = f"http://127.0.0.1:{port}"
+        settings = {"API__BASE_URL": base_url, "API__PORT": str(port), "IMAGEGEN__GALLERY_REDIRECTS": "False"}
+        process = Process(
+            "airflow api-server at the root",
+            [sys.executable, "-m", "airflow", "api-server", "--workers", "1"],
+            env=airflow.environment() | {f"AIRFLOW__{name}": value for name, value in settings.items()},
+            log=stack.logs / "api-server-at-the-root.log",
+            cwd=airflow.home.directory,
+        )
+        process.start()
+        try:
+            process.wait_ready(lambda: answers(base_url))
+            yield base_url
+        finally:
+            process.stop()
+
+    def test_shows_pictures_in_airflows_frame(self, base_url: str, scene: Scene, open_page: OpenPage) -> None:
+        page = open_page("viewer", f"{scene.path(OPEN)}/{AS_AIRFLOW}", base_url=base_url)
         gallery = gallery_in(page)
         expect(gallery.locator(".card")).to_have_count(CARDS)
         wait_for_pictures(gallery)
         gallery.get_by_role("button", name="A stone bridge").click()
         wait_for_pictures(gallery, ".stage__whole")
         gallery.get_by_role("link", name="mapped [0]").click()
-        expect(page).to_have_url(f"{prefixed}/{scene.path(OPEN)}/tasks/mapped/mapped/0")
+        expect(page).to_have_url(f"{base_url}/{scene.path(OPEN)}/tasks/mapped/mapped/0")
 
-    def test_hands_pictures_out_itself(self, prefixed: str, scene: Scene) -> None:
+    def test_hands_pictures_out_itself(self, base_url: str, scene: Scene) -> None:
         image = scene.xcom(OPEN, "pair")["images"][0]
         path = picture(OPEN, scene.run_ids[OPEN], "pair", -1, 0)
-        with scene.client("viewer", prefixed) as viewer:
+        with scene.client("viewer", base_url) as viewer:
             assert "img-src 'self';" in viewer.get(newest_page()).headers["content-security-policy"]
             shown, saved = viewer.get(path), viewer.get(f"{path}/download")
         assert hashlib.sha256(shown.content).hexdigest() == image["sha256"]
         assert shown.headers["content-type"] == "image/png"
         assert "sandbox" in shown.headers["content-security-policy"]
         assert saved.headers["content-disposition"].startswith("attachment")
+
+
+def answers(base_url: str) -> bool:
+    try:
+        return httpx.get(f"{base_url}/api/v2/version", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
