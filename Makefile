@@ -50,8 +50,8 @@ $(INSTALLED): $(UV) pyproject.toml $(CONSTRAINTS)
 demo: $(INSTALLED) ## Draw pictures through a whole Airflow; KEEP=1 leaves it running, IMAGEGEN_HOST/_API_KEY/_GATEWAY use a real API
 	$(BIN)/python -m tests.stack.demo
 
-# One process more than there are cores: tests with servers wait now and then.
-JOBS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+# Two processes for each core: tests with servers wait now and then.
+JOBS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --durations=25
 COVERED := --cov=airflow_provider_imagegen --cov-fail-under=95
 

@@ -166,8 +166,16 @@ def _connection_fields() -> dict[str, dict[str, Any]]:
 
 def _configuration() -> dict[str, Any]:
     return {
-        "description": "Image generation: the gallery in Airflow's UI.",
+        "description": "Image generation: deferral, and the gallery in Airflow's UI.",
         "options": {
+            "minimum_deferral": {
+                "description": "Seconds a deferred task waits at least. The scheduler fails a task that returns before "
+                "it has handled the end of the task's worker process; raise this where its loop takes longer.\n",
+                "version_added": "0.1.0",
+                "type": "float",
+                "example": "30",
+                "default": "7",
+            },
             "gallery_aws_conn_id": {
                 "description": "AWS connection by which the API server reads the pictures that it shows.\n",
                 "version_added": "0.1.0",

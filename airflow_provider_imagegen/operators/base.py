@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 
 from airflow_provider_imagegen.exceptions import Billed, ImageGenError, InvalidRequest, LookUpFailed, ModerationBlocked
 from airflow_provider_imagegen.links.imagegen import GatewayTaskLink, PicturesLink, S3Link
-from airflow_provider_imagegen.operators.deferral import SAFETY_NET, SETTLING_TIME, deferrable_by_default
+from airflow_provider_imagegen.operators.deferral import SAFETY_NET, deferrable_by_default, minimum_deferral
 from airflow_provider_imagegen.operators.failures import push_failure
 from airflow_provider_imagegen.redaction import queries_in
 from airflow_provider_imagegen.versions import mask_secret
@@ -378,7 +378,7 @@ class ImagesOperator(BaseOperator):
             trigger=ImageTasksTrigger(
                 imagegen_conn_id=self.imagegen_conn_id,
                 submission=submission.model_dump(mode="json"),
-                not_before=now + SETTLING_TIME,
+                not_before=now + minimum_deferral(),
                 poll_interval=self.poll_interval,
                 hold=None if hold is None else hold.model_dump(mode="json"),
                 model=self.model,

@@ -9,10 +9,20 @@ from airflow.providers.common.compat.sdk import conf
 
 GRACE = 10.0
 """Seconds to wait in the worker before deferring; the shortest jobs never need to."""
-SETTLING_TIME = 7.0
-"""Seconds a trigger waits at least: https://github.com/apache/airflow/issues/71580."""
+DEFAULT_MINIMUM_DEFERRAL = 7.0
+"""Seconds; the scheduler's loop takes less on most deployments."""
 SAFETY_NET = timedelta(minutes=10)
 """How long after the deadline Airflow itself may end the deferral, should the trigger not."""
+
+
+def minimum_deferral() -> float:
+    """
+    Return how many seconds a trigger waits at least: ``[imagegen] minimum_deferral``.
+
+    The scheduler fails a task that returns from its deferral before the scheduler has handled the end of its worker
+    process: https://github.com/apache/airflow/issues/71580. How long that takes depends on the scheduler's load.
+    """
+    return max(0.0, float(conf.getfloat("imagegen", "minimum_deferral", fallback=DEFAULT_MINIMUM_DEFERRAL)))
 
 
 def deferrable_by_default() -> bool:

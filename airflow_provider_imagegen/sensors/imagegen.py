@@ -29,7 +29,7 @@ from airflow_provider_imagegen.exceptions import (
     RateLimited,
     UnknownTask,
 )
-from airflow_provider_imagegen.operators.deferral import SAFETY_NET, SETTLING_TIME, deferrable_by_default
+from airflow_provider_imagegen.operators.deferral import SAFETY_NET, deferrable_by_default, minimum_deferral
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -165,7 +165,7 @@ class ImageTaskSensor(BaseSensorOperator):
             trigger=ImageTasksTrigger(
                 imagegen_conn_id=self.imagegen_conn_id,
                 submission=submission.model_dump(mode="json"),
-                not_before=now + SETTLING_TIME,
+                not_before=now + minimum_deferral(),
                 poll_interval=max(1.0, self.poke_interval),
             ),
             method_name="execute_complete",

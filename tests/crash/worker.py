@@ -17,7 +17,7 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow_provider_imagegen import submitter
 from airflow_provider_imagegen.effects import observe
 from airflow_provider_imagegen.exceptions import ImageGenError
-from airflow_provider_imagegen.operators import base, batch, batch_work, imagegen, work
+from airflow_provider_imagegen.operators import batch, batch_work, imagegen, work
 from tests.crash.tries import DEFER, PUSH_XCOM, Report, Try
 from tests.crash.witness import Witness
 from tests.stack.waiting import HANG
@@ -25,9 +25,9 @@ from tests.stack.waiting import HANG
 
 def run(one: Try) -> None:
     """Run a try to its end, or to where it kills itself; leave its report."""
-    os.environ.update(one.connections)
-    # The margins that spare a real scheduler and a real gateway.
-    work.GRACE, base.SETTLING_TIME, submitter.LOOK_AGAIN = one.grace, 0.0, 0.1
+    os.environ.update(one.connections, AIRFLOW__IMAGEGEN__MINIMUM_DEFERRAL="0")
+    # The margins that spare a real gateway.
+    work.GRACE, submitter.LOOK_AGAIN = one.grace, 0.1
     batch_work.GRACE = one.grace
     witness = Witness(one.kill)
     _watch(witness)

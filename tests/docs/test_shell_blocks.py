@@ -6,25 +6,31 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
+from sqlite3 import connect
 
 import pytest
 from packaging.version import Version
 from PIL import Image
 
+from tests.conftest import AIRFLOW_HOME
 from tests.docs.pages import DOCS, README, Block, Page, all_pages
+from tests.integration.conftest import airflow_database
 from tests.stack.environment import child_environment
 from tests.stack.ports import free_port
 from tests.stack.process import Process
+
+__all__ = ["airflow_database"]
 
 PAGES = [page for page in all_pages() if list(page.blocks("bash"))]
 PORT = re.compile(r"\b(?:8790|8791|8333)\b")
 
 AIRFLOW = Version(version("apache-airflow-core"))
 
-# Who reads this page has an Airflow.
-BEFOREHAND = {"docs/connections.md": "airflow db migrate"}
+# Who reads these pages has an Airflow, with its database.
+WITH_AIRFLOW = {"docs/connections.md"}
 
 
 @pytest.fixture
@@ -38,12 +44,21 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_block_is_run_or_says_why_not(page: Page, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_every_block_is_run_or_says_why_not(
+    page: Page, tmp_path: Path, environment: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    if page.name in WITH_AIRFLOW:
+        request.getfixturevalue("airflow_database")
+        own = Path(environment["AIRFLOW_HOME"])
+        own.mkdir()
+        # A copy of the file alone would miss what SQLite has written beside it.
+        with closing(connect(AIRFLOW_HOME / "airflow.db")) as theirs, closing(connect(own / "airflow.db")) as copy:
+            theirs.backup(copy)
     blocks = page.blocks("bash")
     run = [block for block in blocks if block.why_not_run is None and not _is_ahead_of_its_time(block)]
     (tmp_path / "cwd").mkdir()
     if run:
-        command = ["bash", "-c", _script(page, run)]
+        command = ["bash", "-c", _script(run)]
         process = Process(page.name, command, env=environment, log=tmp_path / "log", cwd=tmp_path / "cwd")
         process.start()
         try:
@@ -60,7 +75,7 @@ def _is_ahead_of_its_time(block: Block) -> bool:
     return "airflow imagegen" in block.code and Version("3.2") > AIRFLOW
 
 
-def _script(page: Page, blocks: Sequence[Block]) -> str:
+def _script(blocks: Sequence[Block]) -> str:
     """Return one shell session in which the blocks are run in order; what they leave running ends with it."""
     ports: dict[str, str] = {}
 
@@ -68,7 +83,7 @@ def _script(page: Page, blocks: Sequence[Block]) -> str:
         return ports.setdefault(port[0], str(free_port()))
 
     typed = [f"printf '\\n--- line {block.line}\\n'\n{PORT.sub(free, block.code)}" for block in blocks]
-    return "\n".join(["set -euo pipefail", BEFOREHAND.get(page.name, ""), *typed])
+    return "\n".join(["set -euo pipefail", *typed])
 
 
 def _a_picture_was_drawn(cwd: Path, log: str) -> None:

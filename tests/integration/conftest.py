@@ -164,8 +164,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Defer at once and come back at once, where real life waits for Airflow's sake."""
     for module in ("work", "batch_work", "landing_work"):
         monkeypatch.setattr(f"airflow_provider_imagegen.operators.{module}.GRACE", 0.2)
-    monkeypatch.setattr("airflow_provider_imagegen.operators.base.SETTLING_TIME", 0.0)
-    monkeypatch.setattr("airflow_provider_imagegen.sensors.imagegen.SETTLING_TIME", 0.0)
+    monkeypatch.setenv("AIRFLOW__IMAGEGEN__MINIMUM_DEFERRAL", "0")
 
 
 @pytest.fixture

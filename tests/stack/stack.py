@@ -17,6 +17,7 @@ from tests.stack.ports import free_port
 from tests.stack.process import Process
 from tests.stack.rest import AirflowClient, Connection
 from tests.stack.temporary import make_temporary_directory
+from tests.stack.waiting import scaled
 
 EXAMPLES = ROOT / "dags_examples"
 DEFAULT_BUCKET = "imagegen-demo"
@@ -39,7 +40,7 @@ class StackOptions:
         runs, neither schedules nor assets (``scheduler.use_job_schedule``)
     :param connection_extra: more extra fields of the connection ``imagegen_default``
     :param frugal: whether to spend less CPU than users' stacks do: images are drawn coarsely, and tasks find imported
-        what they import
+        what they import; nor does a scheduler that is late fail what returns from a deferral
     :param path: what Airflow's addresses begin with, such as ``/team/airflow``, as behind a proxy
     """
 
@@ -267,7 +268,8 @@ class Stack:
             parallelism=self.options.parallelism,
             variables={"imagegen_bucket": self.options.bucket},
             python_path=self.options.python_path,
-            settings=self.options.settings,
+            settings=({"imagegen.minimum_deferral": str(scaled(20.0))} if self.options.frugal else {})
+            | dict(self.options.settings),
             path=self.options.path,
         )
 

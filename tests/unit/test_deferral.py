@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_imagegen.operators.deferral import deferrable_by_default
+from airflow_provider_imagegen.operators.deferral import deferrable_by_default, minimum_deferral
 
 
 class TestDeferrableByDefault:
@@ -29,3 +29,15 @@ class TestDeferrableByDefault:
     def test_is_what_the_environment_says(self, monkeypatch: pytest.MonkeyPatch, choice: bool) -> None:
         monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", str(choice))
         assert deferrable_by_default() is choice
+
+
+class TestMinimumDeferral:
+    def test_is_seven_seconds_where_nobody_says_anything(self) -> None:
+        assert minimum_deferral() == 7
+
+    @pytest.mark.parametrize(("choice", "seconds"), [("30", 30), ("0.5", 0.5), ("0", 0), ("-1", 0)])
+    def test_is_what_the_configuration_says_and_never_negative(
+        self, monkeypatch: pytest.MonkeyPatch, choice: str, seconds: float
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__IMAGEGEN__MINIMUM_DEFERRAL", choice)
+        assert minimum_deferral() == seconds

@@ -84,7 +84,7 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def examples(stack: Stack) -> Finished:
-    # Some of the mapped tasks wait deferred, as shortly as can be.
+    # Some of the mapped tasks wait deferred.
     stack.hold(SHORTLY)
     start(stack)
     wait_until(lambda: has_deferred(stack, MAPPED), what="a task to wait deferred", interval=0.5)
@@ -207,7 +207,7 @@ class TestMapped:
         assert examples.xcom(MAPPED, "count") == len(labels) == 12
 
     def test_succeeds_at_the_first_try_however_short_the_deferrals(self, examples: Finished) -> None:
-        """The scheduler used to fail them: https://github.com/apache/airflow/issues/71580."""
+        """The scheduler fails tasks that return too early: https://github.com/apache/airflow/issues/71580."""
         tasks = [task for task in examples.stack.client.task_instances(MAPPED, "once") if task.task_id == "generate"]
         assert [(task.state, task.try_number) for task in tasks] == [("success", 1)] * 12
         assert [row["billed"] for row in examples.stack.rows(SHORTLY)] == [1] * 12
