@@ -28,8 +28,8 @@ from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 from airflow_provider_imagegen.connection import GatewaySettings  # noqa: E402
 from airflow_provider_imagegen.emulator.server import RunningEmulator  # noqa: E402
 from tests import examples  # noqa: E402
-from tests.stack.descriptions import read_descriptions_once  # noqa: E402
 from tests.stack.objectstore import ObjectStore  # noqa: E402
+from tests.stack.read_once import share_authorities, share_descriptions  # noqa: E402
 from tests.stack.waiting import HANG  # noqa: E402
 
 BUCKET = "pictures"
@@ -58,7 +58,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    read_descriptions_once()
+    share_descriptions()
+    share_authorities()
     if config.getoption("full"):
         os.environ[examples.VARIABLE] = "1"
     # How long an example takes says more of the machine than of the code.

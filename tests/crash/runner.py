@@ -20,7 +20,7 @@ from airflow_provider_imagegen.client import tls_context
 from airflow_provider_imagegen.gateways import registered_gateways
 from tests.crash import worker
 from tests.crash.tries import Try
-from tests.stack.descriptions import read_descriptions_once
+from tests.stack.read_once import share_descriptions
 from tests.stack.waiting import HANG
 
 STUCK_AFTER = HANG / 2
@@ -60,7 +60,7 @@ def _warm_up() -> None:
     registered_gateways()
     tls_context(True)
     Image.preinit()
-    read_descriptions_once()
+    share_descriptions()
     S3Hook(aws_conn_id=None, region_name="us-east-1").get_conn()
     # Collecting garbage would write to every page that a fork shares with its parent.
     gc.freeze()

@@ -126,7 +126,7 @@ class AirflowHome:
             "core.parallelism": str(self.parallelism),
             # Unpausing a scheduled DAG would start its latest interval at once, beside the run that is triggered.
             "scheduler.use_job_schedule": "False",
-            "scheduler.scheduler_idle_sleep_time": "0.5",
+            "scheduler.scheduler_idle_sleep_time": "0.3",
             # The DAG files are there from the start and stay as they are: each is parsed once.
             "dag_processor.bundle_refresh_check_interval": "60",
             "dag_processor.min_file_process_interval": "86400",

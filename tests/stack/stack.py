@@ -20,6 +20,7 @@ from tests.stack.temporary import make_temporary_directory
 from tests.stack.waiting import scaled
 
 EXAMPLES = ROOT / "dags_examples"
+_FRUGAL = {"scheduler.scheduler_idle_sleep_time": "1", "imagegen.minimum_deferral": str(scaled(20.0))}
 DEFAULT_BUCKET = "imagegen-demo"
 
 
@@ -268,8 +269,7 @@ class Stack:
             parallelism=self.options.parallelism,
             variables={"imagegen_bucket": self.options.bucket},
             python_path=self.options.python_path,
-            settings=({"imagegen.minimum_deferral": str(scaled(20.0))} if self.options.frugal else {})
-            | dict(self.options.settings),
+            settings=(_FRUGAL if self.options.frugal else {}) | dict(self.options.settings),
             path=self.options.path,
         )
 
