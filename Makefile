@@ -58,19 +58,20 @@ COVERED := --cov=airflow_provider_imagegen --cov-fail-under=95
 unit: $(INSTALLED) ## What needs no server, in seconds
 	$(BIN)/python -m pytest -q -n 2 tests/unit
 
-test: check ## Check, and every behaviour once, with coverage
-	$(PYTEST) $(COVERED)
+test: browser ## Check, and every behaviour once, with coverage
+	@$(MAKE) --jobs=2 check tested
 
-test-all: check ## Check, and all cases: every crash point, spelling and browser test, long property runs
-	$(PYTEST) $(COVERED) --full
+test-all: browser ## Check, and all cases: every crash point, spelling and browser test, long property runs
+	@$(MAKE) --jobs=2 check tested FULL=--full
+
+.PHONY: tested
+tested: $(INSTALLED)
+	$(PYTEST) $(COVERED) $(FULL)
 
 matrix: $(INSTALLED) ## All tests on every Airflow and Python, and on the lowest versions; AIRFLOWS="3.1 lowest" PYTHONS="3.12" TESTS=tests/unit
 	$(BIN)/python -m tests.matrix $(if $(AIRFLOWS),--airflows $(AIRFLOWS)) $(if $(PYTHONS),--pythons $(PYTHONS)) $(if $(TESTS),--tests $(TESTS))
 
 .PHONY: browser screenshots
-# The gallery is tested with a browser.
-test test-all: browser
-
 browser: $(INSTALLED) ## Find a Chromium, or install one, to test and show the gallery with
 	$(BIN)/python -m tests.stack.browser
 

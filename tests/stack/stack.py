@@ -20,7 +20,7 @@ from tests.stack.temporary import make_temporary_directory
 from tests.stack.waiting import scaled
 
 EXAMPLES = ROOT / "dags_examples"
-_FRUGAL = {"scheduler.scheduler_idle_sleep_time": "1", "imagegen.minimum_deferral": str(scaled(20.0))}
+_FRUGAL = {"scheduler.scheduler_idle_sleep_time": "0.5", "imagegen.minimum_deferral": str(scaled(10.0))}
 DEFAULT_BUCKET = "imagegen-demo"
 
 
