@@ -31,7 +31,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo unit test test-all matrix chaos fuzz witnesses check lint formatted types format docs wheel bench constraints clean
+.PHONY: help install demo unit test test-all matrix chaos fuzz peers check lint formatted types format docs wheel bench constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,7 +47,7 @@ $(INSTALLED): $(UV) pyproject.toml $(CONSTRAINTS)
 	$(UV) pip install --quiet --constraint $(CONSTRAINTS) --editable '.[emulator,dev,docs]'
 	@touch $@
 
-demo: $(INSTALLED) ## Draw pictures through a whole Airflow; KEEP=1 leaves it running, IMAGEGEN_HOST/_API_KEY/_GATEWAY use a real API
+demo: $(INSTALLED) ## Draw images through a whole Airflow; KEEP=1 leaves it running, IMAGEGEN_HOST/_API_KEY/_GATEWAY use a real API
 	$(BIN)/python -m tests.stack.demo
 
 # Two processes for each core: tests with servers wait now and then.
@@ -75,17 +75,17 @@ matrix: $(INSTALLED) ## All tests on every Airflow and Python, and on the lowest
 browser: $(INSTALLED) ## Find a Chromium, or install one, to test and show the gallery with
 	$(BIN)/python -m tests.stack.browser
 
-screenshots: $(INSTALLED) ## Take the pictures of docs/ui.md anew
+screenshots: $(INSTALLED) ## Take the images of docs/ui.md again
 	$(BIN)/python -m tests.gallery.screenshots
 
 chaos: $(INSTALLED) ## Kill workers, triggerers and schedulers at random, then audit the bill; KILLS=200 SEED=1 TASKS=36
 	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(TASKS),--tasks $(TASKS))
 
-fuzz: $(INSTALLED) ## Damage pictures and answers at random until one is not borne; FUZZ_SECONDS=600 CASES=1000000 SEED=1
+fuzz: $(INSTALLED) ## Damage images and answers at random until a parser crashes; FUZZ_SECONDS=600 CASES=1000000 SEED=1
 	$(BIN)/python -m tests.fuzz $(if $(CASES),--cases $(CASES)) $(if $(FUZZ_SECONDS),--seconds $(FUZZ_SECONDS)) $(if $(SEED),--seed $(SEED))
 
-witnesses: $(INSTALLED) ## Tests with software that is not ours, the heavy ones too
-	HEAVY_WITNESSES=1 $(BIN)/python -m pytest tests/witnesses
+peers: $(INSTALLED) ## Tests with software that is not ours, the heavy ones too
+	HEAVY_PEERS=1 $(BIN)/python -m pytest tests/peers
 
 check: lint formatted types ## Lint, formatting and types
 
@@ -117,7 +117,7 @@ RESOLVE := $(UV) pip compile --quiet --python-version 3.11 --no-annotate --no-he
 	$(if $(filter lowest,$(AIRFLOW)),,--universal)
 
 # First what the provider runs with, then the tools, which may be younger and leave it alone where they can.
-constraints: $(UV) ## Resolve anew the versions everything is tested with; AIRFLOW=3.1, 3.2, 3.3 or lowest
+constraints: $(UV) ## Resolve again the versions everything is tested with; AIRFLOW=3.1, 3.2, 3.3 or lowest
 	$(if $(filter lowest,$(AIRFLOW)),$(BIN)/python -m tests.matrix.lowest,echo 'apache-airflow==$(AIRFLOW).*') | $(RESOLVE) --upgrade \
 		$(if $(filter lowest,$(AIRFLOW)),--resolution lowest-direct) $(IN_TIME_$(AIRFLOW)) \
 		--extra emulator --extra openlineage --output-file $(CONSTRAINTS) pyproject.toml -

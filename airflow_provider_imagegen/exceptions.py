@@ -19,20 +19,20 @@
     │   ├── RequestRefused *      the gateway refused this request for what it says
     │   │   └── ModerationBlocked *
     │   ├── RateLimited           too many requests, or too many in flight
-    │   ├── OutcomeUnknown *      the request left and no usable answer came back
+    │   ├── OutcomeUnknown *      the request left and no usable response came back
     │   ├── LookUpFailed          a task could not be looked up
-    │   │   └── UnreadableAnswer  the gateway answered something that cannot be understood
+    │   │   └── UnreadableResponse  the gateway answered something that cannot be understood
     │   ├── UnknownTask           the gateway does not know the task
     │   ├── GenerationFailed      the gateway tried and failed
     │   │   └── FailedElsewhere *   at what another task had submitted
-    │   └── TaskTimeout           the deadline passed while the gateway was still drawing
+    │   └── TaskTimeout           the deadline passed while the gateway was still generating
     └── LandingError
         ├── PaidImageLost *       a synchronous gateway's image was paid for and is gone
         ├── DownloadFailed        the image could not be fetched whole
         │   ├── ResultExpired     the result's address no longer leads to it
         │   └── ResultHostRefused the result's address leads to a host that is not public
-        ├── NotAnImage            what came back is not an acceptable picture
-        ├── SpoolFailed           a temporary file could not be written: disk full, over quota
+        ├── NotAnImage            what came back is not an acceptable image
+        ├── TempFileFailed           a temporary file could not be written: disk full, over quota
         ├── UploadFailed          S3 did not take the object
         │   └── ObjectExists *    something else is there, and replace is False
         └── PartialDelivery       fewer images than asked for
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 Billed = Literal["yes", "no", "unknown"]
 
 ROWS_SHOWN = 20
-"""Wrong rows that are told one by one."""
+"""Wrong rows that are listed one by one."""
 
 
 class ImageGenError(Exception):
@@ -73,7 +73,7 @@ class ImageGenError(Exception):
     :param trace_id: The id this provider or the gateway gave the request.
     :param request_id: The gateway's id of the HTTP request (``x-request-id``).
     :param code: The gateway's own error code, e.g. ``moderation_blocked``.
-    :param status: HTTP status of the answer.
+    :param status: HTTP status of the response.
     :param billed: Whether money was spent on it; the class's own answer when omitted.
     :param advice: What to do next; the class's own advice when omitted.
     """
@@ -154,8 +154,20 @@ class InvalidRequest(PermanentError):
         self.value = value
         self.allowed = allowed
 
-    def __reduce__(self) -> tuple[type[InvalidRequest], tuple[str, object, str]]:
-        return type(self), (self.field, self.value, self.allowed)
+    @classmethod
+    def unsupported(cls, field: str, value: object, gateway: str) -> InvalidRequest:
+        """Return the refusal of a parameter that a gateway does not support at all.
+
+        :param field: The parameter's name.
+        :param value: What was given.
+        :param gateway: The gateway's name.
+        """
+        error = cls(field, value, "leave it out")
+        error.message = f"{gateway} does not support {field}={_shortened(value)}"
+        return error
+
+    def __reduce__(self) -> tuple[type[InvalidRequest], tuple[str, object, str], dict[str, object]]:
+        return type(self), (self.field, self.value, self.allowed), {"message": self.message}
 
 
 class InvalidRow(NamedTuple):
@@ -272,7 +284,7 @@ class RequestRefused(GatewayError, PermanentError):
 
 
 class ModerationBlocked(RequestRefused):
-    """The gateway's content policy refused the prompt or the picture."""
+    """The gateway's content policy refused the prompt or the image."""
 
     advice = "Reword the prompt; a retry of the same text would be refused again."
 
@@ -288,9 +300,9 @@ class RateLimited(GatewayError):
 
 
 class OutcomeUnknown(GatewayError, PermanentError):
-    """The request left, and whether the gateway accepted it cannot be told.
+    """The request left, and whether the gateway accepted it is unknown.
 
-    Source: a gateway may have accepted and billed a request whose answer was lost (time-out, reset,
+    Source: a gateway may have accepted and billed a request whose response was lost (time-out, reset,
     5xx), and none of the known ones takes an idempotency key.
     """
 
@@ -305,7 +317,7 @@ class LookUpFailed(GatewayError):
     advice = "The task goes on at the gateway; a retry looks it up again."
 
 
-class UnreadableAnswer(LookUpFailed):
+class UnreadableResponse(LookUpFailed):
     """The gateway answered something that cannot be understood."""
 
 
@@ -337,7 +349,7 @@ class FailedElsewhere(GenerationFailed, PermanentError):
 
 
 class TaskTimeout(GatewayError):
-    """The deadline passed while the gateway was still drawing."""
+    """The deadline passed while the gateway was still generating."""
 
     billed = "unknown"
     advice = (
@@ -353,7 +365,7 @@ class LandingError(ImageGenError):
 
 
 class PaidImageLost(LandingError, PermanentError):
-    """An image came with the answer to the submit, was paid for, and did not reach S3."""
+    """An image came with the response to the submit, was paid for, and did not reach S3."""
 
     advice = "Pass on_unknown='resubmit' and clear the task to pay for a new one."
 
@@ -375,7 +387,7 @@ class ResultHostRefused(DownloadFailed):
 
 
 class NotAnImage(LandingError):
-    """What came back is not a picture, is cut off, or is larger than allowed."""
+    """What came back is not an image, is cut off, or is larger than allowed."""
 
     advice = "A retry fetches it again; on_unknown='resubmit' pays for a new image."
 
@@ -389,10 +401,10 @@ class UploadFailed(LandingError):
 class ObjectExists(UploadFailed, PermanentError):
     """Something else is where the image belongs, and ``replace`` is False."""
 
-    advice = "Move it away or pass replace=True, and clear the task: what was paid for is landed then."
+    advice = "Move it away or pass replace=True, and clear the task: the paid image is then uploaded."
 
 
-class SpoolFailed(LandingError):
+class TempFileFailed(LandingError):
     """A temporary file could not be written or read: the disk is full, over quota, or broken."""
 
     advice = "Free space there or point TMPDIR elsewhere; a retry lands what the gateway still keeps."

@@ -34,7 +34,7 @@ _hidden: ContextVar[tuple[str, ...]] = ContextVar("imagegen_hidden", default=())
 
 
 @contextmanager
-def hiding(secrets: Iterable[str]) -> Iterator[None]:
+def redact_secrets(secrets: Iterable[str]) -> Iterator[None]:
     """Keep secrets out of every text that is redacted inside the block, however it spells them.
 
     :param secrets: Strings that must not appear; short ones are ignored.
@@ -51,7 +51,7 @@ def redacted(text: str, secrets: Iterable[str] = (), limit: int = 200) -> str:
     """Return one short line of ``text`` without secrets.
 
     URL queries, fragments and user names are cut off (signatures live there), bearer tokens and every
-    secret are replaced: those given, and those of :func:`hiding`.
+    secret are replaced: those given, and those of :func:`redact_secrets`.
 
     :param text: Words from outside.
     :param secrets: Strings that must not appear, e.g. the connection's token.
@@ -69,7 +69,7 @@ def _beginning(text: str) -> str:
 
 
 def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return a text of any length without secrets, those of :func:`hiding` included.
+    """Return a text of any length without secrets, those of :func:`redact_secrets` included.
 
     :param secrets: Further strings that must not appear.
     """
@@ -92,7 +92,7 @@ def address_of(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:
-        return "an address that is none"
+        return "(invalid URL)"
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"
 
@@ -124,3 +124,13 @@ def queries_in(value: Any) -> Iterator[str]:
 
 def _without_queries(text: str) -> str:
     return re.sub(_USERINFO, r"\g<scheme>***@", re.sub(_URL, r"\g<address>?…", text))
+
+
+def short_in_json(text: str, limit: int) -> str:
+    """Return a text that takes at most so many bytes in JSON, whatever its alphabet."""
+    if len(json.dumps(text)) <= limit:
+        return text
+    text = text[:limit]
+    while len(json.dumps(f"{text}…")) > limit:
+        text = text[: len(text) - max(1, (len(json.dumps(text)) - limit) // 12)]
+    return f"{text}…"

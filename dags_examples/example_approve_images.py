@@ -1,6 +1,6 @@
-"""Somebody looks at the pictures before they go out: they are approved, rejected, or drawn once more.
+"""Somebody looks at the images before they go out: they are approved, rejected, or drawn once more.
 
-The request in the UI shows them; without an answer within a day they are rejected.
+The request in the UI shows them; without a response within a day they are rejected.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOper
 from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
 from airflow.sdk import dag
 
-from airflow_provider_imagegen.gallery.addresses import picture
+from airflow_provider_imagegen.gallery.addresses import image_path
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 
 
 # [START howto_show_images_in_approval]
 def show(ti, task_id: str) -> str:
-    """Return Markdown with the pictures of a task, which only those see who may read the DAG's XComs."""
+    """Return Markdown with the images of a task, which only those see who may read the DAG's XComs."""
     base_url = conf.get("api", "base_url", fallback="").rstrip("/")
     images = ti.xcom_pull(task_ids=task_id)["images"]
-    paths = [picture(ti.dag_id, ti.run_id, task_id, -1, image["index"]) for image in images]
+    paths = [image_path(ti.dag_id, ti.run_id, task_id, -1, image["index"]) for image in images]
     return "\n\n".join(f"![{task_id}]({base_url}{path})" for path in paths)
 
 
@@ -50,7 +50,7 @@ def example_approve_images():
 
     decide = HITLOperator(
         task_id="decide",
-        subject="Shall these pictures go out?",
+        subject="Shall these images go out?",
         body="{{ show(ti, 'generate') }}",
         options=["Approve", "Re-roll", "Reject"],
         defaults=["Reject"],
@@ -62,18 +62,18 @@ def example_approve_images():
 
     go_on = BranchPythonOperator(task_id="go_on", python_callable=next_task, op_args=[decide.output])
 
-    # Asks for the same; being a task of its own it is drawn, and paid for, anew. Its retries are not.
+    # Asks for the same; being a task of its own it is drawn, and paid for, again. Its retries are not.
     generate_again = GenerateImageOperator(task_id="generate_again")
 
     approve_again = ApprovalOperator(
         task_id="approve_again",
-        subject="Shall the new pictures go out?",
+        subject="Shall the new images go out?",
         body="{{ show(ti, 'generate_again') }}",
         defaults=["Reject"],
     )
 
     def approved(first: dict, second: dict | None) -> list[str]:
-        """Hand the addresses of the approved pictures on."""
+        """Hand the addresses of the approved images on."""
         return [image["uri"] for image in (second or first)["images"]]
 
     publish = PythonOperator(

@@ -1,4 +1,4 @@
-"""A whole catalogue in one task: prompts from a csv file in S3, one picture for every row."""
+"""A whole catalogue in one task: prompts from a csv file in S3, one image for every row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture is drawn and then edited: as a whole by a prompt, and in one place by a mask."""
+"""An image is drawn and then edited: as a whole by a prompt, and in one place by a mask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DRAWN = "{{ ti.xcom_pull(task_ids='generate')['images'][0]['uri'] }}"
 
 
 def mask_of_the_sky(bucket: str) -> str:
-    """Put a mask of the picture's size there; what is transparent in it will be changed."""
+    """Put a mask of the image's size there; what is transparent in it will be changed."""
     from io import BytesIO
 
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook

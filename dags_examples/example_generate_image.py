@@ -1,4 +1,4 @@
-"""Two pictures a day: a templated prompt, images in S3, and a next task that finds one of them in the manifest."""
+"""Two images a day: a templated prompt, images in S3, and a next task that finds one of them in the manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Submit now, land later: the gateway draws while other tasks run, and one task lands all the pictures."""
+"""Submit now, land later: the gateway draws while other tasks run, and one task lands all the images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One picture for every prompt that an earlier task comes up with; the UI lists the tasks by their prompts."""
+"""One image for every prompt that an earlier task comes up with; the UI lists the tasks by their prompts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A header for every day that changes with the month: the first run of a month pays, all others reuse its picture.
+"""A header for every day that changes with the month: the first run of a month pays, all others reuse its image.
 
-So does a backfill: a whole year pays for twelve pictures.
+So does a backfill: a whole year pays for twelve images.
 """
 
 from __future__ import annotations

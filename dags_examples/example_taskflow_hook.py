@@ -1,4 +1,4 @@
-"""Python between drawing and keeping: of the picture that is drawn, only a small copy is put into S3."""
+"""Python between drawing and keeping: of the image that is drawn, only a small copy is put into S3."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow.sdk import dag, task
 )
 def example_taskflow_hook():
     # [START howto_hook_imagegen]
-    # The hook keeps no record of what was paid for: a retry would pay for another picture.
+    # The hook keeps no record of what was paid for: a retry would pay for another image.
     @task(retries=0)
     def draw_thumbnail(bucket: str) -> str:
         from io import BytesIO
@@ -28,9 +28,9 @@ def example_taskflow_hook():
         (output,) = ImageGenHook().generate(prompt="A lighthouse in fog", model="gpt-image-1", size="1024x1024")
         content = output.content or httpx.get(output.url).raise_for_status().content
 
-        picture, small = Image.open(BytesIO(content)), BytesIO()
-        picture.thumbnail((256, 256))
-        picture.save(small, "WEBP")
+        image_path, small = Image.open(BytesIO(content)), BytesIO()
+        image_path.thumbnail((256, 256))
+        image_path.save(small, "WEBP")
         S3Hook().load_bytes(small.getvalue(), "thumbnails/lighthouse.webp", bucket, replace=True)
         return f"s3://{bucket}/thumbnails/lighthouse.webp"
 

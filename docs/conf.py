@@ -107,7 +107,7 @@ def _quote_underscores(*event: Any) -> None:
 def _find_by_last_name(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, contents: nodes.Node
 ) -> nodes.Node | None:
-    """Let a docstring call a class of another room by its last name alone, where there is only one of it."""
+    """Let a docstring call a class of another package by its last name alone, where there is only one of it."""
     domain, target = env.domains.python_domain, node.get("reftarget", "")
     if node.get("refdomain") != "py" or "." in target:
         return None

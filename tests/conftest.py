@@ -25,14 +25,14 @@ import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
-from airflow_provider_imagegen.connection import GatewaySettings  # noqa: E402
 from airflow_provider_imagegen.emulator.server import RunningEmulator  # noqa: E402
+from airflow_provider_imagegen.gateways.settings import GatewaySettings  # noqa: E402
 from tests import examples  # noqa: E402
-from tests.stack.objectstore import ObjectStore  # noqa: E402
+from tests.stack.object_store import ObjectStore  # noqa: E402
 from tests.stack.read_once import share_authorities, share_descriptions  # noqa: E402
 from tests.stack.waiting import HANG  # noqa: E402
 
-BUCKET = "pictures"
+BUCKET = "images"
 STACKS = (
     ("e2e/whole",),
     ("e2e", "chaos", "docs", "packaging"),
@@ -40,7 +40,7 @@ STACKS = (
 """Tests with a whole Airflow: two at a time are enough for two cores, so those of one line run one after the other."""
 SAMPLE = 8
 """Cases of a sampled test in the short run, at most."""
-LONGEST = ("crash/test_crash_matrix", "batch", "failures", "integration", "crash", "gallery", "watcher")
+LONGEST = ("crash/test_crash_matrix", "batch", "failures", "integration", "crash", "gallery", "polling")
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from airflow_provider_imagegen.cli.reading import Filed, places, read
-from airflow_provider_imagegen.ledger import Entry, Ledger
+from airflow_provider_imagegen.cli.records import Filed, places, read
+from airflow_provider_imagegen.ledger.models import Entry
+from airflow_provider_imagegen.ledger.store import Ledger
 
 RETRY_DELAY = 3600.0
 """Seconds between a try that died and the next one."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from airflow_provider_imagegen.cli.reading import Filed
-from airflow_provider_imagegen.connection import DEFAULT_VISIBILITY_GRACE
-from airflow_provider_imagegen.gateways.base import Abilities
-from airflow_provider_imagegen.ledger import LedgerKey, LedgerRecord, Reuse, State
-from airflow_provider_imagegen.resume import time_to_show_up
+from airflow_provider_imagegen.cli.records import Filed
+from airflow_provider_imagegen.engine.recovery import time_to_show_up
+from airflow_provider_imagegen.gateways.base import Capabilities
+from airflow_provider_imagegen.gateways.settings import DEFAULT_VISIBILITY_GRACE
+from airflow_provider_imagegen.ledger.models import LedgerKey, LedgerRecord, Reuse, State
 from airflow_provider_imagegen.schemas import ImageTask
 
 Standing = State | Literal["unknown"]
@@ -33,15 +33,15 @@ class Lookups:
 
     @classmethod
     def of(
-        cls, name: str, abilities: Abilities, timeout: float, visibility_grace: float = DEFAULT_VISIBILITY_GRACE
+        cls, name: str, capabilities: Capabilities, timeout: float, visibility_grace: float = DEFAULT_VISIBILITY_GRACE
     ) -> Lookups:
         """Tell it from what a gateway can do.
 
-        :param timeout: Seconds the gateway may be silent; one without tasks is silent while it draws.
+        :param timeout: Seconds the gateway may be silent; one without tasks is silent while it generates.
         :param visibility_grace: As the connection says.
         """
         grace = time_to_show_up(visibility_grace, timeout)
-        return cls(name=name, by_trace_id=abilities.look_up_by_trace_id, grace=grace)
+        return cls(name=name, by_trace_id=capabilities.look_up_by_trace_id, grace=grace)
 
     def reaches(self, record: LedgerRecord) -> bool:
         """Return whether a record's request was sent to this gateway, at this address."""
@@ -56,7 +56,7 @@ def standing(record: LedgerRecord, lookups: Lookups, now: float) -> Standing:
 
 
 def reuse_of(record: LedgerRecord) -> Reuse:
-    """Return the ``reuse`` of the operator that claimed it, told from what it is filed under."""
+    """Return the ``reuse`` of the operator that claimed it, derived from its ledger key."""
     choices: tuple[Reuse, ...] = ("always", "never")
     for reuse in choices:
         if str(LedgerKey.of(record.attempt, reuse, record.item, record.fingerprint)) == record.key:
@@ -73,7 +73,9 @@ def next_step(filed: Filed, lookups: Lookups, now: float) -> str:
         case "landed":
             words = _when_landed(record)
         case "failed":
-            words = "Nothing was billed. See to what failure says, then clear the task: it asks anew, and that is paid."
+            words = (
+                "Nothing was billed. See to what failure says, then clear the task: it asks again, and that is paid."
+            )
         case "submitted":
             words = f"Free to get: {_pick_up(record)} `reconcile` tells whether the gateway has finished it."
         case "cancelling":
@@ -116,7 +118,7 @@ class Finding:
 def finding(filed: Filed, task: ImageTask | None, lookups: Lookups, now: float) -> Finding:
     """Judge an open record by what the gateway shows.
 
-    :param task: What the look-up showed; ``None`` if the record could not be looked up.
+    :param task: What the lookup showed; ``None`` if the record could not be looked up.
     """
     record = filed.record
     if not lookups.reaches(record):
@@ -132,12 +134,12 @@ def _shown(record: LedgerRecord, task: ImageTask) -> Finding:
     if task.state == "unseen":
         return _never_accepted() if is_news else _no_longer_shown(record)
     if task.task_id is None:
-        return Finding("cannot be understood", "The gateway's answer names no task: reconcile again later.", {})
+        return Finding("cannot be understood", "The gateway's response names no task: reconcile again later.", {})
     known = {"task_id": task.task_id} if is_news else {}
     if task.state == "failed":
         changes = {"state": "failed", "failure": task.failure, **known} if is_news else {}
         why = f" ({task.failure.code}: {task.failure.message})" if task.failure else ""
-        return Finding("failed, not billed", f"Clear the task: it asks anew, and that is paid{why}.", changes)
+        return Finding("failed, not billed", f"Clear the task: it asks again, and that is paid{why}.", changes)
     changes = {"state": "submitted", **known} if is_news else {}
     if task.state == "succeeded":
         return Finding("finished: paid, not landed", f"Free to get: {_pick_up(record)}", changes)
@@ -169,7 +171,7 @@ def _when_answered(record: LedgerRecord) -> str:
         return f"Paid: {_pick_up(record)}"
     again = "" if reuse_of(record) == "never" else "set on_unknown='resubmit' on the operator and "
     return (
-        f"Paid; the image came with the answer. If the Airflow task is running, it is landing it: wait. If not, "
+        f"Paid; the image came with the response. If the Airflow task is running, it is landing it: wait. If not, "
         f"clear the task: it hands the image out if it got into S3. Otherwise it is lost; {record.gateway} keeps no "
         f"copy: to pay for a new one, {again}clear the task."
     )
@@ -190,9 +192,9 @@ def _when_unknown(record: LedgerRecord, lookups: Lookups) -> str:
         f"{iso(record.claimed_at)} (x-client-request-id {record.trace_id}); such an image is lost. "
     )
     if reuse_of(record) == "never":
-        return f"{may_be_sending}{looked_for}Clearing the task sends the request anew, and that is paid."
+        return f"{may_be_sending}{looked_for}Clearing the task sends the request again, and that is paid."
     return (
-        f"{may_be_sending}{looked_for}To send it anew, and pay for it, set on_unknown='resubmit' on the operator and "
+        f"{may_be_sending}{looked_for}To send it again, and pay for it, set on_unknown='resubmit' on the operator and "
         f"clear the task. Clearing it without that fails again and costs nothing."
     )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DEFAULT_LEDGER_KEY = "_imagegen/ledger"
 STATES = ("claimed", "submitted", "cancelling", "answered", "landed", "failed", "unknown")
 
-_COMMANDS = "airflow_provider_imagegen.cli.ledger"
+_COMMANDS = "airflow_provider_imagegen.cli.ledger_command"
 
 
 def _arg(flag: str, **details: Any) -> Arg:
@@ -71,7 +71,7 @@ LEDGER_COMMANDS = (
         description=(
             "Look up every request of unknown outcome by its trace id, and every submitted one by its task id.\n"
             "What the gateway has is noted in the ledger, so that the next try of the Airflow task lands it\n"
-            "without paying. Look-ups are free, and nothing else is ever sent."
+            "without paying. Lookups are free, and nothing else is ever sent."
         ),
         func=lazy_load_command(f"{_COMMANDS}.ledger_reconcile"),
         args=(*_WHERE, _IMAGEGEN_CONN_ID, _DRY_RUN),

@@ -1,4 +1,4 @@
-"""``@task.generate_image``: a function returns what to draw, the task it becomes lands the pictures.
+"""``@task.generate_image``: a function returns what to generate, the task it becomes lands the images.
 
 Imported when a DAG file that uses it is parsed, so nothing heavy is imported here before a task runs.
 """
@@ -22,16 +22,16 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
 
 from airflow_provider_imagegen.exceptions import InvalidRequest, LedgerCorrupt
-from airflow_provider_imagegen.operators.base import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, one_of
+from airflow_provider_imagegen.operators.base import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, check_choice
 from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
 from airflow_provider_imagegen.operators.imagegen import REQUEST_FIELDS, GenerateImageOperator
 from airflow_provider_imagegen.redaction import queries_in, without_queries
-from airflow_provider_imagegen.versions import determine_kwargs
+from airflow_provider_imagegen.version_compat import determine_kwargs
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_imagegen.operators.work import Duty
+    from airflow_provider_imagegen.engine.run import TaskRun
     from airflow_provider_imagegen.schemas import Submission
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
     :param python_callable: The function; it may be a coroutine function.
     :param op_args: Its positional arguments. (templated)
     :param op_kwargs: Its named arguments. (templated)
-    :param poll_interval: Seconds between look-ups; by default as the operator for what is returned has it.
+    :param poll_interval: Seconds between lookups; by default as the operator for what is returned has it.
     :param timeout: Seconds, or a timedelta, to the deadline; by default as the operator for what is returned has it.
     :param wait: Whether to see the images through; a list of requests always is.
     """
@@ -79,8 +79,8 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
         wait: bool = True,
         **kwargs: Any,
     ) -> None:
-        patience = {"poll_interval": poll_interval, "timeout": timeout}
-        given: dict[str, Any] = {name: value for name, value in patience.items() if value is not None}
+        polling = {"poll_interval": poll_interval, "timeout": timeout}
+        given: dict[str, Any] = {name: value for name, value in polling.items() if value is not None}
         super().__init__(
             python_callable=python_callable,
             op_args=op_args,
@@ -90,7 +90,7 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
             **given,
             **kwargs,
         )
-        self.wait = one_of("wait", wait, (True, False))
+        self.wait = check_choice("wait", wait, (True, False))
         self._answer: Any = None
         usual = {"poll_interval": DEFAULT_POLL_INTERVAL, "timeout": DEFAULT_TIMEOUT}
         self._usual_of_one = {name: value for name, value in usual.items() if name not in given}
@@ -105,20 +105,20 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         is_first = context["ti"].try_number == 1
         with self._reporting(context, billed="no" if is_first else "unknown"):
-            answer = self.python_callable(*self.op_args, **kwargs)
-            self._take(_as_json(asyncio.run(answer) if inspect.iscoroutine(answer) else answer))
+            returned = self.python_callable(*self.op_args, **kwargs)
+            self._take(_as_json(asyncio.run(returned) if inspect.iscoroutine(returned) else returned))
         return super().execute(context)
 
-    def _take(self, answer: Any) -> None:
+    def _take(self, returned: Any) -> None:
         """Have what the function returned go before the decorator's arguments."""
-        if isinstance(answer, list):
-            self._take_rows(answer)
-        elif isinstance(answer, str):
-            self._take_fields({"prompt": answer})
-        elif isinstance(answer, dict):
-            self._take_fields(answer)
+        if isinstance(returned, list):
+            self._take_rows(returned)
+        elif isinstance(returned, str):
+            self._take_fields({"prompt": returned})
+        elif isinstance(returned, dict):
+            self._take_fields(returned)
         else:
-            raise _refusal(answer)
+            raise _refusal(returned)
 
     def _take_rows(self, rows: list[Any]) -> None:
         if not self.wait:
@@ -135,25 +135,25 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
             raise InvalidRequest("callback_url", "(hidden)", "only as the decorator's argument")
         for name in fields.keys() - set(REQUEST_FIELDS):
             raise InvalidRequest(name, "(hidden)", f"known parameters are {', '.join(REQUEST_FIELDS)}")
-        told = {"prompt": ""} | {name: value for name, value in fields.items() if value is not None}
-        if isinstance(told.get("extra"), dict) and isinstance(self.extra, dict):
-            told["extra"] = self.extra | told["extra"]
-        for name, value in (told | self._usual_of_one).items():
+        given_fields = {"prompt": ""} | {name: value for name, value in fields.items() if value is not None}
+        if isinstance(given_fields.get("extra"), dict) and isinstance(self.extra, dict):
+            given_fields["extra"] = self.extra | given_fields["extra"]
+        for name, value in (given_fields | self._usual_of_one).items():
             setattr(self, name, value)
         self._answer, self.requests = fields, ()
 
-    def _work(self, context: Context, is_resuming: bool = False) -> Duty:
+    def _work(self, context: Context, is_resuming: bool = False) -> TaskRun:
         if is_resuming:
             self._take(self._kept_answer(context))
         kind = GenerateImageBatchOperator if isinstance(self._answer, list) else GenerateImageOperator
         return kind._work(self, context, is_resuming)
 
-    def _leave(self, work: Duty, submission: Submission) -> dict[str, Any]:
+    def _leave(self, work: TaskRun, submission: Submission) -> dict[str, Any]:
         if self.wait:
-            from airflow_provider_imagegen.operators.notes import note_uri, write_note
+            from airflow_provider_imagegen.ledger.documents import document_uri, write_document
 
-            uri = note_uri(work.ledger, work.terms.attempt, NOTE)
-            write_note(work.s3, uri, map(json.dumps, self._kept_lines()))
+            uri = document_uri(work.ledger, work.terms.attempt, NOTE)
+            write_document(work.s3, uri, map(json.dumps, self._kept_lines()))
         return super()._leave(work, submission)
 
     def _kept_lines(self) -> list[Any]:
@@ -169,16 +169,17 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
         :raises LedgerError: If S3 does not hand it over.
         :raises LedgerCorrupt: If it cannot be understood.
         """
-        from airflow_provider_imagegen.ledger import Ledger
-        from airflow_provider_imagegen.operators.notes import note_uri, read_note
-        from airflow_provider_imagegen.operators.work import attempt_of, s3_client
+        from airflow_provider_imagegen.hooks.aws import s3_client
+        from airflow_provider_imagegen.ledger.documents import document_uri, read_document
+        from airflow_provider_imagegen.ledger.models import Attempt
+        from airflow_provider_imagegen.ledger.store import Ledger
 
         s3 = s3_client(self.aws_conn_id)
         ledger = Ledger(s3, self._destination(context).bucket, self.ledger_key)
-        attempt = attempt_of(context["ti"].dag_id, context["ti"], self.retries or 0)
-        uri = note_uri(ledger, attempt, NOTE)
+        attempt = Attempt.of(context["ti"], self.retries or 0)
+        uri = document_uri(ledger, attempt, NOTE)
         try:
-            header, *lines = map(json.loads, read_note(s3, uri))
+            header, *lines = map(json.loads, read_document(s3, uri))
             return {"rows": lines, "request": lines[0] if lines else None}[header["kind"]]
         except (ValueError, LookupError, TypeError):
             raise LedgerCorrupt(f"{uri} cannot be understood") from None
@@ -195,20 +196,20 @@ def generate_image_task(
     """
     return task_decorator_factory(
         python_callable=python_callable,
-        # Told, because Airflow would go by the annotation, which speaks of what the function returns.
+        # Airflow would take the annotation, which is of the value that the function returns.
         multiple_outputs=multiple_outputs,
         decorated_operator_class=GenerateImageDecoratedOperator,
         **kwargs,
     )
 
 
-def _as_json(answer: Any) -> Any:
-    """Return an answer as JSON would give it back, so that it is the same before and after a deferral."""
+def _as_json(returned: Any) -> Any:
+    """Return a response as JSON would give it back, so that it is the same before and after a deferral."""
     try:
-        return json.loads(json.dumps(answer, allow_nan=False))
+        return json.loads(json.dumps(returned, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
-        raise _refusal(answer) from None
+        raise _refusal(returned) from None
 
 
-def _refusal(answer: Any) -> InvalidRequest:
-    return InvalidRequest("the function's answer", type(answer).__name__, f"{_ALLOWED}, in plain JSON values")
+def _refusal(returned: Any) -> InvalidRequest:
+    return InvalidRequest("the function's answer", type(returned).__name__, f"{_ALLOWED}, in plain JSON values")

@@ -1,6 +1,6 @@
-"""A local gateway that draws real pictures, keeps the bill, and misbehaves on request.
+"""A local gateway that draws real images, keeps the bill, and misbehaves on request.
 
-An independent witness of the protocols: it imports nothing of the provider, and the provider nothing of it.
+An independent implementation of the protocols: it imports nothing of the provider, and the provider nothing of it.
 ``python -m airflow_provider_imagegen.emulator`` runs it; tests use :class:`RunningEmulator`.
 """
 

@@ -15,7 +15,7 @@ def _parser() -> argparse.ArgumentParser:
     defaults = EmulatorSettings()
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_imagegen.emulator",
-        description="A local image gateway that draws real pictures and keeps the bill.",
+        description="A local image gateway that draws real images and keeps the bill.",
     )
     add = parser.add_argument
     add("--host", default=defaults.host)
@@ -23,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--token", action="append", dest="tokens",
         help=f"a bearer token that is accepted; give it again for more (default: {defaults.token})")  # fmt: skip
     add("--latency", default="0",
-        help="seconds per picture, a range such as 1-8, or lognormal:MEDIAN,SIGMA (default: %(default)s)")  # fmt: skip
+        help="seconds per image, a range such as 1-8, or lognormal:MEDIAN,SIGMA (default: %(default)s)")  # fmt: skip
     add("--jitter", type=float, default=0.0, help="0.2 makes 5 seconds into 4 to 6 (default: %(default)s)")
     add("--seed", type=int, default=defaults.seed, help="of the latencies (default: %(default)s)")
     add("--dialect", type=DialectName, choices=list(DialectName), default=defaults.dialect,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_imagegen.emulator.painter import Picture
+from airflow_provider_imagegen.emulator.painter import Drawing
 
 Clock = Callable[[], float]
 
@@ -21,7 +21,7 @@ REFUSALS_KEPT = 10_000
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a task ends without a picture."""
+    """Why a task ends without an image."""
 
     code: str
     message: str
@@ -32,12 +32,12 @@ class Task:
     """One accepted request. Times are unix seconds.
 
     :param request: the submit body as it is echoed in the task record
-    :param pictures: what will be delivered, and billed
+    :param images: what will be delivered, and billed
     :param failure: what the task ends with instead; never billed
     :param preview: whether its pending record shows a preview
     :param hiccup: whether its pending record complains of a passing trouble
-    :param visible_at: when look-ups by task id begin to find it
-    :param traceable_at: when look-ups by trace id begin to find it
+    :param visible_at: when lookups by task id begin to find it
+    :param traceable_at: when lookups by trace id begin to find it
     :param payer: number of the token it was submitted with, in order of the settings
     :param old_style: its record has no ``finished_at``
     :param link_version: rises when the result URLs handed out so far have been declared stale
@@ -50,7 +50,7 @@ class Task:
     model: str
     prompt: str
     request: dict[str, Any]
-    pictures: tuple[Picture, ...]
+    drawings: tuple[Drawing, ...]
     failure: Failure | None
     created_at: float
     ready_at: float
@@ -78,11 +78,11 @@ class Task:
         """Return ``running``, ``succeeded`` or ``failed``."""
         if not self.finished(now):
             return "running"
-        return "failed" if self.failure or not self.pictures else "succeeded"
+        return "failed" if self.failure or not self.drawings else "succeeded"
 
     def due(self) -> int:
         """Return how many images this task bills once it is finished."""
-        return 0 if self.failure else len(self.pictures)
+        return 0 if self.failure else len(self.drawings)
 
     def billed(self, now: float) -> int:
         """Return how many images are billed by now."""
@@ -162,12 +162,12 @@ class Books:
         return len(deadlines)
 
     def by_id(self, task_id: str) -> Task | None:
-        """Return the task if look-ups by its id see it yet."""
+        """Return the task if lookups by its id see it yet."""
         task = self.tasks.get(task_id)
         return task if task and self.clock() >= task.visible_at else None
 
     def by_trace(self, trace_id: str) -> list[Task]:
-        """Return the tasks submitted with a trace id that look-ups by it see yet, newest first."""
+        """Return the tasks submitted with a trace id that lookups by it see yet, newest first."""
         now = self.clock()
         found = (self.tasks[task_id] for task_id in reversed(self._traces.get(trace_id, ())))
         return [task for task in found if now >= task.traceable_at]

@@ -1,4 +1,4 @@
-"""Writes the prompt on a picture: wrapped, on a soft dark band at the foot."""
+"""Writes the prompt on an image: wrapped, on a soft dark band at the foot."""
 
 from __future__ import annotations
 

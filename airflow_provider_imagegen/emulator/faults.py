@@ -1,7 +1,7 @@
 """What can be made to go wrong, and when: a schedule that tests write and every route asks.
 
 A fault acts in one of three phases: it turns a request away before it is accepted (unbilled), it changes what
-becomes of the task, or it spoils the answer of a request that was handled.
+becomes of the task, or it spoils the response of a request that was handled.
 """
 
 from __future__ import annotations
@@ -91,13 +91,13 @@ class Fault(BaseModel):
     :param times: how many requests it strikes; none is all of them
     :param after: how many matching requests it lets pass first
     :param prompt: strikes only where the prompt contains this
-    :param task_id: strikes only this task's look-ups and results
-    :param accept: for faults of the answer to a submit: whether the task is created (and billed) all the same
+    :param task_id: strikes only this task's lookups and results
+    :param accept: for faults of the response to a submit: whether the task is created (and billed) all the same
     :param code: of a refusal, an error or a failed task, in the words of the Ace table
     :param status: HTTP status, when it is not the usual one
     :param retry_after: value of the ``Retry-After`` header
     :param seconds: how long to hang (none: until the client goes), to stay invisible, or to be slower
-    :param by: which look-ups do not see the task yet
+    :param by: which lookups do not see the task yet
     :param images: how many images are delivered
     :param location: where to redirect
     :param content_type: what the header claims

@@ -64,7 +64,7 @@ class Gate:
             return self._turn_away(refusal, request, call)
 
     async def _served(self, call: Call) -> Response:
-        """Handle a request, unless a fault turns it away or spoils its answer."""
+        """Handle a request, unless a fault turns it away or spoils its response."""
         studio = self.studio
         if not studio.faults.waits_for(self.route):
             return await self.handler(call)

@@ -1,4 +1,4 @@
-"""Faults that spoil an answer: takes the right one, returns the wrong one."""
+"""Faults that spoil a response: takes the right one, returns the wrong one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BOMB_EDGE = 60_000
 def spoil(fault: Fault, answer: Response | None) -> Response:
     """Return what is answered instead.
 
-    :param fault: one of the answer phase, except those that the dialects word themselves
+    :param fault: one of the response phase, except those that the dialects word themselves
     :param answer: the right one; none when the request was not even handled
     """
     return _SPOILERS[fault.kind](fault, answer)
@@ -51,7 +51,7 @@ def _hollow(fault: Fault, _: Response | None) -> Response:
 
 
 def _truncated(fault: Fault, answer: Response | None) -> Response:
-    """Return the first half of an answer as if it were all."""
+    """Return the first half of a response as if it were all."""
     body = _body(answer) or b'{"success": true, "task'
     return Response(body[: max(1, len(body) // 2)], fault.status or 200, media_type=_media_type(answer))
 
@@ -113,7 +113,7 @@ _SPOILERS: dict[FaultKind, Callable[[Fault, Response | None], Response]] = {
 
 
 def _body(answer: Response | None) -> bytes:
-    """Return an answer's body; that of a stream is not known."""
+    """Return a response's body; that of a stream is not known."""
     body = getattr(answer, "body", b"")
     return bytes(body)
 

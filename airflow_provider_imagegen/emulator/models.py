@@ -1,4 +1,4 @@
-"""What the models do, as far as a gateway shows it: how many pictures per call, which pixels."""
+"""What the models do, as far as a gateway shows it: how many images per call, which pixels."""
 
 from __future__ import annotations
 

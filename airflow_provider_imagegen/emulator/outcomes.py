@@ -48,14 +48,14 @@ def _moderation(task: Task, fault: Fault) -> None:
 
 
 def _fewer(task: Task, fault: Fault) -> None:
-    task.pictures = task.pictures[: fault.images]
+    task.drawings = task.drawings[: fault.images]
 
 
 def _other_size(task: Task, _: Fault) -> None:
     """A tenth larger and then some: what gateways return when a model has its own idea of the pixels."""
-    task.pictures = tuple(
-        replace(picture, size=(round(picture.width * 1.225), round(picture.height * 1.225)))
-        for picture in task.pictures
+    task.drawings = tuple(
+        replace(drawing, size=(round(drawing.width * 1.225), round(drawing.height * 1.225)))
+        for drawing in task.drawings
     )
 
 

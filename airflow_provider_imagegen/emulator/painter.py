@@ -1,4 +1,4 @@
-"""Draws one picture: the same bytes for the same words, size and format, whoever asks and when.
+"""Draws one image: the same bytes for the same words, size and format, whoever asks and when.
 
 Called by the gallery in its threads; pure, slow (tenths of a second), no I/O.
 """
@@ -25,14 +25,14 @@ CONTENT_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 
 @dataclass(frozen=True)
-class Picture:
+class Drawing:
     """What to draw: this alone decides every byte.
 
-    :param number: tells apart the pictures of one request
+    :param number: tells apart the images of one request
     :param salt: tells apart edits of different source images
     :param transparent: the scene stands in a rounded window, clear around it (png and webp)
     :param compression: 0 to 100, for jpeg and webp
-    :param draft: 1.0 and more is a blurred preview, 0 the finished picture
+    :param draft: 1.0 and more is a blurred preview, 0 the finished image
     :param weight: when set, a noise PNG of exactly this many bytes instead of a scene
     """
 
@@ -56,8 +56,8 @@ class Picture:
         """Pixels down."""
         return self.size[1]
 
-    def series(self, count: int) -> tuple[Picture, ...]:
-        """Return this picture and its variations, numbered from 0."""
+    def series(self, count: int) -> tuple[Drawing, ...]:
+        """Return this image and its variations, numbered from 0."""
         return tuple(replace(self, number=number) for number in range(count))
 
     @property
@@ -66,37 +66,37 @@ class Picture:
         return CONTENT_TYPES["png" if self.weight is not None else self.format]
 
     @property
-    def essence(self) -> Picture:
-        """The picture without what makes no difference: all noise of one weight is the same."""
-        return self if self.weight is None else Picture("", weight=self.weight)
+    def essence(self) -> Drawing:
+        """The image without what makes no difference: all noise of one weight is the same."""
+        return self if self.weight is None else Drawing("", weight=self.weight)
 
 
-def paint(picture: Picture) -> bytes:
-    """Draw a picture and return its encoded bytes."""
-    if picture.weight is not None:
-        return noise_png(picture.weight)
-    digest = hashlib.sha256(f"{picture.number}\n{picture.salt}\n{picture.prompt}".encode()).digest()
+def paint(drawing: Drawing) -> bytes:
+    """Draw an image and return its encoded bytes."""
+    if drawing.weight is not None:
+        return noise_png(drawing.weight)
+    digest = hashlib.sha256(f"{drawing.number}\n{drawing.salt}\n{drawing.prompt}".encode()).digest()
     dice = random.Random(int.from_bytes(digest[:8]))
-    work = _working_size(picture)
+    work = _working_size(drawing)
     canvas = Canvas(
         image=Image.new("RGB", (work[0] * 2, work[1] * 2)),
         palette=PALETTES[digest[8] % len(PALETTES)],
         dice=dice,
     )
     SCENES[digest[9] % len(SCENES)](canvas)
-    size = picture.size
+    size = drawing.size
     image = canvas.image.resize(size, Image.Resampling.BOX if work == size else Image.Resampling.LANCZOS)
-    if picture.draft:
-        image = image.filter(ImageFilter.GaussianBlur(min(size) / 100 * picture.draft))
+    if drawing.draft:
+        image = image.filter(ImageFilter.GaussianBlur(min(size) / 100 * drawing.draft))
     else:
-        write_caption(image, picture.prompt)
-    return _encode(_windowed(image) if picture.transparent else image, picture)
+        write_caption(image, drawing.prompt)
+    return _encode(_windowed(image) if drawing.transparent else image, drawing)
 
 
-def _working_size(picture: Picture) -> tuple[int, int]:
-    """Keep the effort of a 4K picture that of a 1K one: beyond that, the drawing is scaled up."""
-    share = min(1.0, LONGEST_WORKING_EDGE / max(picture.width, picture.height))
-    return max(1, round(picture.width * share)), max(1, round(picture.height * share))
+def _working_size(drawing: Drawing) -> tuple[int, int]:
+    """Keep the effort of a 4K image that of a 1K one: beyond that, the drawing is scaled up."""
+    share = min(1.0, LONGEST_WORKING_EDGE / max(drawing.width, drawing.height))
+    return max(1, round(drawing.width * share)), max(1, round(drawing.height * share))
 
 
 def _windowed(image: Image.Image) -> Image.Image:
@@ -111,14 +111,14 @@ def _windowed(image: Image.Image) -> Image.Image:
     return image
 
 
-def _encode(image: Image.Image, picture: Picture) -> bytes:
+def _encode(image: Image.Image, drawing: Drawing) -> bytes:
     buffer = io.BytesIO()
-    if picture.format == "png":
+    if drawing.format == "png":
         image.save(buffer, "PNG", compress_level=4)
-    elif picture.format == "webp":
-        image.save(buffer, "WEBP", quality=picture.compression, method=2)
+    elif drawing.format == "webp":
+        image.save(buffer, "WEBP", quality=drawing.compression, method=2)
     else:
-        image.convert("RGB").save(buffer, "JPEG", quality=max(1, min(95, picture.compression)))
+        image.convert("RGB").save(buffer, "JPEG", quality=max(1, min(95, drawing.compression)))
     return buffer.getvalue()
 
 

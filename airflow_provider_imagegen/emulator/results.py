@@ -1,4 +1,4 @@
-"""Serves the pictures at their signed URLs, to whoever holds the URL: no token is asked."""
+"""Serves the images at their signed URLs, to whoever holds the URL: no token is asked."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from airflow_provider_imagegen.emulator.books import Task
 from airflow_provider_imagegen.emulator.calls import Route
 from airflow_provider_imagegen.emulator.faults import Concern, FaultKind, Phase
 from airflow_provider_imagegen.emulator.misbehaviour import spoil
-from airflow_provider_imagegen.emulator.painter import Picture
+from airflow_provider_imagegen.emulator.painter import Drawing
 from airflow_provider_imagegen.emulator.studio import Studio
-from airflow_provider_imagegen.emulator.tickets import PREVIEW, Verdict, split_name
+from airflow_provider_imagegen.emulator.tickets import PREVIEW, TicketState, split_name
 
 PREVIEW_EDGE = 512
 
@@ -29,16 +29,16 @@ class Results:
         name = request.path_params["name"]
         task_id, part = split_name(name)
         task = self._studio.books.tasks.get(task_id)
-        picture = self._picture(task, part) if task else None
-        if task is None or picture is None:
+        drawing = self._image(task, part) if task else None
+        if task is None or drawing is None:
             return storage_error(404, "NoSuchKey")
-        verdict = self._studio.tickets.check(name, request.query_params, task, self._studio.clock())
-        if verdict is not Verdict.GOOD:
-            return storage_error(403, "AccessDenied" if verdict is Verdict.EXPIRED else "SignatureDoesNotMatch")
-        return await self._deliver(task, picture)
+        state = self._studio.tickets.check(name, request.query_params, task, self._studio.clock())
+        if state is not TicketState.GOOD:
+            return storage_error(403, "AccessDenied" if state is TicketState.EXPIRED else "SignatureDoesNotMatch")
+        return await self._deliver(task, drawing)
 
-    async def _deliver(self, task: Task, picture: Picture) -> Response:
-        """Send a picture, unless a fault strikes."""
+    async def _deliver(self, task: Task, drawing: Drawing) -> Response:
+        """Send an image, unless a fault strikes."""
         books, faults = self._studio.books, self._studio.faults
         concern = Concern((task.prompt,), (task.id,))
         fault = faults.take(Phase.REFUSAL, Route.RESULT, concern) or faults.take(Phase.ANSWER, Route.RESULT, concern)
@@ -49,24 +49,24 @@ class Results:
             return storage_error(fault.status or 403, fault.code or "AccessDenied", fault.headers())
         books.counts["downloads"] += 1
         task.downloads += 1
-        image = await self._studio.gallery.show(picture)
-        answer = Response(image, media_type=picture.content_type)
+        image = await self._studio.gallery.show(drawing)
+        answer = Response(image, media_type=drawing.content_type)
         return spoil(fault, answer) if fault else answer
 
-    def _picture(self, task: Task, part: str) -> Picture | None:
-        if part == PREVIEW and task.pictures:
-            return _draft(task.pictures[0])
+    def _image(self, task: Task, part: str) -> Drawing | None:
+        if part == PREVIEW and task.drawings:
+            return _draft(task.drawings[0])
         finished = task.finished(self._studio.clock())
-        if part.isdecimal() and int(part) < len(task.pictures) and finished:
-            return task.pictures[int(part)]
+        if part.isdecimal() and int(part) < len(task.drawings) and finished:
+            return task.drawings[int(part)]
         return None
 
 
-def _draft(picture: Picture) -> Picture:
-    """Return the small, blurred forerunner of a picture."""
-    share = min(1.0, PREVIEW_EDGE / max(picture.width, picture.height))
-    size = (max(1, round(picture.width * share)), max(1, round(picture.height * share)))
-    return replace(picture, size=size, draft=3.0, weight=None)
+def _draft(drawing: Drawing) -> Drawing:
+    """Return the small, blurred forerunner of an image."""
+    share = min(1.0, PREVIEW_EDGE / max(drawing.width, drawing.height))
+    size = (max(1, round(drawing.width * share)), max(1, round(drawing.height * share)))
+    return replace(drawing, size=size, draft=3.0, weight=None)
 
 
 def storage_error(status: int, code: str, headers: dict[str, str] | None = None) -> Response:

@@ -1,6 +1,6 @@
 """What the painter knows to paint: hills, sea, mountains, dunes, a city, arches.
 
-Each scene draws on a canvas twice as large as its picture; the painter scales it down, which smooths
+Each scene draws on a canvas twice as large as its image; the painter scales it down, which smooths
 all edges.
 """
 

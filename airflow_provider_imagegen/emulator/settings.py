@@ -1,4 +1,4 @@
-"""What one emulator is told before it opens: address, token, pace, dialect of the root path, limits.
+"""Settings of one emulator before it starts: address, token, pace, dialect of the root path, limits.
 
 Read by everybody in this package, written by the command line and by tests.
 """
@@ -25,7 +25,7 @@ class DialectName(StrEnum):
 
 @dataclass(frozen=True)
 class Latency:
-    """How long a picture takes, in seconds: uniform between two bounds."""
+    """How long an image takes, in seconds: uniform between two bounds."""
 
     low: float = 0.0
     high: float = 0.0
@@ -58,9 +58,9 @@ class Latency:
 
 @dataclass(frozen=True)
 class LognormalLatency:
-    """How long a picture takes, as queues behave: mostly near the median, now and then much longer.
+    """How long an image takes, as queues behave: mostly near the median, now and then much longer.
 
-    :param median: seconds that half of the pictures take at most
+    :param median: seconds that half of the images take at most
     :param sigma: spread of the logarithm; 0.2 puts 19 of 20 between two thirds and one and a half of the median
     """
 
@@ -88,7 +88,7 @@ class EmulatorSettings:
     :param max_in_flight: unfinished tasks of one token at a time before ``rate_limited``; none is unlimited
     :param result_ttl: seconds a result URL lives; none is for good
     :param image_bytes: when set, every result is a noise PNG of exactly this many bytes
-    :param cache_bytes: how much the drawn pictures may take in memory
+    :param cache_bytes: how much the drawn images may take in memory
     """
 
     host: str = "127.0.0.1"

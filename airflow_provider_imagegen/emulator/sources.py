@@ -1,4 +1,4 @@
-"""The source images of an edit: counted, looked at, and told apart from others."""
+"""The source images of an edit: counted, looked at, and distinguished from others."""
 
 from __future__ import annotations
 

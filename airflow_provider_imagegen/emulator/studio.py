@@ -16,7 +16,7 @@ from airflow_provider_imagegen.emulator.calls import Call, Refusal
 from airflow_provider_imagegen.emulator.faults import Concern, FaultSchedule, Phase
 from airflow_provider_imagegen.emulator.gallery import Gallery
 from airflow_provider_imagegen.emulator.outcomes import strike
-from airflow_provider_imagegen.emulator.painter import Picture
+from airflow_provider_imagegen.emulator.painter import Drawing
 from airflow_provider_imagegen.emulator.settings import EmulatorSettings, Latency, LognormalLatency
 from airflow_provider_imagegen.emulator.tickets import Tickets
 
@@ -34,13 +34,13 @@ class Order:
     model: str
     prompt: str
     request: dict[str, Any]
-    pictures: tuple[Picture, ...]
+    drawings: tuple[Drawing, ...]
     call: Call
 
 
 @dataclass
 class Studio:
-    """One emulator's books, pictures, pace and token.
+    """One emulator's books, images, pace and token.
 
     :param settings: as given at start
     :param clock: unix seconds
@@ -76,7 +76,7 @@ class Studio:
         self.faults = FaultSchedule()
         self._released = asyncio.Event()
         self._dice = random.Random(self.settings.seed)
-        self._asked: Counter[tuple[str, tuple[Picture, ...]]] = Counter()
+        self._asked: Counter[tuple[str, tuple[Drawing, ...]]] = Counter()
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -109,22 +109,22 @@ class Studio:
             prompt=order.prompt,
             request=order.request,
             payer=order.call.payer,
-            pictures=self._fresh(order),
+            drawings=self._fresh(order),
             failure=self._moderation(order.prompt),
             created_at=now,
             ready_at=now + self.latency.draw(self._dice),
-            preview=bool(order.pictures) and self._share(order.prompt) < self.settings.preview_share,
+            preview=bool(order.drawings) and self._share(order.prompt) < self.settings.preview_share,
             headers=order.call.header_names,
         )
 
-    def _fresh(self, order: Order) -> tuple[Picture, ...]:
-        """Return what to draw when a vendor is asked the same again: another picture, the same on every run."""
-        again = self._asked[order.dialect, order.pictures]
-        self._asked[order.dialect, order.pictures] += 1
-        # Pictures of a given weight are noise, drawn once because they are large.
+    def _fresh(self, order: Order) -> tuple[Drawing, ...]:
+        """Return what to draw when a vendor is asked the same again: another image, the same on every run."""
+        again = self._asked[order.dialect, order.drawings]
+        self._asked[order.dialect, order.drawings] += 1
+        # Images of a given weight are noise, drawn once because they are large.
         if not again or self.image_bytes is not None:
-            return order.pictures
-        return tuple(replace(picture, salt=f"{picture.salt}\n{again}") for picture in order.pictures)
+            return order.drawings
+        return tuple(replace(drawing, salt=f"{drawing.salt}\n{again}") for drawing in order.drawings)
 
     @staticmethod
     def _moderation(prompt: str) -> Failure | None:
@@ -151,7 +151,7 @@ class Studio:
         return was_running
 
     async def until_ready(self, task: Task) -> None:
-        """Wait as long as the drawing takes; for answers that come with the picture in them."""
+        """Wait as long as the drawing takes; for answers that come with the image in them."""
         while task.held:
             await self._released.wait()
         await self.until(task.ready_at)

@@ -15,7 +15,7 @@ FOR_GOOD = 4_102_444_800  # the year 2100
 PREVIEW = "preview"
 
 
-class Verdict(Enum):
+class TicketState(Enum):
     """What a ticket is worth."""
 
     GOOD = "good"
@@ -34,26 +34,26 @@ class Tickets:
     _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def url(self, origin: str, task: Task, part: int | str, now: float) -> str:
-        """Return the URL of one picture of a task, good from now on.
+        """Return the URL of one image of a task, good from now on.
 
         :param origin: scheme and host, as the client reached us
-        :param part: the picture's number, or ``preview``
+        :param part: the image's number, or ``preview``
         """
-        extension = task.pictures[0 if part == PREVIEW else int(part)].format
+        extension = task.drawings[0 if part == PREVIEW else int(part)].format
         name = f"{task.id}-{part}.{extension}"
         expires = FOR_GOOD if self.ttl is None else now + self.ttl
         until, version = f"{expires:.3f}", str(task.link_version)
         signature = self._signature(name, until, version)
         return f"{origin}/results/{name}?se={until}&v={version}&sig={signature}"
 
-    def check(self, name: str, query: QueryParams, task: Task, now: float) -> Verdict:
+    def check(self, name: str, query: QueryParams, task: Task, now: float) -> TicketState:
         """Say whether a URL is one of ours and still holds."""
         expires, version = query.get("se", ""), query.get("v", "")
         expected = self._signature(name, expires, version)
         if not hmac.compare_digest(expected, query.get("sig", "")):
-            return Verdict.FORGED
+            return TicketState.FORGED
         stale = int(version) < task.stale_version
-        return Verdict.EXPIRED if stale or now > float(expires) else Verdict.GOOD
+        return TicketState.EXPIRED if stale or now > float(expires) else TicketState.GOOD
 
     def _signature(self, name: str, expires: str, version: str) -> str:
         text = f"{name}\n{expires}\n{version}".encode()
@@ -61,7 +61,7 @@ class Tickets:
 
 
 def refresh_links(task: Task) -> None:
-    """Called on a look-up: links handed out from now on are newer than those declared stale."""
+    """Called on a lookup: links handed out from now on are newer than those declared stale."""
     task.link_version = max(task.link_version, task.stale_version)
 
 

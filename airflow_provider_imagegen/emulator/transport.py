@@ -36,7 +36,7 @@ async def _until_gone(receive: Receive) -> None:
 
 
 class Drop(Response):
-    """Close the connection without an answer.
+    """Close the connection without a response.
 
     :param reset: with a TCP reset instead of an orderly end
     """
@@ -56,7 +56,7 @@ class Drop(Response):
 
 
 class Hang(Response):
-    """Say nothing for a while, then give the answer; or say nothing until the client goes.
+    """Say nothing for a while, then give the response; or say nothing until the client goes.
 
     :param seconds: none is for ever
     :param answer: what is said at last; none closes the connection
@@ -77,7 +77,7 @@ class Hang(Response):
 
 
 class Interrupted(Response):
-    """Begin an answer, announcing the whole of it; then close the connection, or fall silent.
+    """Begin a response, announcing the whole of it; then close the connection, or fall silent.
 
     :param answer: half of it is sent, or of a stream the first event
     :param silent: say nothing more, until the client goes

@@ -1,1 +1,1 @@
-"""The gallery: pages in Airflow's UI that show the pictures which the operators landed."""
+"""The gallery: pages in Airflow's UI that show the images which the operators landed."""

@@ -12,12 +12,12 @@ PREFIX = "/imagegen"
 
 
 def newest_page() -> str:
-    """Return the path of the page with the newest pictures of all DAGs."""
+    """Return the path of the page with the newest images of all DAGs."""
     return f"{PREFIX}/newest"
 
 
 def run_page(dag_id: str, run_id: str) -> str:
-    """Return the path of the page with the pictures of one DAG run.
+    """Return the path of the page with the images of one DAG run.
 
     :param dag_id: The DAG's id.
     :param run_id: The run's id, as Airflow has it (not encoded).
@@ -25,8 +25,8 @@ def run_page(dag_id: str, run_id: str) -> str:
     return f"{PREFIX}/dags/{_segment(dag_id)}/runs/{_segment(run_id)}"
 
 
-def picture(dag_id: str, run_id: str, task_id: str, map_index: int, index: int, *, row: int | None = None) -> str:
-    """Return the path that leads to one picture for as long as the picture and its XCom exist.
+def image_path(dag_id: str, run_id: str, task_id: str, map_index: int, index: int, *, row: int | None = None) -> str:
+    """Return the path that leads to one image for as long as the image and its XCom exist.
 
     It is no secret: it answers only those who may read the XComs of the DAG, with a short-lived address in S3.
 
@@ -40,7 +40,7 @@ def picture(dag_id: str, run_id: str, task_id: str, map_index: int, index: int, 
     task = f"{run_page(dag_id, run_id)}/tasks/{_segment(task_id)}/{int(map_index)}"
     if row is not None:
         task = f"{task}/rows/{int(row)}"
-    return f"{task}/pictures/{int(index)}"
+    return f"{task}/images/{int(index)}"
 
 
 def _segment(text: str) -> str:

@@ -60,7 +60,7 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether no more pictures come of it."""
+        """Whether no more images come of it."""
         return self.state in {"success", "failed"}
 
 
@@ -169,12 +169,12 @@ class AirflowApi:
     async def _get(self, path: str, **params: Any) -> Any:
         transport = httpx.ASGITransport(app=self._server, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
-            answer = await client.get(f"{self._base}{path}", params=params, headers=self._headers)
-        if answer.status_code in _PASSED_ON:
-            raise HTTPException(answer.status_code, _words(answer))
-        if answer.is_error:
-            raise HTTPException(502, f"Airflow's API answered {answer.status_code}.")
-        return answer.json()
+            response = await client.get(f"{self._base}{path}", params=params, headers=self._headers)
+        if response.status_code in _PASSED_ON:
+            raise HTTPException(response.status_code, _words(response))
+        if response.is_error:
+            raise HTTPException(502, f"Airflow's API answered {response.status_code}.")
+        return response.json()
 
 
 def _run(item: dict[str, Any]) -> Run:
@@ -215,8 +215,8 @@ def _segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def _words(answer: httpx.Response) -> str:
+def _words(response: httpx.Response) -> str:
     try:
-        return str(answer.json()["detail"])
+        return str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
-        return answer.reason_phrase
+        return response.reason_phrase

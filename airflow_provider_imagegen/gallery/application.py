@@ -11,8 +11,8 @@ from starlette.datastructures import MutableHeaders
 from airflow_provider_imagegen.gallery import pages, routes
 from airflow_provider_imagegen.gallery.access import REQUIRED
 from airflow_provider_imagegen.gallery.asgi import Application, Receive, Scope, Send
-from airflow_provider_imagegen.gallery.delivery import Delivery
 from airflow_provider_imagegen.gallery.reading import Reader
+from airflow_provider_imagegen.gallery.serve import Delivery
 from airflow_provider_imagegen.gallery.services import Services
 from airflow_provider_imagegen.gallery.settings import GallerySettings
 from airflow_provider_imagegen.gallery.store import Store
@@ -51,7 +51,7 @@ def create_application() -> FastAPI:
 
 
 class CarefulHeaders:
-    """Adds to every answer what keeps browsers careful, where the route has not said something else.
+    """Adds to every response what keeps browsers careful, where the route has not said something else.
 
     :param app: What is behind it.
     """

@@ -1,4 +1,4 @@
-"""What a page shows: one card for every picture, and one for every picture that is missing. Pure.
+"""What a page shows: one card for every image, and one for every image that is missing. Pure.
 
 ``listing`` makes them; the pages get them as JSON.
 """
@@ -11,14 +11,14 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from airflow_provider_imagegen.batch.results import RowResult
-from airflow_provider_imagegen.gallery.addresses import PREFIX, picture
+from airflow_provider_imagegen.engine.batch.results import RowResult
+from airflow_provider_imagegen.gallery.addresses import PREFIX, image_path
 from airflow_provider_imagegen.gallery.airflow_api import EndedTask, Instance
-from airflow_provider_imagegen.gallery.manifests import MAX_IMAGES, ShownManifest, ShownSidecar, ShownSummary
-from airflow_provider_imagegen.landing.pictures import SVG
+from airflow_provider_imagegen.gallery.models import MAX_IMAGES, ShownManifest, ShownSidecar, ShownSummary
 from airflow_provider_imagegen.schemas import LandedImage, MissingImage
-from airflow_provider_imagegen.schemas.frozen import Frozen
+from airflow_provider_imagegen.schemas.base import StrictModel
 from airflow_provider_imagegen.schemas.money import Money
+from airflow_provider_imagegen.storage.files import SVG
 
 MAX_TEXT = 8000
 """Characters of one text that is shown; a prompt can have 32 000."""
@@ -31,19 +31,19 @@ _NOT_YET_KNOWN = "DYNAMIC (set during execution)"
 _NOT_PARAMETERS = frozenset({"prompt", "model"})
 
 
-class Card(Frozen):
-    """One picture, or why there is none.
+class Card(StrictModel):
+    """One image, or why there is none.
 
     :param name: A row's key, or the label of a mapped task instance.
-    :param address: Of the picture, below the gallery; its thumbnail is at ``<address>/thumbnail``.
+    :param address: Of the image, below the gallery; its thumbnail is at ``<address>/thumbnail``.
     :param row: Position in the batch.
-    :param version: Query of the address that changes with the picture.
+    :param version: Query of the address that changes with the image.
     :param usage: Token counts.
     :param cost: What it cost to make; ``None`` if that is not known.
     :param billed: ``yes``, ``no`` or ``unknown`` for what is missing.
     """
 
-    kind: Literal["picture", "failure"]
+    kind: Literal["image", "failure"]
     dag_id: str
     run_id: str
     task_id: str
@@ -79,11 +79,11 @@ class Card(Frozen):
     billed: str = ""
 
 
-class Wish(Frozen):
+class Wish(StrictModel):
     """What a user wants to see.
 
     :param model: Part of the model's name.
-    :param status: Pictures, or what is missing; empty for both.
+    :param status: Images, or what is missing; empty for both.
     :param text: Words, all of which the card must contain.
     """
 
@@ -102,7 +102,7 @@ class Wish(Frozen):
     def _has_status(self, card: Card) -> bool:
         match self.status:
             case "landed":
-                return card.kind == "picture"
+                return card.kind == "image"
             case "reused":
                 return card.reused
             case "failed":
@@ -128,7 +128,7 @@ def _of_manifest(
         "gateway": manifest.gateway,
         "currency": manifest.currency,
     }
-    images = [Card(**shared, **_picture(instance, image)) for image in manifest.images[:MAX_IMAGES]]
+    images = [Card(**shared, **_image(instance, image)) for image in manifest.images[:MAX_IMAGES]]
     return [*images, *(Card(**shared, **_failure(missing)) for missing in manifest.failures[:MAX_IMAGES])]
 
 
@@ -146,7 +146,7 @@ def of_row(instance: Instance, summary: ShownSummary, row: RowResult, at: int) -
         "gateway": summary.gateway,
         "currency": summary.currency,
     }
-    images = [Card(**shared, **_picture(instance, image, row.row, at)) for image in row.images[:MAX_IMAGES]]
+    images = [Card(**shared, **_image(instance, image, row.row, at)) for image in row.images[:MAX_IMAGES]]
     failures = [Card(**shared, **_failure(missing)) for missing in row.failures[:MAX_IMAGES]]
     if row.status != "landed" and not failures:
         failures = [Card(**shared, **_refusal(row))]
@@ -158,15 +158,18 @@ def is_own(task: EndedTask) -> bool:
     return _OWN_OPERATOR.search(task.operator) is not None
 
 
-def of_failed(task: EndedTask, fields: Mapping[str, JsonValue], told: ShownManifest | None = None) -> list[Card]:
+def of_failed(task: EndedTask, fields: Mapping[str, JsonValue], reported: ShownManifest | None = None) -> list[Card]:
     """Return the cards of a task that has failed and landed nothing.
 
     :param fields: Its rendered template fields.
-    :param told: What it told of its failure, if it did.
+    :param reported: What it reported of its failure, if it did.
     """
-    request, ended_at = _request(fields, told.model if told else None, with_parameters=False), task.ended_at or ""
-    if told is not None:
-        return _of_manifest(task.instance, told, request, told.created_at or ended_at)
+    request, ended_at = (
+        _request(fields, reported.model if reported else None, with_parameters=False),
+        task.ended_at or "",
+    )
+    if reported is not None:
+        return _of_manifest(task.instance, reported, request, reported.created_at or ended_at)
     silent = Card(
         kind="failure",
         **_place(task.instance),
@@ -197,13 +200,11 @@ def _request(request: Mapping[str, JsonValue], model: str | None, *, with_parame
     }
 
 
-def _picture(
-    instance: Instance, image: LandedImage, row: int | None = None, at: int | None = None
-) -> dict[str, object]:
+def _image(instance: Instance, image: LandedImage, row: int | None = None, at: int | None = None) -> dict[str, object]:
     hint = "" if at is None else f"at={at}"
-    address = picture(instance.dag_id, instance.run_id, instance.task_id, instance.map_index, image.index, row=row)
+    address = image_path(instance.dag_id, instance.run_id, instance.task_id, instance.map_index, image.index, row=row)
     return {
-        "kind": "picture",
+        "kind": "image",
         "index": image.index,
         "address": address.removeprefix(f"{PREFIX}/"),
         "version": "&".join(filter(None, [hint, f"v={image.sha256[:16]}"])),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from airflow_provider_imagegen.gallery.airflow_api import AirflowApi, Run
 from airflow_provider_imagegen.gallery.cards import Card, Wish
 from airflow_provider_imagegen.gallery.reading import Reader
-from airflow_provider_imagegen.gallery.walking import START, Position, RunWalk, Step
+from airflow_provider_imagegen.gallery.run_pages import START, Position, RunWalk, Step
 
 PAGE_SECONDS = 2.5
 _POSITION = re.compile(r"\d{1,15}(\.\d{1,15}){2,3}")

@@ -1,6 +1,6 @@
 """What the gallery takes from S3, within bounds, and only what this provider has put there. Blocking.
 
-XComs say where pictures are, and who may write XComs may write any address there: before an object is handed out
+XComs say where images are, and who may write XComs may write any address there: before an object is handed out
 with the server's rights, it is looked at.
 """
 
@@ -16,19 +16,19 @@ from urllib.parse import unquote, urlsplit
 from fastapi import HTTPException
 
 from airflow_provider_imagegen.gallery.airflow_api import Instance
-from airflow_provider_imagegen.gallery.manifests import ShownSidecar, read_sidecar, split_uri
+from airflow_provider_imagegen.gallery.models import ShownSidecar, read_sidecar, split_uri
 from airflow_provider_imagegen.gallery.thumbnails import MAX_BYTES
-from airflow_provider_imagegen.landing import default_prefix
-from airflow_provider_imagegen.landing.pictures import SVG
-from airflow_provider_imagegen.s3_faults import S3_ERRORS, is_not_there, words_of
 from airflow_provider_imagegen.schemas import LandedImage
+from airflow_provider_imagegen.storage.errors import S3_ERRORS, is_not_there, words_of
+from airflow_provider_imagegen.storage.files import SVG
+from airflow_provider_imagegen.storage.keys import default_prefix
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 log = logging.getLogger(__name__)
 
-PICTURES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", SVG})
+IMAGES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", SVG})
 MAX_SIDECAR_BYTES = 1024 * 1024
 LINK_SECONDS = 300
 """For how long an address in S3 is good."""
@@ -41,8 +41,8 @@ _UNUSUAL = re.compile(r"[^A-Za-z0-9._ -]")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture that was looked at and found to be this provider's.
+class ShownImage:
+    """An image that was looked at and found to be this provider's.
 
     :param place: boto3's arguments that name the object.
     """
@@ -54,7 +54,7 @@ class Picture:
 
     @property
     def disposition(self) -> str:
-        """How browsers are to take it: vector pictures can hold scripts, so they must not be opened."""
+        """How browsers are to take it: vector images can hold scripts, so they must not be opened."""
         return "attachment" if self.content_type == SVG else "inline"
 
     def disposition_header(self, *, as_download: bool) -> str:
@@ -72,11 +72,11 @@ class Objects:
     def __init__(self, s3: S3Client) -> None:
         self._s3 = s3
 
-    def look_at(self, image: LandedImage) -> Picture:
-        """Look at the object of a picture.
+    def look_at(self, image: LandedImage) -> ShownImage:
+        """Look at the object of an image.
 
-        The SHA-256 that the XCom names must be the one that was noted when the picture landed: who knows it has
-        seen the picture, and a picture that took another one's place is not shown in its stead.
+        The SHA-256 that the XCom names must be the one that was noted when the image landed: who knows it has
+        seen the image, and an image that took another one's place is not shown in its stead.
 
         :raises HTTPException: If it is gone, is another one, or nothing of this provider's.
         """
@@ -85,50 +85,50 @@ class Objects:
             place["VersionId"] = image.version_id
         head = self._head(place)
         metadata, content_type = head["Metadata"], head["ContentType"]
-        if _DAG not in metadata or content_type not in PICTURES:
-            raise HTTPException(404, "The object is no picture that this provider has put there.")
+        if _DAG not in metadata or content_type not in IMAGES:
+            raise HTTPException(404, "The object is no image that this provider has put there.")
         if metadata.get(_SHA256) != image.sha256:
-            raise HTTPException(410, "Another picture has taken its place.")
-        return Picture(place, content_type, head["ContentLength"], image.sha256)
+            raise HTTPException(410, "Another image has taken its place.")
+        return ShownImage(place, content_type, head["ContentLength"], image.sha256)
 
-    def address(self, picture: Picture, *, as_download: bool) -> str:
-        """Return an address in S3 from which a browser can fetch a picture for a few minutes.
+    def address(self, shown: ShownImage, *, as_download: bool) -> str:
+        """Return an address in S3 from which a browser can fetch an image for a few minutes.
 
         :raises HTTPException: If there are no credentials to sign it with.
         """
         params: dict[str, Any] = {
-            **picture.place,
-            "ResponseContentType": picture.content_type,
-            "ResponseContentDisposition": picture.disposition_header(as_download=as_download),
+            **shown.place,
+            "ResponseContentType": shown.content_type,
+            "ResponseContentDisposition": shown.disposition_header(as_download=as_download),
             "ResponseCacheControl": f"private, max-age={LINK_SECONDS}",
         }
         return self._signed(params)
 
-    def content(self, picture: Picture) -> bytes:
-        """Return a picture's bytes.
+    def content(self, shown: ShownImage) -> bytes:
+        """Return an image's bytes.
 
         :raises HTTPException: If they are too many, or S3 does not hand them out.
         """
-        if picture.bytes > MAX_BYTES:
-            raise HTTPException(413, f"The picture has {picture.bytes} bytes, more than {MAX_BYTES}.")
+        if shown.bytes > MAX_BYTES:
+            raise HTTPException(413, f"The image has {shown.bytes} bytes, more than {MAX_BYTES}.")
         try:
-            return self._s3.get_object(**picture.place)["Body"].read(MAX_BYTES + 1)  # type: ignore[arg-type]
+            return self._s3.get_object(**shown.place)["Body"].read(MAX_BYTES + 1)  # type: ignore[arg-type]
         except S3_ERRORS as error:
             raise _refusal(error) from None
 
-    def pieces(self, picture: Picture) -> Iterator[bytes]:
-        """Return a picture's bytes piece by piece.
+    def pieces(self, shown: ShownImage) -> Iterator[bytes]:
+        """Return an image's bytes piece by piece.
 
         :raises HTTPException: If S3 does not hand them out.
         """
         try:
-            body = self._s3.get_object(**picture.place)["Body"]  # type: ignore[arg-type]
+            body = self._s3.get_object(**shown.place)["Body"]  # type: ignore[arg-type]
         except S3_ERRORS as error:
             raise _refusal(error) from None
         return body.iter_chunks(256 * 1024)
 
     def sidecar(self, uri: str, dag_id: str, fingerprint: str) -> ShownSidecar | None:
-        """Return what stands beside the pictures of a request; ``None`` if it tells of another one.
+        """Return what stands beside the images of a request; ``None`` if it tells of another one.
 
         :param uri: Where the XCom says it is.
         :param dag_id: The DAG that must have written it.
@@ -152,7 +152,7 @@ class Objects:
     def lines_of(self, uri: str, instance: Instance) -> tuple[dict[str, str], int]:
         """Return the place and the size of a batch's rows.
 
-        They are this task's by their metadata, or because they are where its pictures go by default.
+        They are this task's by their metadata, or because they are where its images go by default.
 
         :param uri: Where the XCom says they are.
         :param instance: The task instance that must have written them.

@@ -26,14 +26,14 @@ _PAGE = "page.html"
 
 @router.get("/newest")
 async def newest_page(services: ServicesDep) -> HTMLResponse:
-    """Show the newest pictures of all DAGs."""
-    return await _page(services, root="", view="newest", title="Newest pictures")
+    """Show the newest images of all DAGs."""
+    return await _page(services, root="", view="newest", title="Newest images")
 
 
 @router.get("/dags/{dag_id}/runs/{run_id}")
 async def run_page(dag_id: str, run_id: str, services: ServicesDep) -> HTMLResponse:
-    """Show the pictures of one run."""
-    return await _page(services, root="../../../", view="run", title="Pictures", dag_id=dag_id, run_id=run_id)
+    """Show the images of one run."""
+    return await _page(services, root="../../../", view="run", title="Images", dag_id=dag_id, run_id=run_id)
 
 
 @router.get("/static/{name}")
@@ -57,7 +57,7 @@ async def _page(
 
 
 def _policy(origins: list[str]) -> str:
-    """Return what the page may do; pictures are redirected to S3, which the policy is asked for again."""
+    """Return what the page may do; images are redirected to S3, which the policy is asked for again."""
     images = " ".join(["'self'", *origins])
     return (
         f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src {images}; "
@@ -73,7 +73,7 @@ async def _origins(services: Services) -> list[str]:
         return await asyncio.to_thread(objects.origins)
     except HTTPException as error:
         # The page still tells what there is, and that S3 is not to be had.
-        log.warning("The gallery cannot show pictures: %s", error.detail)
+        log.warning("The gallery cannot show images: %s", error.detail)
         return []
 
 

@@ -1,6 +1,6 @@
-"""Reads what XComs lead to: manifests, the documents beside the pictures, single pictures. Remembers it for a moment.
+"""Reads what XComs lead to: manifests, the documents beside the images, single images. Remembers it for a moment.
 
-Listings and pictures go through it. It decides nothing about permissions: who asks has been let in for that DAG.
+Listings and images go through it. It decides nothing about permissions: who asks has been let in for that DAG.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from fastapi import HTTPException
 
 from airflow_provider_imagegen.gallery.airflow_api import RETURN_VALUE, AirflowApi, Instance, Returned
-from airflow_provider_imagegen.gallery.manifests import (
+from airflow_provider_imagegen.gallery.cache import Memory
+from airflow_provider_imagegen.gallery.models import (
     Result,
     ShownManifest,
     ShownSidecar,
     ShownSummary,
     read_result,
 )
-from airflow_provider_imagegen.gallery.memory import Memory
 from airflow_provider_imagegen.gallery.rows import RowFile
 from airflow_provider_imagegen.gallery.store import Store
 from airflow_provider_imagegen.schemas import FAILURE, LandedImage
@@ -35,7 +35,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class Entry:
     """What a task instance has left.
 
-    :param result: ``None`` if it has nothing to do with pictures.
+    :param result: ``None`` if it has nothing to do with images.
     :param warning: What could not be read.
     """
 
@@ -48,7 +48,7 @@ class Entry:
 class Reader:
     """Reads, for all users of one server process.
 
-    :param store: Where the pictures are.
+    :param store: Where the images are.
     """
 
     def __init__(self, store: Store) -> None:
@@ -83,7 +83,7 @@ class Reader:
     async def image(
         self, api: AirflowApi, instance: Instance, index: int, row: int | None, hint: int | None
     ) -> LandedImage:
-        """Return one picture of what a task instance returned.
+        """Return one image of what a task instance returned.
 
         :param row: The row of a batch.
         :param hint: Where in the file of rows it may be.
@@ -94,7 +94,7 @@ class Reader:
             if image is not None and _SHA256.fullmatch(image.sha256):
                 self._results.put(instance, result)
                 return image
-        raise HTTPException(404, "The task has returned no such picture.")
+        raise HTTPException(404, "The task has returned no such image.")
 
     async def rows(self, instance: Instance, summary: ShownSummary) -> RowFile:
         """Return the rows of a batch.

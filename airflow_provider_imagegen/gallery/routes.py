@@ -1,4 +1,4 @@
-"""The gallery's data: lists of cards, pictures and their small versions. Addresses are those of ``addresses``."""
+"""The gallery's data: lists of cards, images and their small versions. Addresses are those of ``addresses``."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from airflow_provider_imagegen.gallery.access import AirflowApiDep
 from airflow_provider_imagegen.gallery.airflow_api import Instance
 from airflow_provider_imagegen.gallery.cards import Status, Wish
 from airflow_provider_imagegen.gallery.listing import Listing, Page, position_text, read_position
+from airflow_provider_imagegen.gallery.run_pages import START, Position
 from airflow_provider_imagegen.gallery.services import ServicesDep
-from airflow_provider_imagegen.gallery.walking import START, Position
 from airflow_provider_imagegen.schemas import LandedImage
-from airflow_provider_imagegen.schemas.frozen import Frozen
+from airflow_provider_imagegen.schemas.base import StrictModel
 
 router = APIRouter()
 
 _OF_RUN, _OF_NEWEST = len(START), 1 + len(START)
-_PICTURE = "/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/{map_index}/pictures/{index}"
-_PICTURE_OF_ROW = "/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/{map_index}/rows/{row}/pictures/{index}"
+_IMAGE = "/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/{map_index}/images/{index}"
+_IMAGE_OF_ROW = "/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/{map_index}/rows/{row}/images/{index}"
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 Text = Annotated[str, Query(max_length=200)]
 KnownTags = Annotated[str, Header(alias="if-none-match")]
 
 
-class Place(Frozen):
-    """Which picture a path means."""
+class Place(StrictModel):
+    """Which image a path means."""
 
     dag_id: str
     run_id: str
@@ -49,7 +49,7 @@ async def _image(
     try:
         place = Place.model_validate(request.path_params)
     except ValidationError:
-        raise HTTPException(404, "There is no such picture.") from None
+        raise HTTPException(404, "There is no such image.") from None
     instance = Instance(place.dag_id, place.run_id, place.task_id, place.map_index)
     return await services.reader.image(api, instance, place.index, place.row, at)
 
@@ -58,8 +58,8 @@ WishDep = Annotated[Wish, Depends(_wish)]
 ImageDep = Annotated[LandedImage, Depends(_image)]
 
 
-@router.get("/dags/{dag_id}/runs/{run_id}/pictures")
-async def pictures_of_run(
+@router.get("/dags/{dag_id}/runs/{run_id}/images")
+async def images_of_run(
     *,
     dag_id: str,
     run_id: str,
@@ -75,8 +75,8 @@ async def pictures_of_run(
     return _listed(page, is_finished=run.is_finished)
 
 
-@router.get("/pictures")
-async def newest_pictures(
+@router.get("/images")
+async def newest_images(
     *,
     wish: WishDep,
     api: AirflowApiDep,
@@ -91,24 +91,24 @@ async def newest_pictures(
     return _listed(page, is_finished=True)
 
 
-@router.get(_PICTURE)
-@router.get(_PICTURE_OF_ROW)
-async def picture(image: ImageDep, services: ServicesDep) -> Response:
-    """Send the browser to a picture."""
+@router.get(_IMAGE)
+@router.get(_IMAGE_OF_ROW)
+async def image_path(image: ImageDep, services: ServicesDep) -> Response:
+    """Send the browser to an image."""
     return await services.delivery.whole(image, as_download=False)
 
 
-@router.get(f"{_PICTURE}/download")
-@router.get(f"{_PICTURE_OF_ROW}/download")
-async def picture_to_keep(image: ImageDep, services: ServicesDep) -> Response:
-    """Send the browser to a picture, which it is to keep as a file."""
+@router.get(f"{_IMAGE}/download")
+@router.get(f"{_IMAGE_OF_ROW}/download")
+async def image_to_keep(image: ImageDep, services: ServicesDep) -> Response:
+    """Send the browser to an image, which it is to keep as a file."""
     return await services.delivery.whole(image, as_download=True)
 
 
-@router.get(f"{_PICTURE}/thumbnail")
-@router.get(f"{_PICTURE_OF_ROW}/thumbnail")
+@router.get(f"{_IMAGE}/thumbnail")
+@router.get(f"{_IMAGE_OF_ROW}/thumbnail")
 async def thumbnail(image: ImageDep, services: ServicesDep, known: KnownTags = "") -> Response:
-    """Return the small version of a picture."""
+    """Return the small version of an image."""
     return await services.delivery.thumbnail(image, known)
 
 

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from airflow_provider_imagegen.batch.lines import MAX_LINE_BYTES
-from airflow_provider_imagegen.batch.results import RowResult
+from airflow_provider_imagegen.engine.batch.lines import MAX_LINE_BYTES
+from airflow_provider_imagegen.engine.batch.results import RowResult
 
 PIECE = 256 * 1024
 _PROBE = 16 * 1024

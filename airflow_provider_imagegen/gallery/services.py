@@ -7,8 +7,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from airflow_provider_imagegen.gallery.delivery import Delivery
 from airflow_provider_imagegen.gallery.reading import Reader
+from airflow_provider_imagegen.gallery.serve import Delivery
 from airflow_provider_imagegen.gallery.store import Store
 
 
@@ -16,7 +16,7 @@ from airflow_provider_imagegen.gallery.store import Store
 class Services:
     """What the routes share.
 
-    :param redirects: Whether browsers fetch pictures from S3 themselves.
+    :param redirects: Whether browsers fetch images from S3 themselves.
     """
 
     store: Store

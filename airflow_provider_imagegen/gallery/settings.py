@@ -17,8 +17,8 @@ MEBIBYTE = 1024 * 1024
 class GallerySettings:
     """The gallery's configuration.
 
-    :param aws_conn_id: Connection by which the API server reads the pictures.
-    :param redirects: Whether browsers fetch pictures from S3 themselves.
+    :param aws_conn_id: Connection by which the API server reads the images.
+    :param redirects: Whether browsers fetch images from S3 themselves.
     :param cache_directory: Where thumbnails are kept.
     :param cache_bytes: How many bytes of them.
     """

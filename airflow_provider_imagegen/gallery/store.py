@@ -11,13 +11,13 @@ from fastapi import HTTPException
 
 from airflow_provider_imagegen.gallery.objects import Objects
 from airflow_provider_imagegen.redaction import redacted
-from airflow_provider_imagegen.s3_faults import S3_ERRORS
+from airflow_provider_imagegen.storage.errors import S3_ERRORS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 KEPT_SECONDS = 300.0
-"""Time after which the connection is looked up anew: it may have been changed."""
+"""Time after which the connection is looked up again: it may have been changed."""
 
 
 # What the connection's own config_kwargs say comes first. boto3 still signs addresses the old way where it can,

@@ -1,6 +1,6 @@
-"""Small versions of pictures: made once, and kept on the API server's disk within bounds. Blocking.
+"""Small versions of images: made once, and kept on the API server's disk within bounds. Blocking.
 
-They are keyed by the SHA-256 of the picture, so all runs and users share them; who may see one is decided elsewhere.
+They are keyed by the SHA-256 of the image, so all runs and users share them; who may see one is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIDE = 480
 """Pixels of the longer side: twice what a card has, for dense screens."""
 MEDIA_TYPE = "image/webp"
 MAX_PIXELS = 40_000_000
-"""Largest picture that is decoded, which takes four bytes for each; larger ones are shown by address only."""
+"""Largest image that is decoded, which takes four bytes for each; larger ones are shown by address only."""
 MAX_BYTES = 64 * 1024 * 1024
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
@@ -35,11 +35,11 @@ _SWEEP_EVERY = 0.05
 
 
 class NoThumbnail(Exception):
-    """The picture is too large, or cannot be decoded."""
+    """The image is too large, or cannot be decoded."""
 
 
 def shrunk(content: bytes) -> bytes:
-    """Return a picture's small version.
+    """Return an image's small version.
 
     :raises NoThumbnail: If there can be none.
     """
@@ -55,7 +55,7 @@ def shrunk(content: bytes) -> bytes:
             file = io.BytesIO()
             small.save(file, "WEBP", quality=82, method=3, icc_profile=image.info.get("icc_profile"))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise NoThumbnail(f"the picture cannot be decoded: {type(error).__name__}") from error
+        raise NoThumbnail(f"the image cannot be decoded: {type(error).__name__}") from error
     return file.getvalue()
 
 
@@ -76,7 +76,7 @@ class ThumbnailCache:
         self._lock = Lock()
 
     def get(self, sha256: str) -> bytes | None:
-        """Return the thumbnail of a picture; ``None`` if there is none."""
+        """Return the thumbnail of an image; ``None`` if there is none."""
         path = self._path(sha256)
         try:
             content = path.read_bytes()

@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
-from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import ConfigurationError
 from airflow_provider_imagegen.gateways.base import Gateway
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
 
 ENTRY_POINT_GROUP = "airflow_provider_imagegen.gateways"
 
@@ -33,12 +33,13 @@ def gateway_for(settings: GatewaySettings) -> Gateway:
     if settings.gateway is not None:
         if settings.gateway not in known:
             raise ConfigurationError(
-                f"{settings.name} has extra gateway={settings.gateway!r}: allowed is one of {names}"
+                f'{settings.name}: invalid extra "gateway": {settings.gateway!r} (expected one of {names})'
             )
         return known[settings.gateway](settings)
     for gateway in known.values():
         if settings.host in gateway.hosts:
             return gateway(settings)
     raise ConfigurationError(
-        f"{settings.name} has host {settings.host!r}, which tells no gateway: set extra gateway to one of {names}"
+        f"{settings.name}: cannot infer the gateway from host {settings.host!r}; "
+        f'set the extra field "gateway" to one of {names}'
     )

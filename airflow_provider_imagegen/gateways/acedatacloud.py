@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import httpx
 
-from airflow_provider_imagegen.gateways.answers import read_document, read_error, read_success, text_or_none
-from airflow_provider_imagegen.gateways.base import Abilities, Gateway, Handle
+from airflow_provider_imagegen.gateways.base import Capabilities, Gateway, Handle
+from airflow_provider_imagegen.gateways.responses import read_document, read_error, read_success, text_or_none
 from airflow_provider_imagegen.redaction import redacted
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageTask, TaskFailure, TaskState
 
@@ -23,7 +23,7 @@ class AceDataCloudGateway(Gateway):
 
     name = "acedatacloud"
     hosts: ClassVar[tuple[str, ...]] = ("api.acedata.cloud",)
-    abilities = Abilities(
+    capabilities = Capabilities(
         tasks=True, ids_per_look_up=100, look_up_by_trace_id=True, callbacks=True, edit_urls=True, edit_files=True
     )
     default_submit_path = "/openai/images/generations"
@@ -35,7 +35,7 @@ class AceDataCloudGateway(Gateway):
         return 10 if request.model == "dall-e-2" else 1
 
     def submit(self, request: ImageRequest, trace_id: str) -> httpx.Request:
-        """Build the paid call, asking for a task id instead of a held connection unless told otherwise."""
+        """Build the paid call, asking for a task id instead of a held connection unless asked otherwise."""
         return self.request(self.submit_url, self._body(request, trace_id))
 
     def edit(self, request: EditRequest, trace_id: str) -> httpx.Request:
@@ -54,7 +54,7 @@ class AceDataCloudGateway(Gateway):
         return {**request.parameters(), **request.extra, "async": asynchronous, "trace_id": trace_id}
 
     def read_submitted(self, response: httpx.Response) -> ImageTask:
-        """Read the task id; a synchronous answer, which may carry one too, counts as finished."""
+        """Read the task id; a synchronous response, which may carry one too, counts as finished."""
         document = read_document(response)
         if not response.is_success or document is None:
             raise self.fault(response, "submit")
@@ -65,8 +65,8 @@ class AceDataCloudGateway(Gateway):
         raise self.fault(response, "submit")
 
     def look_up(self, keys: Sequence[str], by: Handle = "id") -> httpx.Request:
-        """Build one look-up for one or many tasks."""
-        # The answer pages at 12 unless told otherwise.
+        """Build one lookup for one or many tasks."""
+        # The response pages at 12 unless asked otherwise.
         body = {"action": "retrieve_batch", f"{by}s": list(keys), "limit": len(keys)}
         return self.request(self.url(self.settings.tasks_path or self.default_tasks_path), body)
 
@@ -88,15 +88,15 @@ class AceDataCloudGateway(Gateway):
         return {key: self._read_key(key, by, found.get(key)) for key in keys}
 
     def _says_more_than_it_shows(self, document: dict[str, Any], keys: Sequence[str], found: set[str | None]) -> bool:
-        """Return whether absence from an answer proves nothing; a request that is absent may be sent again."""
+        """Return whether absence from a response proves nothing; a request that is absent may be sent again."""
         return bool(document["items"] or document.get("count")) and not found & set(keys)
 
     def _read_key(self, key: str, by: Handle, record: dict[str, Any] | None) -> ImageTask:
         handle = {"task_id": key} if by == "id" else {"trace_id": key}
         if record is None:
             return ImageTask(state="unseen", **handle)
-        told = {"task_id": _handle(record, "id"), "trace_id": text_or_none(record.get("trace_id"))}
-        return self._read_record(record, {**told, **handle})
+        handle_fields = {"task_id": _handle(record, "id"), "trace_id": text_or_none(record.get("trace_id"))}
+        return self._read_record(record, {**handle_fields, **handle})
 
     def _read_record(self, record: dict[str, Any], handle: dict[str, str | None]) -> ImageTask:
         """Derive the state of a task; its record has no status field.
@@ -104,20 +104,20 @@ class AceDataCloudGateway(Gateway):
         An image counts only once ``finished_at`` is set (a pending record may carry a preview), or in
         records old enough to have no such key.
         """
-        answer = record.get("response")
-        answer = answer if isinstance(answer, dict) else {}
+        body = record.get("response")
+        body = body if isinstance(body, dict) else {}
         finished = record.get("finished_at") is not None
-        if answer and (finished or "finished_at" not in record):
-            task = read_success(answer)
+        if body and (finished or "finished_at" not in record):
+            task = read_success(body)
             if task is not None:
                 return task.model_copy(update=handle)
-        failure = self._read_failure(answer, finished)
+        failure = self._read_failure(body, finished)
         state: TaskState = "failed" if failure else "running"
         return ImageTask(state=state, failure=failure, **handle)
 
-    def _read_failure(self, answer: dict[str, Any], finished: bool) -> TaskFailure | None:
-        words = read_error(answer)
-        gave_up = answer.get("success") is False and words is not None and words.code is not None
+    def _read_failure(self, body: dict[str, Any], finished: bool) -> TaskFailure | None:
+        words = read_error(body)
+        gave_up = body.get("success") is False and words is not None and words.code is not None
         if not finished and not gave_up:
             return None
         if words is None:
@@ -126,7 +126,7 @@ class AceDataCloudGateway(Gateway):
         return TaskFailure(code=words.code or "unspecified", message=message)
 
     def probe(self) -> httpx.Request:
-        """Build a look-up of a task that cannot exist: free, and refused unless the token is right."""
+        """Build a lookup of a task that cannot exist: free, and refused unless the token is right."""
         return self.look_up([_NO_SUCH_TASK])
 
 

@@ -1,4 +1,4 @@
-"""The protocol every gateway speaks: it builds requests and reads answers, and opens no socket.
+"""The protocol every gateway speaks: it builds requests and reads responses, and opens no socket.
 
 The client sends what a gateway builds; sync code, async code and tests share the same gateway.
 """
@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal
 
 import httpx
 
-from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import GatewayError, InvalidRequest
-from airflow_provider_imagegen.gateways.answers import Phase, error_of, read_document, read_error, unreadable
+from airflow_provider_imagegen.gateways.responses import Phase, error_of, read_document, read_error, unreadable
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageTask
 
 Handle = Literal["id", "trace_id"]
@@ -22,11 +22,11 @@ Handle = Literal["id", "trace_id"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Abilities:
+class Capabilities:
     """What a gateway can do; the engine asks these, never the gateway's name.
 
     :param tasks: It answers a submit with a task id that can be looked up.
-    :param ids_per_look_up: How many tasks one look-up may name.
+    :param ids_per_look_up: How many tasks one lookup may name.
     :param look_up_by_trace_id: A task can be found by a trace id that we chose.
     :param callbacks: It pushes the result to a ``callback_url``.
     :param streaming: It can answer with server-sent events.
@@ -55,9 +55,9 @@ class Gateway(ABC):
     """The registered name."""
     hosts: ClassVar[tuple[str, ...]] = ()
     """Host names by which a connection's base URL is recognised."""
-    abilities: ClassVar[Abilities] = Abilities()
+    capabilities: ClassVar[Capabilities] = Capabilities()
     timeout: ClassVar[float] = 60.0
-    """Seconds an answer may take, unless the connection says otherwise."""
+    """Seconds a response may take, unless the connection says otherwise."""
     default_submit_path: ClassVar[str]
     """Path of the call that generates, where the connection names none."""
     default_edit_path: ClassVar[str] = ""
@@ -70,15 +70,15 @@ class Gateway(ABC):
     def submit(self, request: ImageRequest, trace_id: str) -> httpx.Request:
         """Build the paid call.
 
-        :param request: What to draw.
+        :param request: What to generate.
         :param trace_id: Our id of the call, sent where the gateway takes one.
         """
 
     @abstractmethod
     def read_submitted(self, response: httpx.Response) -> ImageTask:
-        """Read the answer to :meth:`submit` or :meth:`edit`.
+        """Read the response to :meth:`submit` or :meth:`edit`.
 
-        :raises GatewayError: As the answer says; an answer with neither task nor image is
+        :raises GatewayError: As the response says; a response with neither task nor image is
             :class:`~airflow_provider_imagegen.exceptions.OutcomeUnknown`.
         """
 
@@ -87,7 +87,7 @@ class Gateway(ABC):
         """Build a free call that proves base URL and token."""
 
     def read_probe(self, response: httpx.Response) -> None:
-        """Read the answer to :meth:`probe`.
+        """Read the response to :meth:`probe`.
 
         :raises GatewayError: If it is not this API that answers, or the token is not accepted.
         """
@@ -99,30 +99,30 @@ class Gateway(ABC):
         return 1
 
     def edit(self, request: EditRequest, trace_id: str) -> httpx.Request:
-        """Build the paid call that edits images; only where ``abilities`` has edits."""
+        """Build the paid call that edits images; only where ``capabilities`` has edits."""
         raise NotImplementedError(f"{self.name} edits no images")
 
     def look_up(self, keys: Sequence[str], by: Handle = "id") -> httpx.Request:
-        """Build the free call that asks for tasks; only where ``abilities.tasks``.
+        """Build the free call that asks for tasks; only where ``capabilities.tasks``.
 
-        :param keys: At most ``abilities.ids_per_look_up`` ids or trace ids.
+        :param keys: At most ``capabilities.ids_per_look_up`` ids or trace ids.
         :param by: Which of the two they are.
         """
         raise NotImplementedError(f"{self.name} has no tasks to look up")
 
     def read_looked_up(self, response: httpx.Response, keys: Sequence[str], by: Handle = "id") -> dict[str, ImageTask]:
-        """Read the answer to :meth:`look_up`: one task for every key asked for.
+        """Read the response to :meth:`look_up`: one task for every key asked for.
 
-        :raises GatewayError: As the answer says.
+        :raises GatewayError: As the response says.
         """
         raise NotImplementedError(f"{self.name} has no tasks to look up")
 
     def cancel(self, task_id: str) -> httpx.Request:
-        """Build the free call that cancels a task; only where ``abilities.cancel``."""
+        """Build the free call that cancels a task; only where ``capabilities.cancel``."""
         raise NotImplementedError(f"{self.name} cannot cancel")
 
     def read_cancelled(self, response: httpx.Response) -> None:
-        """Read the answer to :meth:`cancel`.
+        """Read the response to :meth:`cancel`.
 
         :raises GatewayError: If the gateway did not do it, e.g. because the task is done.
         """
@@ -137,33 +137,33 @@ class Gateway(ABC):
         return None
 
     def read_events(self, events: Sequence[Mapping[str, Any]]) -> ImageTask | None:
-        """Read the server-sent events of a streamed answer; only where ``abilities.streaming``.
+        """Read the server-sent events of a streamed response; only where ``capabilities.streaming``.
 
         :param events: The parsed ``data`` of every event so far.
         :return: The finished task, or ``None`` if the events do not hold the image.
         :raises GatewayError: If an event tells of an error.
         """
-        raise NotImplementedError(f"{self.name} does not stream")
+        raise NotImplementedError(f"{self.name} does not support streaming")
 
     def check(self, request: ImageRequest) -> None:
         """Refuse what this gateway is known not to do, before anything is paid.
 
         :raises InvalidRequest: Naming the parameter.
         """
-        able = self.abilities
+        able = self.capabilities
         if request.stream and not able.streaming:
-            raise InvalidRequest("stream", True, f"nothing, {self.name} does not stream")
+            raise InvalidRequest.unsupported("stream", True, self.name)
         if request.partial_images and not request.stream:
             raise InvalidRequest("partial_images", request.partial_images, "0, or stream=True with it")
         if request.callback_url and not able.callbacks:
-            raise InvalidRequest("callback_url", "(hidden)", f"nothing, {self.name} calls nobody back")
+            raise InvalidRequest.unsupported("callback_url", "(hidden)", self.name)
         if request.async_ and not able.tasks:
-            raise InvalidRequest("async_", True, f"nothing, {self.name} has no tasks")
+            raise InvalidRequest.unsupported("async_", True, self.name)
         if isinstance(request, EditRequest):
             self._check_sources(request)
 
     def _check_sources(self, request: EditRequest) -> None:
-        able = self.abilities
+        able = self.capabilities
         if not able.edit_urls and not able.edit_files:
             raise InvalidRequest("images", "(hidden)", f"nothing, {self.name} edits no images")
         if not able.edit_files and any(source.content is not None for source in request.sources):
@@ -208,7 +208,7 @@ class Gateway(ABC):
         return httpx.Request("POST", url, data=fields, files=files, headers=self.headers())
 
     def fault(self, response: httpx.Response, phase: Phase) -> GatewayError:
-        """Return the error that an answer without the expected content stands for."""
+        """Return the error that a response without the expected content stands for."""
         if response.is_success and not read_error(read_document(response) or {}):
             return unreadable(response, self.name, phase, self.settings.token)
         return error_of(response, self.name, phase, self.settings.token)

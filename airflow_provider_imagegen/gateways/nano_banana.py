@@ -11,7 +11,7 @@ import httpx
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.gateways.acedatacloud import AceDataCloudGateway
-from airflow_provider_imagegen.gateways.base import Abilities
+from airflow_provider_imagegen.gateways.base import Capabilities
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest
 
 _OWN_PARAMETERS = frozenset({"prompt", "model", "n", "callback_url"})
@@ -26,7 +26,9 @@ class NanoBananaGateway(AceDataCloudGateway):
 
     name = "nano_banana"
     hosts = ()
-    abilities = Abilities(tasks=True, ids_per_look_up=100, look_up_by_trace_id=True, callbacks=True, edit_urls=True)
+    capabilities = Capabilities(
+        tasks=True, ids_per_look_up=100, look_up_by_trace_id=True, callbacks=True, edit_urls=True
+    )
     default_submit_path = "/nano-banana/images"
     default_edit_path = "/nano-banana/images"
     default_tasks_path = "/nano-banana/tasks"

@@ -1,4 +1,4 @@
-"""OpenAI: one call that answers with the images, or streams them; no tasks, no look-up.
+"""OpenAI: one call that answers with the images, or streams them; no tasks, no lookup.
 
 Source: https://platform.openai.com/docs/api-reference/images and its streaming events.
 """
@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 import httpx
 
-from airflow_provider_imagegen import catalog
-from airflow_provider_imagegen.gateways.answers import read_document, read_success
-from airflow_provider_imagegen.gateways.base import Abilities, Gateway
+from airflow_provider_imagegen.catalog import models as catalog
+from airflow_provider_imagegen.gateways.base import Capabilities, Gateway
+from airflow_provider_imagegen.gateways.responses import read_document, read_success
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageTask
 
 
@@ -22,8 +22,8 @@ class OpenAIGateway(Gateway):
 
     name = "openai"
     hosts: ClassVar[tuple[str, ...]] = ("api.openai.com",)
-    abilities = Abilities(streaming=True, edit_urls=True, edit_files=True)
-    # A 4K picture takes up to eight minutes, and the connection is silent meanwhile.
+    capabilities = Capabilities(streaming=True, edit_urls=True, edit_files=True)
+    # A 4K image takes up to eight minutes, and the connection is silent meanwhile.
     timeout = 600.0
     default_submit_path = "/v1/images/generations"
     default_edit_path = "/v1/images/edits"
@@ -83,8 +83,8 @@ class OpenAIGateway(Gateway):
         for event in events:
             kind = str(event.get("type") or "")
             if kind == "error" or event.get("error"):
-                told = json.dumps({"error": event.get("error") or dict(event)})
-                raise self.fault(httpx.Response(200, text=told), "submit")
+                text = json.dumps({"error": event.get("error") or dict(event)})
+                raise self.fault(httpx.Response(200, text=text), "submit")
             if kind.endswith(".partial_image"):
                 previews.append(event)
             elif kind.endswith(".completed"):

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from airflow_provider_imagegen.exceptions import ConfigurationError
+from airflow_provider_imagegen.redaction import redacted
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -29,6 +30,23 @@ def require_connection(aws_conn_id: str | None) -> None:
         BaseHook.get_connection(aws_conn_id)
     except AirflowNotFoundException:
         raise _no_connection(aws_conn_id) from None
+
+
+def s3_client(aws_conn_id: str | None) -> S3Client:
+    """Return the boto3 client of an AWS connection.
+
+    :raises ConfigurationError: If the connection is missing or cannot be used.
+    """
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    from airflow_provider_imagegen.storage.client import client_of
+    from airflow_provider_imagegen.storage.errors import S3_ERRORS
+
+    require_connection(aws_conn_id)
+    try:
+        return client_of(S3Hook(aws_conn_id=aws_conn_id))
+    except (ValueError, *S3_ERRORS) as error:
+        raise ConfigurationError(f"AWS connection {aws_conn_id!r} cannot be used: {redacted(str(error))}") from None
 
 
 async def as3_client(aws_conn_id: str | None) -> S3Client:
@@ -55,9 +73,9 @@ def _client_of(connection: Connection | None) -> S3Client:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 
-    from airflow_provider_imagegen.s3_client import client_of
+    from airflow_provider_imagegen.storage.client import client_of
 
     hook = S3Hook(aws_conn_id=connection.conn_id if connection else None)
-    # A blocking look-up from a triggerer's event loop can hang; what is known need not be looked up.
+    # A blocking lookup from a triggerer's event loop can hang; what is known need not be looked up.
     hook.conn_config = AwsConnectionWrapper(conn=connection)
     return client_of(hook)

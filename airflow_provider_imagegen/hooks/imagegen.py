@@ -16,15 +16,15 @@ from airflow_provider_imagegen.exceptions import ConfigurationError, ImageGenErr
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from airflow_provider_imagegen.client import ImageClient
-    from airflow_provider_imagegen.connection import GatewaySettings
+    from airflow_provider_imagegen.gateways.client import ImageClient
+    from airflow_provider_imagegen.gateways.settings import GatewaySettings
     from airflow_provider_imagegen.schemas import EditRequest, ImageOutput, ImageRequest, ImageTask
 
 
 class ImageGenHook(BaseHook):
     """Speaks to the image gateway that an Airflow connection names.
 
-    Every method that goes out to the gateway has an ``a…`` twin for event loops; the blocking one must not
+    Every method that goes out to the gateway has an asynchronous version, ``a…``; the blocking one must not
     be called from a running loop.
 
     :param imagegen_conn_id: The connection: host = base URL, password = API token.
@@ -54,7 +54,7 @@ class ImageGenHook(BaseHook):
         """Return what the connection says, checked; for event loops."""
         from airflow.providers.common.compat.connection import get_async_connection
 
-        from airflow_provider_imagegen.versions import get_async_extra_dejson
+        from airflow_provider_imagegen.version_compat import get_async_extra_dejson
 
         try:
             connection = await get_async_connection(self.imagegen_conn_id)
@@ -64,13 +64,13 @@ class ImageGenHook(BaseHook):
 
     def get_conn(self) -> ImageClient:
         """Return a client for the connection, to be opened with ``async with``."""
-        from airflow_provider_imagegen.client import ImageClient
+        from airflow_provider_imagegen.gateways.client import ImageClient
 
         return ImageClient(self.settings())
 
     async def aget_conn(self) -> ImageClient:
         """Return a client for the connection, to be opened with ``async with``; for event loops."""
-        from airflow_provider_imagegen.client import ImageClient
+        from airflow_provider_imagegen.gateways.client import ImageClient
 
         return ImageClient(await self.asettings())
 
@@ -85,21 +85,21 @@ class ImageGenHook(BaseHook):
                 return [output.url for output in outputs]
 
         :param timeout: Seconds to wait at most, where the gateway answers with a task.
-        :param poll_interval: Seconds between look-ups.
+        :param poll_interval: Seconds between lookups.
         :param parameters: Those of :class:`~airflow_provider_imagegen.schemas.ImageRequest`.
         :return: The images, as addresses (``url``) or in memory (``content``), as the gateway hands them out.
         :raises InvalidRequest: Before anything is sent, if a parameter is wrong.
         :raises GatewayError: As the gateway answers; images of calls that went well are then lost to you.
         """
-        patience = Patience(timeout, poll_interval)
-        return asyncio.run(_generate(self.get_conn(), _request(parameters), patience))
+        options = PollOptions(timeout, poll_interval)
+        return asyncio.run(_generate(self.get_conn(), _request(parameters), options))
 
     async def agenerate(
         self, *, timeout: float = 1800.0, poll_interval: float = 5.0, **parameters: Any
     ) -> list[ImageOutput]:
         """Generate images and wait for them; for event loops. See :meth:`generate`."""
-        patience = Patience(timeout, poll_interval)
-        return await _generate(await self.aget_conn(), _request(parameters), patience)
+        options = PollOptions(timeout, poll_interval)
+        return await _generate(await self.aget_conn(), _request(parameters), options)
 
     def edit(
         self,
@@ -117,13 +117,13 @@ class ImageGenHook(BaseHook):
         :param mask: A png whose transparent areas are to be changed, given as ``images`` are.
         :param aws_conn_id: Connection to read ``s3://`` images through.
         :param timeout: Seconds to wait at most, where the gateway answers with a task.
-        :param poll_interval: Seconds between look-ups.
+        :param poll_interval: Seconds between lookups.
         :param parameters: Those of :class:`~airflow_provider_imagegen.schemas.EditRequest`.
         :return: The images, as :meth:`generate` returns them.
         :raises InvalidRequest: Before anything is sent, if an image or a parameter is wrong.
         """
         request = _edit_request(images, mask, aws_conn_id, parameters)
-        return asyncio.run(_generate(self.get_conn(), request, Patience(timeout, poll_interval)))
+        return asyncio.run(_generate(self.get_conn(), request, PollOptions(timeout, poll_interval)))
 
     async def aedit(
         self,
@@ -137,7 +137,7 @@ class ImageGenHook(BaseHook):
     ) -> list[ImageOutput]:
         """Edit images and wait for the results; for event loops. See :meth:`edit`."""
         request = await asyncio.to_thread(_edit_request, images, mask, aws_conn_id, parameters)
-        return await _generate(await self.aget_conn(), request, Patience(timeout, poll_interval))
+        return await _generate(await self.aget_conn(), request, PollOptions(timeout, poll_interval))
 
     def submit(self, **parameters: Any) -> ImageTask:
         """Send one paid call, once.
@@ -157,7 +157,7 @@ class ImageGenHook(BaseHook):
         """Look up one task; free.
 
         :param task_id: The gateway's id.
-        :raises LookUpFailed: If no usable answer came back.
+        :raises LookUpFailed: If no usable response came back.
         """
         return self.get_tasks([task_id])[task_id]
 
@@ -182,18 +182,18 @@ class ImageGenHook(BaseHook):
 
         :param task_id: The gateway's id.
         :param timeout: Seconds to wait at most.
-        :param poll_interval: Seconds between look-ups.
+        :param poll_interval: Seconds between lookups.
         :return: The task, ``succeeded`` or ``failed``.
         :raises TaskTimeout: If it is still running after ``timeout``.
         """
-        return asyncio.run(_wait(self.get_conn(), task_id, Patience(timeout, poll_interval)))
+        return asyncio.run(_wait(self.get_conn(), task_id, PollOptions(timeout, poll_interval)))
 
     async def await_task(self, task_id: str, *, timeout: float = 1800.0, poll_interval: float = 5.0) -> ImageTask:
         """Look a task up until it is done; for event loops. See :meth:`wait`."""
-        return await _wait(await self.aget_conn(), task_id, Patience(timeout, poll_interval))
+        return await _wait(await self.aget_conn(), task_id, PollOptions(timeout, poll_interval))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Prove base URL and token with a free look-up; behind the form's *Test* button."""
+        """Prove base URL and token with a free lookup; behind the form's *Test* button."""
         try:
             asyncio.run(_probe(self.get_conn()))
         except LookUpFailed as error:
@@ -203,7 +203,7 @@ class ImageGenHook(BaseHook):
         return True, "The gateway answers and accepts the token."
 
     def _read(self, connection: Connection, extra: dict[str, Any]) -> GatewaySettings:
-        from airflow_provider_imagegen.connection import GatewaySettings
+        from airflow_provider_imagegen.gateways.settings import GatewaySettings
 
         return GatewaySettings.from_fields(
             name=f"connection {self.imagegen_conn_id!r}",
@@ -221,11 +221,11 @@ class ImageGenHook(BaseHook):
         )
 
 
-class Patience(NamedTuple):
+class PollOptions(NamedTuple):
     """How long to wait for tasks.
 
     :param timeout: Seconds at most.
-    :param poll_interval: Seconds between look-ups.
+    :param poll_interval: Seconds between lookups.
     """
 
     timeout: float
@@ -241,15 +241,15 @@ def _request(parameters: dict[str, Any]) -> ImageRequest:
 def _edit_request(
     images: Sequence[str | bytes], mask: str | bytes | None, aws_conn_id: str | None, parameters: dict[str, Any]
 ) -> EditRequest:
+    from airflow_provider_imagegen.engine.sources import read_sources
     from airflow_provider_imagegen.schemas import EditRequest
-    from airflow_provider_imagegen.sources import read_sources
 
     def read_object(bucket: str, key: str) -> bytes:
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-        from airflow_provider_imagegen import landing
+        from airflow_provider_imagegen.storage import objects
 
-        return landing.read_object(S3Hook(aws_conn_id=aws_conn_id).get_conn(), bucket, key)
+        return objects.read_object(S3Hook(aws_conn_id=aws_conn_id).get_conn(), bucket, key)
 
     sources = read_sources(images, "images", None, read_object)
     masks = read_sources([mask], "mask", None, read_object) if mask else (None,)
@@ -257,20 +257,20 @@ def _edit_request(
 
 
 async def _submit(client: ImageClient, request: ImageRequest) -> ImageTask:
-    from airflow_provider_imagegen.planning import check
+    from airflow_provider_imagegen.engine.plan import check
 
     check(request, client.gateway)
     async with client:
         return _in_memory(await client.submit(request, str(uuid.uuid4())))
 
 
-async def _generate(client: ImageClient, request: ImageRequest, patience: Patience) -> list[ImageOutput]:
-    from airflow_provider_imagegen.direct import generate
-    from airflow_provider_imagegen.planning import check
+async def _generate(client: ImageClient, request: ImageRequest, options: PollOptions) -> list[ImageOutput]:
+    from airflow_provider_imagegen.engine.direct import generate
+    from airflow_provider_imagegen.engine.plan import check
 
     check(request, client.gateway)
     async with client:
-        tasks = await generate(client, request, timeout=patience.timeout, poll_interval=patience.poll_interval)
+        tasks = await generate(client, request, timeout=options.timeout, poll_interval=options.poll_interval)
         return [output for task in tasks for output in _in_memory(task).outputs]
 
 
@@ -297,17 +297,17 @@ async def _look_up(client: ImageClient, task_ids: Sequence[str]) -> dict[str, Im
         return {task_id: _in_memory(task) for task_id, task in (await client.look_up(task_ids)).items()}
 
 
-async def _wait(client: ImageClient, task_id: str, patience: Patience) -> ImageTask:
-    from airflow_provider_imagegen.watcher import PollSchedule, shared_watcher
+async def _wait(client: ImageClient, task_id: str, options: PollOptions) -> ImageTask:
+    from airflow_provider_imagegen.polling import PollSchedule, shared_poller
 
     now = time.time()
-    schedule = PollSchedule(interval=patience.poll_interval)
-    async with shared_watcher(client.settings) as watcher:
-        seen = await watcher.wait([task_id], until=now + patience.timeout, submitted_at=now, schedule=schedule)
+    schedule = PollSchedule(interval=options.poll_interval)
+    async with shared_poller(client.settings) as poller:
+        seen = await poller.wait([task_id], until=now + options.timeout, submitted_at=now, schedule=schedule)
         task = _in_memory(seen.tasks[task_id])
     if not task.is_terminal:
         raise TaskTimeout(
-            f"the task is not done after {patience.timeout:g} s", gateway=client.gateway.name, task_id=task_id
+            f"the task is not done after {options.timeout:g} s", gateway=client.gateway.name, task_id=task_id
         )
     return task
 

@@ -1,23 +1,11 @@
-"""Landing: from an untrusted address to a trustworthy S3 object.
+"""Landing: from an untrusted address or base64 to a verified file, and with it to an object in S3.
 
-Rooms: ``fetching`` (bytes from an untrusted address), ``pictures`` and ``vector`` (is it one?), ``formats`` (how such
-files are built), ``marking`` (made by AI), ``storing`` (into S3), and ``landing``, which the job calls.
+``download`` fetches bytes from an untrusted address, ``verify`` and ``svg`` decide whether they are an image,
+``formats`` reads such files without decoding them, ``provenance`` marks them as made by AI, and ``landing`` is what
+the engine calls.
 """
 
-from airflow_provider_imagegen.landing.landing import Landing, Treatment
-from airflow_provider_imagegen.landing.pictures import decode_base64, verify
-from airflow_provider_imagegen.landing.storing.destination import Destination
-from airflow_provider_imagegen.landing.storing.keys import default_prefix
-from airflow_provider_imagegen.landing.storing.objects import read_object
-from airflow_provider_imagegen.landing.storing.options import ObjectOptions
+from airflow_provider_imagegen.landing.landing import ImageProcessing, Landing
+from airflow_provider_imagegen.landing.verify import decode_base64, verify
 
-__all__ = [
-    "Destination",
-    "Landing",
-    "ObjectOptions",
-    "Treatment",
-    "decode_base64",
-    "default_prefix",
-    "read_object",
-    "verify",
-]
+__all__ = ["ImageProcessing", "Landing", "decode_base64", "verify"]

@@ -16,17 +16,18 @@ from functools import partial
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
-from airflow_provider_imagegen.connection import GatewaySettings
-from airflow_provider_imagegen.effects import Effect, effect
 from airflow_provider_imagegen.exceptions import LandingError, NotAnImage, ObjectExists
-from airflow_provider_imagegen.landing.fetching.download import Downloader
-from airflow_provider_imagegen.landing.marking import AiMark, mark_as_ai_made
-from airflow_provider_imagegen.landing.pictures import VerifiedFile, decode_base64, verify
-from airflow_provider_imagegen.landing.storing.destination import Destination
-from airflow_provider_imagegen.landing.storing.finding import PIXELS, SHA256, TRACE_ID, find_image
-from airflow_provider_imagegen.landing.storing.objects import ObjectStore
+from airflow_provider_imagegen.failpoints import Failpoint, failpoint
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.landing.download.download import Downloader
+from airflow_provider_imagegen.landing.provenance import AiMark, mark_as_ai_made
+from airflow_provider_imagegen.landing.verify import decode_base64, verify
 from airflow_provider_imagegen.schemas import ImageOutput, ImageTask, LandedImage, Sidecar
-from airflow_provider_imagegen.spool import spooling
+from airflow_provider_imagegen.storage.destination import Destination
+from airflow_provider_imagegen.storage.files import VerifiedFile
+from airflow_provider_imagegen.storage.find import PIXELS, SHA256, TRACE_ID, find_image
+from airflow_provider_imagegen.storage.objects import ObjectStore
+from airflow_provider_imagegen.storage.tempfiles import temp_file_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -35,11 +36,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Treatment:
-    """What a picture goes through between its arrival and its put.
+class ImageProcessing:
+    """What an image goes through between its arrival and its put.
 
     :param svg: Whether svg is accepted too; it may hold scripts, and is served as an attachment.
-    :param provenance: Whether to write the standard mark for AI-made pictures into the file.
+    :param provenance: Whether to write the standard mark for AI-made images into the file.
     :param model: The model to name in the mark.
     """
 
@@ -55,7 +56,7 @@ class Landing:
     :param destination: Where images go.
     :param settings: The gateway's connection, which knows where results may come from.
     :param metadata: User metadata of every object.
-    :param treatment: What pictures go through on their way.
+    :param treatment: What images go through on their way.
     """
 
     def __init__(
@@ -64,14 +65,14 @@ class Landing:
         destination: Destination,
         settings: GatewaySettings,
         metadata: Mapping[str, str],
-        treatment: Treatment | None = None,
+        treatment: ImageProcessing | None = None,
     ) -> None:
         self.destination = destination
         self._s3 = s3
         self._store = ObjectStore(s3, destination)
         self._downloader = Downloader(settings)
         self._metadata = metadata
-        self._treatment = treatment or Treatment()
+        self._treatment = treatment or ImageProcessing()
 
     async def __aenter__(self) -> Self:
         await self._downloader.__aenter__()
@@ -90,12 +91,12 @@ class Landing:
         :param task: The task it came from.
         :param name: File name of the object, without extension.
         :raises DownloadFailed: If it could not be fetched whole.
-        :raises NotAnImage: If the bytes are no acceptable picture.
-        :raises SpoolFailed: If the disk did not take it on its way.
+        :raises NotAnImage: If the bytes are no acceptable image.
+        :raises TempFileFailed: If the disk did not take it on its way.
         :raises UploadFailed: If S3 did not take it.
         """
         try:
-            with spooling(), _place_for(output) as file:
+            with temp_file_errors(), _place_for(output) as file:
                 await self._fetch(output, file)
                 with tempfile.TemporaryFile(prefix="imagegen-") as marked:
                     verified, mark = await asyncio.to_thread(self._treated, file, marked)
@@ -152,7 +153,7 @@ class Landing:
         :raises UploadFailed: If S3 did not take it.
         """
         body = sidecar.model_dump_json(indent=2).encode()
-        with effect(Effect.PUT_MANIFEST):
+        with failpoint(Failpoint.PUT_MANIFEST):
             key = self.destination.manifest_key
             await asyncio.to_thread(self._store.put_document, key, body, "application/json")
 
@@ -165,20 +166,20 @@ class Landing:
         :raises UploadFailed: If S3 did not take it.
         """
         key = self.destination.key(name)
-        with effect(Effect.PUT_MANIFEST):
+        with failpoint(Failpoint.PUT_MANIFEST):
             await asyncio.to_thread(self._store.put_file, key, lines, "application/jsonl", self._metadata)
         return self.destination.uri(key)
 
     def for_request(self, model: str | None, fingerprint: str) -> Landing:
         """Return this landing as it tells objects of another request; connections and limits are shared.
 
-        :param model: What draws its images.
+        :param model: What generates its images.
         :param fingerprint: SHA-256 of everything that decides what they are.
         """
-        twin = copy(self)
-        twin._metadata = {**self._metadata, "model": model or "", "fingerprint": fingerprint}
-        twin._treatment = replace(self._treatment, model=model)
-        return twin
+        duplicate = copy(self)
+        duplicate._metadata = {**self._metadata, "model": model or "", "fingerprint": fingerprint}
+        duplicate._treatment = replace(self._treatment, model=model)
+        return duplicate
 
     async def _fetch(self, output: ImageOutput, file: IO[bytes]) -> None:
         if output.damage is not None:
@@ -189,7 +190,7 @@ class Landing:
             await asyncio.to_thread(decode_base64, output.b64_json, file)
 
     def _treated(self, file: IO[bytes], marked: IO[bytes]) -> tuple[VerifiedFile, str | None]:
-        """Verify a picture and mark it as AI-made if that was asked for; return what to put, and what the mark is."""
+        """Verify an image and mark it as AI-made if that was asked for; return what to put, and what the mark is."""
         verified = verify(file, svg=self._treatment.svg)
         if not self._treatment.provenance:
             return verified, None
@@ -199,8 +200,8 @@ class Landing:
         try:
             return verify(marked), str(mark)
         except NotAnImage as error:
-            # The picture was fine; the mark has made it one part too many.
-            log.warning("The mark for AI-made pictures was left out: %s", error)
+            # The image was fine; the mark has made it one part too many.
+            log.warning("The mark for AI-made images was left out: %s", error)
             file.seek(0)
             return verified, str(AiMark.UNSUPPORTED)
 
@@ -213,7 +214,7 @@ class Landing:
             SHA256: verified.sha256,
             PIXELS: f"{verified.width}x{verified.height}",
         }
-        with effect(Effect.PUT_IMAGE):
+        with failpoint(Failpoint.PUT_IMAGE):
             stored = self._store.put(key, verified, metadata)
         return LandedImage(
             index=index,

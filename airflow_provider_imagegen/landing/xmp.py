@@ -1,4 +1,4 @@
-"""The XMP packet that says a picture was made by AI: written anew, or added to the one that is there.
+"""The XMP packet that says an image was made by AI: written again, or added to the one that is there.
 
 Source: IPTC Photo Metadata Standard (Digital Source Type, in the Extension schema) and IPTC's guidance on
 synthetic media, which search engines follow; XMP specification part 1 (packets may describe a thing in several
@@ -11,11 +11,11 @@ import re
 from collections.abc import Mapping
 from xml.sax.saxutils import quoteattr
 
-from airflow_provider_imagegen.landing.formats.markup import BadMarkup, read_markup
 from airflow_provider_imagegen.landing.formats.parts import NotMarkable
+from airflow_provider_imagegen.landing.formats.xml import BadMarkup, read_markup
 
 AI_MADE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-"""IPTC's word for a picture that a trained model made."""
+"""IPTC's word for an image that a trained model made."""
 IPTC_EXTENSION = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _XMP = "http://ns.adobe.com/xap/1.0/"
@@ -47,7 +47,7 @@ class Packet:
 
     @property
     def states_source(self) -> bool:
-        """Whether it says how the picture was made, whatever it says."""
+        """Whether it says how the image was made, whatever it says."""
         return not self._names.isdisjoint(_SOURCE_TYPES)
 
     @property
@@ -78,7 +78,7 @@ class Packet:
 def new_packet(model: str | None) -> bytes:
     """Write a packet that holds the mark.
 
-    :param model: What made the picture; becomes ``xmp:CreatorTool``.
+    :param model: What made the image; becomes ``xmp:CreatorTool``.
     """
     return (
         b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'

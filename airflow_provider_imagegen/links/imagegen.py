@@ -1,4 +1,4 @@
-"""Where a task's page leads to: the run's pictures, the bucket in AWS's console, the gateway's own page.
+"""Where a task's page leads to: the run's images, the bucket in AWS's console, the gateway's own page.
 
 Airflow calls these in the worker after every stretch of a task, and keeps what they return as XComs. Imported
 at every DAG parse, so nothing heavy is imported here.
@@ -24,10 +24,10 @@ _CONSOLES = {
 _GOVERNMENT_CONSOLE = "https://console.amazonaws-us-gov.com"
 
 
-class PicturesLink(BaseOperatorLink):
-    """Leads to the gallery's page with the pictures of the run."""
+class ImagesLink(BaseOperatorLink):
+    """Leads to the gallery's page with the images of the run."""
 
-    name = "Pictures"
+    name = "Images"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the page's address; without ``[api] base_url``, as seen from wherever Airflow's pages are."""
@@ -42,8 +42,8 @@ class S3Link(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the console's address; empty if the store is another's, or the task did not get that far."""
-        whereabouts = getattr(operator, "whereabouts", None)
-        return "" if whereabouts is None else console_address(*whereabouts)
+        s3_location = getattr(operator, "s3_location", None)
+        return "" if s3_location is None else console_address(*s3_location)
 
 
 class GatewayTaskLink(BaseOperatorLink):

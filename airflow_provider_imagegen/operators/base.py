@@ -18,26 +18,26 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar, cas
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
 from airflow_provider_imagegen.exceptions import Billed, ImageGenError, InvalidRequest, LookUpFailed, ModerationBlocked
-from airflow_provider_imagegen.links.imagegen import GatewayTaskLink, PicturesLink, S3Link
+from airflow_provider_imagegen.links.imagegen import GatewayTaskLink, ImagesLink, S3Link
 from airflow_provider_imagegen.operators.deferral import SAFETY_NET, deferrable_by_default, minimum_deferral
 from airflow_provider_imagegen.operators.failures import push_failure
 from airflow_provider_imagegen.redaction import queries_in
-from airflow_provider_imagegen.versions import mask_secret
+from airflow_provider_imagegen.version_compat import mask_secret
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
-    from airflow_provider_imagegen.batch.summary import BatchSummary
-    from airflow_provider_imagegen.job import Terms
-    from airflow_provider_imagegen.landing import Destination
-    from airflow_provider_imagegen.ledger import Reuse
-    from airflow_provider_imagegen.operators.work import Duty
-    from airflow_provider_imagegen.outcomes import OnPartial
-    from airflow_provider_imagegen.pricing.purse import Purse
-    from airflow_provider_imagegen.resume import OnClear, OnUnknown
-    from airflow_provider_imagegen.schemas import Hold, Manifest, Submission
+    from airflow_provider_imagegen.engine.budget import Budget
+    from airflow_provider_imagegen.engine.job import JobOptions
+    from airflow_provider_imagegen.engine.outcome import OnPartial
+    from airflow_provider_imagegen.engine.recovery import OnClear, OnUnknown
+    from airflow_provider_imagegen.engine.run import TaskRun
+    from airflow_provider_imagegen.ledger.models import Reuse
+    from airflow_provider_imagegen.schemas import CancelContext, Manifest, Submission
+    from airflow_provider_imagegen.schemas.batch import BatchSummary
+    from airflow_provider_imagegen.storage.destination import Destination
 
 log = logging.getLogger(__name__)
 
@@ -69,15 +69,15 @@ class ImagesOperator(BaseOperator):
     :param cache_control: ``Cache-Control`` header that readers of the objects get.
     :param metadata: Further user metadata of the objects, beside what the provider notes: model, fingerprint,
         gateway's task id, DAG, task and run. (templated)
-    :param provenance: Whether to write the standard mark for AI-made pictures (XMP,
+    :param provenance: Whether to write the standard mark for AI-made images (XMP,
         ``digitalSourceType=trainedAlgorithmicMedia``) into the files; pixels stay as they are encoded.
-    :param svg: Whether svg pictures are landed too, to be downloaded rather than shown: they may hold scripts.
+    :param svg: Whether svg images are landed too, to be downloaded rather than shown: they may hold scripts.
     :param imagegen_conn_id: Connection to the gateway. (templated)
     :param aws_conn_id: Connection to S3. (templated)
     :param land_previews: Whether to land streamed previews too, as ``<index>.preview-<number>.<ext>``.
     :param deferrable: Whether to wait in the triggerer rather than in the worker; by default it is, unless
         ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` is false.
-    :param poll_interval: Seconds between look-ups.
+    :param poll_interval: Seconds between lookups.
     :param timeout: Seconds, or a timedelta, from the submit to the deadline.
     :param reuse: Who may have an image that is already paid for: ``task`` (this task instance: its retries,
         and a clear), ``always`` (anyone who asks the same of the same bucket: other runs, backfills, other
@@ -92,7 +92,7 @@ class ImagesOperator(BaseOperator):
     :param budget: What this task instance may cost at most, in all its tries, in the connection's currency: a number
         or a decimal text. What may cost more, or has no known price, is refused before anything is paid. (templated)
     :param validate_only: Whether to check everything and to return what would be sent and what it would cost (see
-        :class:`~airflow_provider_imagegen.rehearsal.Rehearsal`), without sending or claiming anything.
+        :class:`~airflow_provider_imagegen.engine.dry_run.DryRun`), without sending or claiming anything.
     """
 
     template_fields: Sequence[str] = (
@@ -106,7 +106,7 @@ class ImagesOperator(BaseOperator):
         "budget",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"tag_set": "json", "metadata": "json"}
-    operator_extra_links: Sequence[BaseOperatorLink] = (PicturesLink(), S3Link(), GatewayTaskLink())
+    operator_extra_links: Sequence[BaseOperatorLink] = (ImagesLink(), S3Link(), GatewayTaskLink())
     ui_color = "#f3e8ff"
     model: str | None = None
 
@@ -160,18 +160,18 @@ class ImagesOperator(BaseOperator):
         self.deferrable = deferrable
         self.poll_interval = _positive("poll_interval", poll_interval)
         self.timeout = _positive("timeout", timeout.total_seconds() if isinstance(timeout, timedelta) else timeout)
-        self.reuse = one_of("reuse", reuse, ("task", "always", "never"))
-        self.on_clear = one_of("on_clear", on_clear, ("reuse", "regenerate"))
-        self.on_unknown = one_of("on_unknown", on_unknown, ("fail", "resubmit"))
-        self.on_partial = one_of("on_partial", on_partial, ("fail", "accept"))
-        self.on_moderation = one_of("on_moderation", on_moderation, ("fail", "skip"))
+        self.reuse = check_choice("reuse", reuse, ("task", "always", "never"))
+        self.on_clear = check_choice("on_clear", on_clear, ("reuse", "regenerate"))
+        self.on_unknown = check_choice("on_unknown", on_unknown, ("fail", "resubmit"))
+        self.on_partial = check_choice("on_partial", on_partial, ("fail", "accept"))
+        self.on_moderation = check_choice("on_moderation", on_moderation, ("fail", "skip"))
         self.ledger_key = ledger_key
         # Rendered fields are JSON, which has no Decimal; a text may still be a template.
         self.budget = str(budget) if isinstance(budget, Decimal) else budget
         if not isinstance(budget, str):
             budget_of(budget)
-        self.validate_only = one_of("validate_only", validate_only, (True, False))
-        self._work_in_progress: Duty | None = None
+        self.validate_only = check_choice("validate_only", validate_only, (True, False))
+        self._work_in_progress: TaskRun | None = None
         self._result: Manifest | BatchSummary | None = None
 
     def __setattr__(self, key: str, value: Any) -> None:
@@ -184,14 +184,14 @@ class ImagesOperator(BaseOperator):
         """Submit, wait a moment, and defer; or wait to the end where deferring is off.
 
         :return: The manifest; or what would be done, where ``validate_only`` is set.
-        :raises ImageGenError: As :mod:`airflow_provider_imagegen.exceptions` draws.
+        :raises ImageGenError: See :mod:`airflow_provider_imagegen.exceptions`.
         """
         with self._reporting(context):
             self._work_in_progress = work = self._work(context)
             if self.validate_only:
-                rehearsal = asyncio.run(work.rehearse())
-                log.info("%s", rehearsal)
-                return rehearsal.model_dump(mode="json")
+                plan = asyncio.run(work.dry_run())
+                log.info("%s", plan)
+                return plan.model_dump(mode="json")
             return self._finish_or_defer(context, work, work.begin)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
@@ -214,10 +214,10 @@ class ImagesOperator(BaseOperator):
             self._work_in_progress.cancel()
 
     @property
-    def whereabouts(self) -> tuple[str, str, str] | None:
+    def s3_location(self) -> tuple[str, str, str] | None:
         """S3 endpoint, bucket and key prefix of the images; ``None`` until the task knows. For its link."""
         work = self._work_in_progress
-        return None if work is None else work.whereabouts(self._result)
+        return None if work is None else work.s3_location(self._result)
 
     @property
     def gateway_page(self) -> str | None:
@@ -230,7 +230,7 @@ class ImagesOperator(BaseOperator):
 
         :param task_instance: The task instance.
         """
-        from airflow_provider_imagegen.operators.lineage import lineage_of
+        from airflow_provider_imagegen.operators.openlineage import lineage_of
 
         return lineage_of(self._result, self._inputs())
 
@@ -238,29 +238,29 @@ class ImagesOperator(BaseOperator):
         """Return the ``s3://`` addresses of what the task reads."""
         return []
 
-    def _work(self, context: Context, is_resuming: bool = False) -> Duty:
+    def _work(self, context: Context, is_resuming: bool = False) -> TaskRun:
         """Check the arguments and connections, all of it free, and bundle what the task needs."""
         raise NotImplementedError
 
-    def _work_again(self, context: Context, submission: Submission) -> Duty:
+    def _work_again(self, context: Context, submission: Submission) -> TaskRun:
         try:
             return self._work(context, is_resuming=True)
         except ImageGenError as error:
-            # It was fine when the task began, and Airflow calls any failed look-up of a connection "not found":
+            # It was fine when the task began, and Airflow calls any failed lookup of a connection "not found":
             # worth a retry, which attaches.
             known = ", ".join(submission.task_ids)
             advice = f"Submitted before: {known}. {error.advice} A retry attaches to what was submitted."
             raise LookUpFailed(error.message, advice=advice) from None
 
     def _duty(self, context: Context) -> dict[str, Any]:
-        """Return the fields of :class:`~airflow_provider_imagegen.operators.work.Duty`."""
+        """Return the fields of :class:`~airflow_provider_imagegen.engine.run.TaskRun`."""
         from airflow.providers.common.compat.sdk import Stats
 
-        from airflow_provider_imagegen import metering
+        from airflow_provider_imagegen import metrics as metering
+        from airflow_provider_imagegen.hooks.aws import s3_client
         from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
-        from airflow_provider_imagegen.landing import Treatment
-        from airflow_provider_imagegen.ledger import Ledger
-        from airflow_provider_imagegen.operators.work import s3_client
+        from airflow_provider_imagegen.landing import ImageProcessing
+        from airflow_provider_imagegen.ledger.store import Ledger
 
         metering.report_to(Stats)
         destination = self._destination(context)
@@ -271,27 +271,27 @@ class ImagesOperator(BaseOperator):
             "s3": s3,
             "destination": destination,
             "ledger": Ledger(s3, destination.bucket, self.ledger_key),
-            "terms": replace(self._terms(context), purse=self._purse(settings.currency)),
+            "terms": replace(self._terms(context), budget=self._budget(settings.currency)),
             "metadata": self._metadata(context),
-            "treatment": Treatment(svg=self.svg, provenance=self.provenance, model=self.model),
+            "treatment": ImageProcessing(svg=self.svg, provenance=self.provenance, model=self.model),
             "deferrable": self.deferrable,
         }
 
-    def _purse(self, currency: str) -> Purse | None:
-        from airflow_provider_imagegen.pricing.purse import Purse
+    def _budget(self, currency: str) -> Budget | None:
+        from airflow_provider_imagegen.engine.budget import Budget
 
         budget = budget_of(self.budget)
-        return None if budget is None else Purse(budget, currency)
+        return None if budget is None else Budget(budget, currency)
 
-    def _terms(self, context: Context) -> Terms:
-        from airflow_provider_imagegen.job import Terms
-        from airflow_provider_imagegen.operators.work import attempt_of
-        from airflow_provider_imagegen.resume import Policy
-        from airflow_provider_imagegen.watcher import PollSchedule
+    def _terms(self, context: Context) -> JobOptions:
+        from airflow_provider_imagegen.engine.job import JobOptions
+        from airflow_provider_imagegen.engine.recovery import Policy
+        from airflow_provider_imagegen.ledger.models import Attempt
+        from airflow_provider_imagegen.polling import PollSchedule
 
         ti = context["ti"]
-        return Terms(
-            attempt=attempt_of(ti.dag_id, ti, self.retries or 0),
+        return JobOptions(
+            attempt=Attempt.of(ti, self.retries or 0),
             policy=Policy(reuse=self.reuse, on_unknown=self.on_unknown, on_clear=self.on_clear),
             schedule=PollSchedule(interval=self.poll_interval),
             timeout=self.timeout,
@@ -300,8 +300,8 @@ class ImagesOperator(BaseOperator):
         )
 
     def _destination(self, context: Context) -> Destination:
-        from airflow_provider_imagegen.landing import ObjectOptions
-        from airflow_provider_imagegen.operators.work import key_of, parse_destination
+        from airflow_provider_imagegen.storage.destination import key_of, parse_destination
+        from airflow_provider_imagegen.storage.options import ObjectOptions
 
         options = ObjectOptions(
             replace=self.replace,
@@ -328,7 +328,7 @@ class ImagesOperator(BaseOperator):
     def _finish_or_defer(
         self,
         context: Context,
-        work: Duty,
+        work: TaskRun,
         step: Callable[[], Coroutine[Any, Any, Manifest | BatchSummary | Submission]],
     ) -> dict[str, Any]:
         from airflow_provider_imagegen.schemas import Submission
@@ -338,9 +338,9 @@ class ImagesOperator(BaseOperator):
             return self._leave(work, result)
         self._result = result
         if self.outlets:
-            from airflow_provider_imagegen.operators.assets import announce
+            from airflow_provider_imagegen.operators.asset_events import add_asset_events
 
-            announce(self.outlets, context["outlet_events"], result)
+            add_asset_events(self.outlets, context["outlet_events"], result)
         return result.model_dump(mode="json")
 
     @contextmanager
@@ -363,11 +363,11 @@ class ImagesOperator(BaseOperator):
             push_failure(context["ti"], ImageGenError.of_defect(error, billed), self.model)
             raise
 
-    def _leave(self, work: Duty, submission: Submission) -> dict[str, Any]:
+    def _leave(self, work: TaskRun, submission: Submission) -> dict[str, Any]:
         """End this stretch of the task with something still open at the gateway."""
         self._defer(work, submission)
 
-    def _defer(self, work: Duty, submission: Submission) -> NoReturn:
+    def _defer(self, work: TaskRun, submission: Submission) -> NoReturn:
         from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
 
         now = time.time()
@@ -387,11 +387,11 @@ class ImagesOperator(BaseOperator):
             timeout=timedelta(seconds=left) + SAFETY_NET,
         )
 
-    def _hold(self, work: Duty) -> Hold | None:
+    def _hold(self, work: TaskRun) -> CancelContext | None:
         """Return whose the open tasks are, for whoever kills the trigger; ``None`` if they are not to be cancelled."""
-        from airflow_provider_imagegen.schemas import Hold
+        from airflow_provider_imagegen.schemas import CancelContext
 
-        return Hold(
+        return CancelContext(
             aws_conn_id=self.aws_conn_id,
             bucket=work.ledger.bucket,
             ledger_key=work.ledger.prefix,
@@ -399,7 +399,7 @@ class ImagesOperator(BaseOperator):
         )
 
 
-def one_of(field: str, value: Choice, allowed: tuple[Choice, ...]) -> Choice:
+def check_choice(field: str, value: Choice, allowed: tuple[Choice, ...]) -> Choice:
     """Return a choice.
 
     :raises InvalidRequest: If it is none of those that are allowed.
@@ -416,7 +416,7 @@ def budget_of(value: object) -> Decimal | None:
     """
     if value is None:
         return None
-    from airflow_provider_imagegen.amounts import amount_of
+    from airflow_provider_imagegen.money import amount_of
 
     try:
         return amount_of(value)

@@ -13,14 +13,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
-from airflow_provider_imagegen.operators.base import mask_queries, one_of
+from airflow_provider_imagegen.operators.base import check_choice, mask_queries
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_imagegen.batch.progress import Counts
-    from airflow_provider_imagegen.operators.work import Duty
+    from airflow_provider_imagegen.engine.batch.progress import Counts
+    from airflow_provider_imagegen.engine.run import TaskRun
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +36,10 @@ class GenerateImageBatchOperator(GenerateImageOperator):
     what is open once everything is submitted. Every row lands or fails by itself. Objects are called
     ``<s3_key>/<key>.<ext>``, or ``<s3_key>/<key>-<index>.<ext>`` where a row asks for several;
     ``<s3_key>/manifest.jsonl`` has a line for every row
-    (see :class:`~airflow_provider_imagegen.batch.results.RowResult`), and the task returns a summary
-    (see :class:`~airflow_provider_imagegen.batch.summary.BatchSummary`). A retry does only what is missing.
+    (see :class:`~airflow_provider_imagegen.engine.batch.results.RowResult`), and the task returns a summary
+    (see :class:`~airflow_provider_imagegen.schemas.batch.BatchSummary`). A retry does only what is missing.
 
-    All parameters of :class:`GenerateImageOperator` are taken too; those that say what to draw are the defaults
+    All parameters of :class:`GenerateImageOperator` are taken too; those that say what to generate are the defaults
     of all rows.
 
     :param requests: A list of prompts, or of dicts with the fields of
@@ -52,8 +52,8 @@ class GenerateImageBatchOperator(GenerateImageOperator):
     :param on_partial: ``fail`` or ``accept`` fewer images than asked for, in a row and in the batch.
     :param on_moderation: ``fail``, or ``skip`` rows that the gateway's content policy refuses; the task itself
         is skipped if nothing else is left.
-    :param poll_interval: Seconds between look-ups at most, each of which is for all rows. Where the gateway has
-        look-ups for many tasks, quick models are looked up oftener: places become free within 3 % of the usual time.
+    :param poll_interval: Seconds between lookups at most, each of which is for all rows. Where the gateway has
+        lookups for many tasks, quick models are looked up oftener: places become free within 3 % of the usual time.
     :param timeout: Seconds, or a timedelta, from the beginning to the deadline of the whole batch.
     """
 
@@ -79,7 +79,7 @@ class GenerateImageBatchOperator(GenerateImageOperator):
         self.requests = requests
         self.max_in_flight = max_in_flight
         self.requests_per_minute = requests_per_minute
-        self.on_invalid = one_of("on_invalid", on_invalid, ("fail", "skip"))
+        self.on_invalid = check_choice("on_invalid", on_invalid, ("fail", "skip"))
         if max_in_flight is not None and (type(max_in_flight) is not int or max_in_flight < 1):
             raise InvalidRequest("max_in_flight", max_in_flight, "a whole number above 0")
         if requests_per_minute is not None and not 0 < requests_per_minute < float("inf"):
@@ -93,8 +93,8 @@ class GenerateImageBatchOperator(GenerateImageOperator):
             mask_queries([row.get("extra") for row in value if isinstance(row, dict)])
         super().__setattr__(key, value)
 
-    def _work(self, context: Context, is_resuming: bool = False) -> Duty:
-        from airflow_provider_imagegen.operators.batch_work import BatchWork, Order
+    def _work(self, context: Context, is_resuming: bool = False) -> TaskRun:
+        from airflow_provider_imagegen.engine.batch.run import BatchRun, Order
 
         order = Order(
             requests=self.requests,
@@ -104,7 +104,7 @@ class GenerateImageBatchOperator(GenerateImageOperator):
             on_invalid=self.on_invalid,
             on_moderation=self.on_moderation,
         )
-        return BatchWork(order=order, tell=_Teller(context["ti"]).tell, **self._duty(context))
+        return BatchRun(order=order, tell=_Teller(context["ti"]).tell, **self._duty(context))
 
     def _inputs(self) -> list[str]:
         return [self.requests] if isinstance(self.requests, str) else []

@@ -7,8 +7,6 @@ from datetime import timedelta
 
 from airflow.providers.common.compat.sdk import conf
 
-GRACE = 10.0
-"""Seconds to wait in the worker before deferring; the shortest jobs never need to."""
 DEFAULT_MINIMUM_DEFERRAL = 7.0
 """Seconds; the scheduler's loop takes less on most deployments."""
 SAFETY_NET = timedelta(minutes=10)

@@ -11,19 +11,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
-from airflow_provider_imagegen.operators.base import ImagesOperator, one_of
+from airflow_provider_imagegen.operators.base import ImagesOperator, check_choice
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from mypy_boto3_s3.client import S3Client
 
-    from airflow_provider_imagegen.landing import Destination
-    from airflow_provider_imagegen.operators.work import Duty
+    from airflow_provider_imagegen.engine.run import TaskRun
     from airflow_provider_imagegen.schemas import ImageRequest, ImageSource, Submission
+    from airflow_provider_imagegen.storage.destination import Destination
 
 log = logging.getLogger(__name__)
 
-# Arguments that say what to draw; callback_url is the one more, kept out of the rendered fields.
+# Arguments that say what to generate; callback_url is the one more, kept out of the rendered fields.
 REQUEST_FIELDS = (
     "prompt",
     "model",
@@ -54,7 +54,7 @@ class GenerateImageOperator(ImagesOperator):
     :class:`~airflow_provider_imagegen.schemas.ImageRequest`; only what is set is sent. Where to, and on what
     terms, say those of :class:`~airflow_provider_imagegen.operators.base.ImagesOperator`, all of which are taken too.
 
-    :param prompt: What to draw. (templated)
+    :param prompt: What to generate. (templated)
     :param model: Name of the model. (templated)
     :param n: Number of images, 1–10. (templated)
     :param size: ``<width>x<height>`` in pixels, or ``auto``. (templated)
@@ -66,13 +66,13 @@ class GenerateImageOperator(ImagesOperator):
     :param output_compression: 0–100, for jpeg and webp. (templated)
     :param partial_images: Previews to send while streaming, 0–3. (templated)
     :param response_format: ``url`` or ``b64_json`` (dall-e). (templated)
-    :param stream: Whether the gateway shall answer with server-sent events, where it can. (templated)
+    :param stream: Whether the gateway should answer with server-sent events, where it can. (templated)
     :param user: Your id of the end user. (templated)
     :param callback_url: Where the gateway also pushes the result, where it does. (templated, but never shown)
     :param async_: ``False`` asks a gateway with tasks to answer with the image itself. (templated)
     :param extra: Further body fields, sent as they are. (templated)
     :param wait: Whether to see the images through. If not, the task ends when everything is submitted and returns a
-        receipt (see :class:`~airflow_provider_imagegen.operators.receipts.Receipt`), for which
+        receipt (see :class:`~airflow_provider_imagegen.engine.receipts.Receipt`), for which
         :class:`~airflow_provider_imagegen.operators.landing.LandImagesOperator` lands them later.
     """
 
@@ -124,26 +124,26 @@ class GenerateImageOperator(ImagesOperator):
         self.callback_url = callback_url
         self.async_ = async_
         self.extra = extra
-        self.wait = one_of("wait", wait, (True, False))
+        self.wait = check_choice("wait", wait, (True, False))
         if callback_url is not None and not isinstance(callback_url, str):
             raise InvalidRequest("callback_url", "(hidden)", "a text or template, not another task's output")
 
-    def _work(self, context: Context, is_resuming: bool = False) -> Duty:
+    def _work(self, context: Context, is_resuming: bool = False) -> TaskRun:
         """Check the arguments and connections, all of it free, and bundle what the task needs."""
-        from airflow_provider_imagegen.operators.work import Work
+        from airflow_provider_imagegen.engine.run import GenerateRun
 
         duty = self._duty(context)
         request = self._request(self._asked(context), duty["s3"], duty["destination"], is_resuming)
-        return Work(request=request, waits=self.wait, **duty)
+        return GenerateRun(request=request, waits=self.wait, **duty)
 
-    def _leave(self, work: Duty, submission: Submission) -> dict[str, Any]:
-        from airflow_provider_imagegen.operators.receipts import issue
-        from airflow_provider_imagegen.operators.work import Work
+    def _leave(self, work: TaskRun, submission: Submission) -> dict[str, Any]:
+        from airflow_provider_imagegen.engine.receipts import issue
+        from airflow_provider_imagegen.engine.run import GenerateRun
 
-        if self.wait or not isinstance(work, Work):
+        if self.wait or not isinstance(work, GenerateRun):
             return super()._leave(work, submission)
         receipt = issue(work, submission, self.imagegen_conn_id, self.aws_conn_id)
-        log.info("Submitted %d task(s), to be landed for %s", len(receipt.task_ids), receipt.note_uri)
+        log.info("Submitted %d task(s), to be landed for %s", len(receipt.task_ids), receipt.document_uri)
         return receipt.model_dump(mode="json")
 
     def _asked(self, context: Context) -> dict[str, Any]:
@@ -197,9 +197,9 @@ class EditImageOperator(GenerateImageOperator):
     def _request(
         self, asked: dict[str, Any], s3: S3Client, destination: Destination, is_resuming: bool
     ) -> ImageRequest:
-        from airflow_provider_imagegen.landing import read_object
+        from airflow_provider_imagegen.engine.sources import name_sources, read_sources
         from airflow_provider_imagegen.schemas import EditRequest
-        from airflow_provider_imagegen.sources import name_sources, read_sources
+        from airflow_provider_imagegen.storage.objects import read_object
 
         def read(names: list[str], field: str) -> tuple[ImageSource, ...]:
             if is_resuming:

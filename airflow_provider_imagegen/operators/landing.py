@@ -14,19 +14,19 @@ from airflow_provider_imagegen.operators.base import ImagesOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_imagegen.operators.receipts import Receipt
-    from airflow_provider_imagegen.operators.work import Duty
+    from airflow_provider_imagegen.engine.receipts import Receipt
+    from airflow_provider_imagegen.engine.run import TaskRun
 
 
 class LandImagesOperator(ImagesOperator):
-    """Land images in S3 that were submitted before, waiting deferred for those that are still being drawn.
+    """Land images in S3 that were submitted before, waiting deferred for those that are still being generated.
 
     Nothing is paid by it: retried or cleared, it lands what is missing and returns the same. What it lands for a task
     with ``wait=False`` goes where that task said, through its connections, and is noted in its ledger records.
 
     For one receipt it returns the manifest (see :class:`~airflow_provider_imagegen.schemas.Manifest`), with
     ``manifest.json`` beside the images; for a list, or for ``task_ids``, a summary (see
-    :class:`~airflow_provider_imagegen.batch.summary.BatchSummary`), with a row for every receipt or id in
+    :class:`~airflow_provider_imagegen.schemas.batch.BatchSummary`), with a row for every receipt or id in
     ``<s3_key>/manifest.jsonl``.
 
     Of the parameters of :class:`~airflow_provider_imagegen.operators.base.ImagesOperator` it heeds those that say how
@@ -58,15 +58,15 @@ class LandImagesOperator(ImagesOperator):
         self.submitted = submitted
         self.task_ids = task_ids
 
-    def _work(self, context: Context, is_resuming: bool = False) -> Duty:
-        from airflow_provider_imagegen.operators.landing_work import LandWork
+    def _work(self, context: Context, is_resuming: bool = False) -> TaskRun:
+        from airflow_provider_imagegen.engine.land_run import LandRun
 
         if self.submitted is None and self.task_ids is None:
             allowed = "what a task with wait=False returned, a list of that, or task_ids instead"
             raise InvalidRequest("submitted", None, allowed)
         receipts, task_ids = self._receipts(), self._ids()
         self._go_by(receipts)
-        return LandWork(
+        return LandRun(
             receipts=receipts,
             task_ids=task_ids,
             is_one=isinstance(self.submitted, Mapping) and not task_ids,
@@ -75,7 +75,7 @@ class LandImagesOperator(ImagesOperator):
         )
 
     def _receipts(self) -> list[Receipt]:
-        from airflow_provider_imagegen.operators.receipts import read_receipts
+        from airflow_provider_imagegen.engine.receipts import read_receipts
 
         return [] if self.submitted is None else list(read_receipts(self.submitted))
 
@@ -95,9 +95,9 @@ class LandImagesOperator(ImagesOperator):
             raise InvalidRequest("submitted", connections, "what was submitted through one connection")
         self.imagegen_conn_id, self.aws_conn_id = first.imagegen_conn_id, first.aws_conn_id
         if self.s3_bucket is None and not str(self.s3_key).startswith("s3://"):
-            self.s3_bucket = first.note_uri.removeprefix("s3://").partition("/")[0]
+            self.s3_bucket = first.document_uri.removeprefix("s3://").partition("/")[0]
 
-    def _hold(self, work: Duty) -> None:
+    def _hold(self, work: TaskRun) -> None:
         """Have nothing cancelled: it is not this task's, and others may wait for the same."""
 
 

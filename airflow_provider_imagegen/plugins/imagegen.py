@@ -14,7 +14,7 @@ from airflow_provider_imagegen.gallery.lazy import Gallery
 
 # Relative to the UI's base, so that they are right behind a path prefix too.
 _HERE = PREFIX.lstrip("/")
-_VIEW = {"name": "Pictures", "icon": f"{_HERE}/static/icon.svg", "icon_dark_mode": f"{_HERE}/static/icon-dark.svg"}
+_VIEW = {"name": "Images", "icon": f"{_HERE}/static/icon.svg", "icon_dark_mode": f"{_HERE}/static/icon-dark.svg"}
 _NEWEST = {
     **_VIEW,
     "href": newest_page().lstrip("/"),

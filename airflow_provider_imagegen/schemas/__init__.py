@@ -1,4 +1,4 @@
-"""The data that travels between the rooms: requests, tasks, outputs, landed images, the manifest.
+"""The data that travels between the packages: requests, tasks, outputs, landed images, the manifest.
 
 All models are frozen. They are strict on the way out and lenient on the way in: whatever a gateway adds
 tomorrow is ignored, and only what is known to be wrong is refused.
@@ -7,8 +7,8 @@ tomorrow is ignored, and only what is known to be wrong is refused.
 from airflow_provider_imagegen.schemas.requests import MAX_PROMPT_IN_LOGS, EditRequest, ImageRequest, ImageSource
 from airflow_provider_imagegen.schemas.results import (
     FAILURE,
+    CancelContext,
     Failure,
-    Hold,
     LandedImage,
     Manifest,
     MissingImage,
@@ -22,9 +22,9 @@ from airflow_provider_imagegen.schemas.tasks import ImageOutput, ImageTask, Task
 __all__ = [
     "FAILURE",
     "MAX_PROMPT_IN_LOGS",
+    "CancelContext",
     "EditRequest",
     "Failure",
-    "Hold",
     "ImageOutput",
     "ImageRequest",
     "ImageSource",

@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue, ValidationError, field_validator
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.redaction import address_of, without_queries
-from airflow_provider_imagegen.schemas.frozen import Frozen
+from airflow_provider_imagegen.schemas.base import StrictModel
 
 MAX_PROMPT_IN_LOGS = 80
 """Characters of a prompt that may appear in a log."""
@@ -28,13 +28,13 @@ _ALLOWED = {
 }
 
 
-class ImageRequest(Frozen):
+class ImageRequest(StrictModel):
     """One call of an image API, in the field's common words; ``None`` means *not set, do not send*.
 
     Source of names and ranges: the parameter lists of OpenAI's, Ace Data Cloud's and APIGo's
     ``images/generations`` pages.
 
-    :param prompt: What to draw.
+    :param prompt: What to generate.
     :param model: Name of the model; unknown ones are passed on.
     :param n: Number of images, 1–10.
     :param size: ``<width>x<height>`` in pixels, or ``auto``.
@@ -46,10 +46,10 @@ class ImageRequest(Frozen):
     :param output_compression: 0–100, for jpeg and webp.
     :param partial_images: Previews to send while streaming, 0–3.
     :param response_format: ``url`` or ``b64_json`` (dall-e).
-    :param stream: Whether the gateway shall answer with server-sent events.
+    :param stream: Whether the gateway should answer with server-sent events.
     :param user: Your id of the end user, for the vendor's abuse monitoring.
     :param callback_url: Where the gateway also pushes the result; polling goes on regardless.
-    :param async_: Whether the gateway shall answer with a task id at once; gateways with tasks are asked
+    :param async_: Whether the gateway should answer with a task id at once; gateways with tasks are asked
         to unless it is ``False``.
     :param extra: Further body fields, sent as they are.
     """
@@ -111,7 +111,7 @@ class ImageRequest(Frozen):
         return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"extra", "async_"})
 
     def asked(self) -> dict[str, JsonValue]:
-        """Return everything that decides what the picture is: nothing of who asks, or how it is delivered."""
+        """Return everything that decides what the image is: nothing of who asks, or how it is delivered."""
         left_out = {"callback_url", "user", "response_format", "stream", "partial_images"}
         # One image is what a call makes that does not say how many.
         left_out |= {"n"} if self.n == 1 else set()
@@ -129,7 +129,7 @@ class ImageRequest(Frozen):
         return line if len(line) <= MAX_PROMPT_IN_LOGS else f"{line[: MAX_PROMPT_IN_LOGS - 1]}…"
 
 
-class ImageSource(Frozen):
+class ImageSource(StrictModel):
     """An image to edit, or a mask: an address or the bytes themselves.
 
     :param url: Address that the gateway can fetch.
@@ -155,7 +155,7 @@ class ImageSource(Frozen):
 
 
 class EditRequest(ImageRequest):
-    """One call that edits images rather than drawing from nothing.
+    """One call that edits images rather than generating from nothing.
 
     :param images: 1–16 images to edit.
     :param mask: A PNG with transparent areas where the first image is to be changed.
@@ -176,7 +176,7 @@ class EditRequest(ImageRequest):
         return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"extra", "async_", "images", "mask"})
 
     def asked(self) -> dict[str, JsonValue]:
-        """Return everything that decides what the picture is, the images by address or hash."""
+        """Return everything that decides what the image is, the images by address or hash."""
         mask = None if self.mask is None else self.mask.identity
         return {**super().asked(), "images": [image.identity for image in self.images], "mask": mask}
 

@@ -10,14 +10,14 @@ from pydantic import Field, JsonValue
 
 from airflow_provider_imagegen import exceptions
 from airflow_provider_imagegen.exceptions import Billed, ImageGenError
-from airflow_provider_imagegen.schemas.frozen import Frozen, Kept
+from airflow_provider_imagegen.schemas.base import PersistedModel, StrictModel
 from airflow_provider_imagegen.schemas.money import Money
 
 FAILURE = "failure"
 """XCom key under which a task that fails tells why: a :class:`Failure`, or the manifest or summary of what landed."""
 
 
-class LandedImage(Kept):
+class LandedImage(PersistedModel):
     """One image in S3.
 
     :param index: Position among the images asked for, from 0.
@@ -31,12 +31,12 @@ class LandedImage(Kept):
     :param height: Pixels.
     :param task_id: The gateway's task it came from.
     :param trace_id: The trace id it came from.
-    :param revised_prompt: The prompt the model really drew, if the gateway tells.
+    :param revised_prompt: The prompt the model really generated, if the gateway tells.
     :param reused: Whether it was landed earlier and cost nothing this time.
     :param differs: In what it is not what was asked for, e.g. ``{"size": "1254x1254"}``.
-    :param provenance: What became of the mark for AI-made pictures; ``None`` if none was asked for.
+    :param provenance: What became of the mark for AI-made images; ``None`` if none was asked for.
     :param cost: What it cost to make, whoever paid for it and when; ``None`` if that is not known.
-    :param usage: Its share of the token counts of the answer it came with.
+    :param usage: Its share of the token counts of the response it came with.
     """
 
     index: int
@@ -60,7 +60,7 @@ class LandedImage(Kept):
     usage: dict[str, int] = Field(default_factory=dict)
 
 
-class MissingImage(Kept):
+class MissingImage(PersistedModel):
     """One image that was asked for and did not land.
 
     :param index: Position among the images asked for, from 0.
@@ -89,7 +89,7 @@ class MissingImage(Kept):
         return error
 
 
-class OpenTask(Kept):
+class OpenTask(PersistedModel):
     """A task that was submitted and is not landed: what crosses a deferral, ids only.
 
     :param index: Position of its first image among the images asked for.
@@ -112,19 +112,19 @@ class OpenTask(Kept):
     submitted_at: float | None = None
 
 
-class Submission(Kept):
+class Submission(PersistedModel):
     """What became of the submits of one Airflow task.
 
     :param submitted_at: Unix seconds of the first submit.
     :param deadline: Unix seconds at which to stop waiting.
     :param open: Tasks to wait for.
-    :param landed: Images that are in S3 already: reused, or come with the answer to the submit.
+    :param landed: Images that are in S3 already: reused, or come with the response to the submit.
     :param failures: Images that were refused.
     :param billed: Number of images that this task instance has paid for, without those of open tasks.
     :param usage: Token counts, without those of open tasks.
     :param cost: What this task instance has paid, without open tasks; ``None`` if part of it is not known.
     :param cost_at_least: The part of it that is known.
-    :param fingerprint: SHA-256 of everything that decides what the picture is.
+    :param fingerprint: SHA-256 of everything that decides what the image is.
     """
 
     submitted_at: float
@@ -154,13 +154,13 @@ class Submission(Kept):
         return [task.task_id for task in self.open]
 
 
-class Hold(Kept):
+class CancelContext(PersistedModel):
     """Whose submitted tasks are, and where that stands: what a trigger needs to cancel them when it is killed.
 
     :param aws_conn_id: Connection to S3.
     :param bucket: The ledger's bucket.
     :param ledger_key: Key prefix of its records.
-    :param attempt: An :class:`~airflow_provider_imagegen.ledger.Attempt` as JSON.
+    :param attempt: An :class:`~airflow_provider_imagegen.ledger.models.Attempt` as JSON.
     """
 
     aws_conn_id: str | None
@@ -169,7 +169,7 @@ class Hold(Kept):
     attempt: dict[str, JsonValue]
 
 
-class Manifest(Frozen):
+class Manifest(StrictModel):
     """The result of one Airflow task: what the operators push to XCom and put beside the images.
 
     :param version: Version of this schema.
@@ -182,7 +182,7 @@ class Manifest(Frozen):
         it is not known.
     :param cost_at_least: The part of it that is known.
     :param currency: What costs are in.
-    :param fingerprint: SHA-256 of everything that decides what the picture is.
+    :param fingerprint: SHA-256 of everything that decides what the image is.
     :param created_at: When the manifest was made, ISO 8601, UTC.
     :param elapsed: Seconds from the first submit to the last image landed.
     :param manifest_uri: Address of this manifest in S3; empty where nothing landed.
@@ -207,7 +207,7 @@ class Manifest(Frozen):
     currency: str = "USD"
 
 
-class Failure(Frozen):
+class Failure(StrictModel):
     """Why a task failed that has landed nothing; reads like a :class:`Manifest` without images.
 
     :param version: Version of this schema.
@@ -234,7 +234,7 @@ class Failure(Frozen):
         return cls(gateway=error.gateway or "", model=model, failures=tuple(reasons))
 
 
-class Origin(Kept):
+class Origin(PersistedModel):
     """The Airflow task instance that asked."""
 
     dag_id: str
@@ -250,7 +250,7 @@ class Sidecar(Manifest):
     :param provider_version: Release of this provider.
     :param origin: Who asked.
     :param request: What was asked for, without secrets and image bytes.
-    :param prompt_sha256: Hex digest of the prompt, to find pictures by without showing it.
+    :param prompt_sha256: Hex digest of the prompt, to find images by without showing it.
     """
 
     provider_version: str

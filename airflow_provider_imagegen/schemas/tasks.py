@@ -8,20 +8,20 @@ from typing import Literal
 from pydantic import Field, JsonValue, field_validator
 
 from airflow_provider_imagegen.redaction import without_secrets
-from airflow_provider_imagegen.schemas.frozen import Frozen, Kept
+from airflow_provider_imagegen.schemas.base import PersistedModel, StrictModel
 
 TaskState = Literal["running", "succeeded", "failed", "unseen", "lost"]
 
 
-class ImageOutput(Frozen):
+class ImageOutput(StrictModel):
     """One image as a gateway hands it out: where it is, or what it is.
 
     :param url: Address to fetch it from; may expire, may be signed: never logged whole.
-    :param b64_json: The image itself as base64, short enough to have stayed in the answer.
-    :param file: The image itself, decoded while the answer streamed in; lives as long as the client.
+    :param b64_json: The image itself as base64, short enough to have stayed in the response.
+    :param file: The image itself, decoded while the response streamed in; lives as long as the client.
     :param content: The image itself, in memory; what the hook hands out instead of ``file``.
-    :param damage: Why the base64 in the answer could not be decoded.
-    :param revised_prompt: The prompt the model really drew, if the gateway tells.
+    :param damage: Why the base64 in the response could not be decoded.
+    :param revised_prompt: The prompt the model really generated, if the gateway tells.
     """
 
     url: str | None = Field(default=None, repr=False)
@@ -37,7 +37,7 @@ class ImageOutput(Frozen):
         return None if value is None else without_secrets(value)
 
 
-class TaskFailure(Kept):
+class TaskFailure(PersistedModel):
     """Why a gateway gave up on a task.
 
     :param code: The gateway's error code.
@@ -54,7 +54,7 @@ class TaskFailure(Kept):
         return without_secrets(value)
 
 
-class ImageTask(Frozen):
+class ImageTask(StrictModel):
     """What a gateway says about one request, whether it answers at once or through a task.
 
     :param state: ``running``, ``succeeded``, ``failed``; ``unseen``: the gateway shows no such task (yet);
@@ -66,7 +66,7 @@ class ImageTask(Frozen):
     :param failure: Why, once ``failed``.
     :param usage: Token counts as the gateway reports them.
     :param created: Unix seconds at which the gateway says the image was made.
-    :param reported: What the gateway says it drew: ``size``, ``quality``, ``background``, ``output_format``.
+    :param reported: What the gateway says it generated: ``size``, ``quality``, ``background``, ``output_format``.
     """
 
     state: TaskState

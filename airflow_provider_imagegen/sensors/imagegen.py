@@ -34,7 +34,7 @@ from airflow_provider_imagegen.operators.deferral import SAFETY_NET, deferrable_
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_imagegen.client import ImageClient
+    from airflow_provider_imagegen.gateways.client import ImageClient
     from airflow_provider_imagegen.schemas import ImageTask
 
 log = logging.getLogger(__name__)
@@ -47,14 +47,14 @@ class ImageTaskSensor(BaseSensorOperator):
     and in ``tasks`` for each its ``task_id``, ``trace_id``, ``state`` and number of ``images``. To have the images
     themselves, hand the same ids to :class:`~airflow_provider_imagegen.operators.landing.LandImagesOperator`.
 
-    A task that failed at the gateway fails the sensor, without retries, once all of them are over; a look-up that
+    A task that failed at the gateway fails the sensor, without retries, once all of them are over; a lookup that
     fails does not. ``timeout``, ``mode``, ``soft_fail`` and the like are those of every sensor.
 
     :param task_ids: The gateway's id, or several. (templated)
     :param imagegen_conn_id: Connection to the gateway. (templated)
     :param deferrable: Whether to wait in the triggerer; by default it is, unless ``mode`` is given or
         ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` is false.
-    :param poke_interval: Seconds, or a timedelta, between look-ups.
+    :param poke_interval: Seconds, or a timedelta, between lookups.
     """
 
     template_fields: Sequence[str] = ("task_ids", "imagegen_conn_id")
@@ -92,16 +92,16 @@ class ImageTaskSensor(BaseSensorOperator):
         return seen.xcom_value
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once; a look-up that fails says nothing of the tasks.
+        """Look once; a lookup that fails says nothing of the tasks.
 
         :raises ImageGenError: If the gateway failed at a task, or does not know it.
         """
         try:
-            told = asyncio.run(self._looked_up(self._client(), self._seconds_since_start(context)))
+            result = asyncio.run(self._looked_up(self._client(), self._seconds_since_start(context)))
         except (LookUpFailed, RateLimited) as error:
-            log.warning("Look-up failed, the tasks go on at the gateway: %s", error)
+            log.warning("Lookup failed, the tasks go on at the gateway: %s", error)
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=told is not None, xcom_value=told)
+        return PokeReturnValue(is_done=result is not None, xcom_value=result)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Look afresh after the trigger fired; wait on if it was woken too early.
@@ -110,13 +110,13 @@ class ImageTaskSensor(BaseSensorOperator):
         :raises AirflowSensorTimeout: If the time is over.
         :raises ImageGenError: If the gateway failed at a task, does not know it, or cannot be asked.
         """
-        told = asyncio.run(self._looked_up(self._client(), float("inf")))
-        if told is not None:
-            return told
+        result = asyncio.run(self._looked_up(self._client(), float("inf")))
+        if result is not None:
+            return result
         deadline: float = event["submission"]["deadline"]
         if time.time() < deadline:
             self._wait_until(deadline)
-        raise AirflowSensorTimeout(f"the gateway is still drawing after {self.timeout:g} s: {', '.join(self._ids)}")
+        raise AirflowSensorTimeout(f"the gateway is still generating after {self.timeout:g} s: {', '.join(self._ids)}")
 
     @property
     def _ids(self) -> list[str]:
@@ -143,7 +143,7 @@ class ImageTaskSensor(BaseSensorOperator):
             if not all(task.is_terminal for task in tasks.values()):
                 return None
             _raise_first_failure(client, tasks)
-            return _told(client.gateway.name, tasks)
+            return _result(client.gateway.name, tasks)
 
     def _seconds_since_start(self, context: Context) -> float:
         """Return for how long this has been looking, all pokes of a rescheduled sensor together."""
@@ -178,10 +178,10 @@ def _lost_if_unseen(task: ImageTask) -> ImageTask:
 
 
 def _raise_first_failure(client: ImageClient, tasks: Mapping[str, ImageTask]) -> None:
-    from airflow_provider_imagegen.verdict import verdict
+    from airflow_provider_imagegen.engine.task_error import task_error
 
     for task in tasks.values():
-        if error := verdict(task, client.gateway.name):
+        if error := task_error(task, client.gateway.name):
             raise _as_seen_from_here(error)
 
 
@@ -192,7 +192,7 @@ def _as_seen_from_here(error: ImageGenError) -> ImageGenError:
     return FailedElsewhere.of(error) if type(error) is GenerationFailed else error
 
 
-def _told(gateway: str, tasks: Mapping[str, ImageTask]) -> dict[str, Any]:
+def _result(gateway: str, tasks: Mapping[str, ImageTask]) -> dict[str, Any]:
     return {
         "gateway": gateway,
         "task_ids": list(tasks),

@@ -16,7 +16,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_imagegen.exceptions import ImageGenError
 
 if TYPE_CHECKING:
-    from airflow_provider_imagegen.watcher import Seen
+    from airflow_provider_imagegen.polling import Seen
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +35,9 @@ class ImageTasksTrigger(BaseTrigger):
     :param imagegen_conn_id: The connection to look up through.
     :param submission: A :class:`~airflow_provider_imagegen.schemas.Submission` as JSON: ids, deadline.
     :param not_before: Unix seconds before which it does not fire.
-    :param poll_interval: Seconds between look-ups.
-    :param hold: A :class:`~airflow_provider_imagegen.schemas.Hold` as JSON: whose the tasks are.
-    :param model: What draws the tasks, if known: the first look-up waits until such tasks usually begin to finish.
+    :param poll_interval: Seconds between lookups.
+    :param hold: A :class:`~airflow_provider_imagegen.schemas.CancelContext` as JSON: whose the tasks are.
+    :param model: What generates the tasks, if known: the first lookup waits until such tasks usually begin to finish.
     :param version: Version of these arguments.
     """
 
@@ -99,13 +99,14 @@ class ImageTasksTrigger(BaseTrigger):
         await asyncio.shield(cancelling)
 
     async def _cancel(self, hold: dict[str, Any]) -> None:
-        from airflow_provider_imagegen.cancelling import cancel_all
+        from airflow_provider_imagegen.engine.cancel import cancel_all
         from airflow_provider_imagegen.hooks.aws import as3_client
         from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
-        from airflow_provider_imagegen.ledger import Attempt, Ledger
-        from airflow_provider_imagegen.schemas import Hold, Submission
+        from airflow_provider_imagegen.ledger.models import Attempt
+        from airflow_provider_imagegen.ledger.store import Ledger
+        from airflow_provider_imagegen.schemas import CancelContext, Submission
 
-        holder, submission = Hold.model_validate(hold), Submission.model_validate(self.submission)
+        holder, submission = CancelContext.model_validate(hold), Submission.model_validate(self.submission)
         try:
             ledger = Ledger(await as3_client(holder.aws_conn_id), holder.bucket, holder.ledger_key)
             async with await ImageGenHook(self.imagegen_conn_id).aget_conn() as client:
@@ -126,13 +127,13 @@ class ImageTasksTrigger(BaseTrigger):
         if all(task.is_terminal for task in seen.tasks.values()):
             return "done"
         if seen.last_fault is not None:
-            log.warning("The deadline passed and the last look-up failed: %s", seen.last_fault)
+            log.warning("The deadline passed and the last lookup failed: %s", seen.last_fault)
         return "timeout"
 
     async def _watch(self) -> Seen:
         from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
+        from airflow_provider_imagegen.polling import PollSchedule, wait_through
         from airflow_provider_imagegen.schemas import Submission
-        from airflow_provider_imagegen.watcher import PollSchedule, wait_through
 
         submission = Submission.model_validate(self.submission)
         return await wait_through(

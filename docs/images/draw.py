@@ -1,6 +1,6 @@
-"""Draws the pictures of the architecture page: ``python docs/images/draw.py`` writes them anew.
+"""Draw the images of the architecture page: ``python docs/images/draw.py`` writes them again.
 
-Every text stands on a ground of its own, so that both can be read on a light page and on a dark one.
+Every text has its own background, so it is readable on a light page and on a dark one.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 DARK, MIDDLE, LIGHT = "#3d3758", "#6a609b", "#f5f3fc"
 LINE = "#8f88b5"
 WIDTH = 800
-HOUSE = 600
+LAYERS_WIDTH = 600
 FONT = "font-family='system-ui, sans-serif'"
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 BESIDE = "emulator"
-"""A house of its own: it imports nothing of the other, and nothing leans on it."""
+"""Drawn apart: it imports nothing of the rest, and nothing imports it."""
 
 _LANES = {"worker": 85, "S3": 330, "gateway": 530, "triggerer": 715}
 WAY: Sequence[tuple[str, str, str]] = (
@@ -36,20 +36,19 @@ WAY: Sequence[tuple[str, str, str]] = (
     ("worker", "S3", "note: landed; manifest"),
     ("worker", "worker", "manifest to XCom"),
 )
-"""From whom to whom, and what."""
+"""Sender, receiver, message."""
 
 
-def floors() -> str:
-    """Return the drawing of the package's floors, as the import linter is told them, and of the house beside them."""
-    layers = [[room.strip() for room in layer.split("|")] for layer in _contract("floors")["layers"]]
-    house = [[room for room in rooms if room != BESIDE] for rooms in layers]
+def layers() -> str:
+    """Return the drawing of the package's layers, as the import linter reads them, and of what is beside them."""
+    listed = [[name.strip() for name in layer.split("|")] for layer in _contract("layers")["layers"]]
     top = 0
     parts: list[str] = []
-    for rooms in (*house, [BESIDE]):
-        top += 10 * (rooms == [BESIDE])
-        parts += _floor(rooms, y=top)
+    for names in (*([name for name in names if name != BESIDE] for names in listed), [BESIDE]):
+        top += 10 * (names == [BESIDE])
+        parts += _layer(names, y=top)
         top += 33
-    return _svg(HOUSE, top - 3, "The floors of the package; imports only look down", parts)
+    return _svg(LAYERS_WIDTH, top - 3, "The layers of the package; imports only look down", parts)
 
 
 def _contract(name: str) -> Mapping[str, Sequence[str]]:
@@ -57,13 +56,13 @@ def _contract(name: str) -> Mapping[str, Sequence[str]]:
     return next(contract for contract in contracts if contract["id"] == name)
 
 
-def _floor(rooms: Sequence[str], *, y: int) -> Iterator[str]:
-    yield f"<rect y='{y}' width='{HOUSE}' height='30' rx='6' fill='{LINE}' opacity='.2'/>"
-    widths = [7.1 * len(room) + 14 for room in rooms]
-    x = (HOUSE - sum(widths) - 8 * (len(rooms) - 1)) / 2
-    for room, wide in zip(rooms, widths, strict=True):
+def _layer(names: Sequence[str], *, y: int) -> Iterator[str]:
+    yield f"<rect y='{y}' width='{LAYERS_WIDTH}' height='30' rx='6' fill='{LINE}' opacity='.2'/>"
+    widths = [7.1 * len(name) + 14 for name in names]
+    x = (LAYERS_WIDTH - sum(widths) - 8 * (len(names) - 1)) / 2
+    for name, wide in zip(names, widths, strict=True):
         yield f"<rect x='{x:g}' y='{y + 4}' width='{wide:g}' height='22' rx='4' fill='{MIDDLE}'/>"
-        yield _centred(x + wide / 2, y + 19, room)
+        yield _centred(x + wide / 2, y + 19, name)
         x += wide + 8
 
 
@@ -115,7 +114,7 @@ def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
     return "\n".join([head, f"<title>{escape(title)}</title>", *parts, "</svg>"]) + "\n"
 
 
-DRAWINGS = {"floors.svg": floors, "way-of-one-image.svg": way}
+DRAWINGS = {"layers.svg": layers, "way-of-one-image.svg": way}
 
 if __name__ == "__main__":
     for name, draw in DRAWINGS.items():

@@ -1,4 +1,4 @@
-"""A laboratory for batches: tries of one task instance, against the emulator and a real S3 server."""
+"""A harness for batches: tries of one task instance, against the emulator and a real S3 server."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen.batch.judgement import OnModeration
-from airflow_provider_imagegen.batch.progress import Counts
-from airflow_provider_imagegen.batch.summary import BatchSummary
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from airflow_provider_imagegen.job import Terms
-from airflow_provider_imagegen.landing import Destination
-from airflow_provider_imagegen.ledger import Attempt
-from airflow_provider_imagegen.operators.batch_work import BatchWork, OnInvalid, Order
-from airflow_provider_imagegen.outcomes import OnPartial
+from airflow_provider_imagegen.engine.batch.outcome import OnModeration
+from airflow_provider_imagegen.engine.batch.progress import Counts
+from airflow_provider_imagegen.engine.batch.run import BatchRun, OnInvalid, Order
+from airflow_provider_imagegen.engine.job import JobOptions
+from airflow_provider_imagegen.engine.outcome import OnPartial
+from airflow_provider_imagegen.ledger.models import Attempt
+from airflow_provider_imagegen.polling import PollSchedule
 from airflow_provider_imagegen.schemas import Submission
-from airflow_provider_imagegen.watcher import PollSchedule
+from airflow_provider_imagegen.schemas.batch import BatchSummary
+from airflow_provider_imagegen.storage.destination import Destination
 from tests.conftest import BUCKET
-from tests.failures.conftest import Laboratory, quick, s3, settings_of  # noqa: F401
+from tests.failures.conftest import Harness, quick, s3, settings_of  # noqa: F401
 from tests.integration.conftest import airflow_database, connections  # noqa: F401
 from tests.stack.waiting import HANG
 
@@ -51,7 +51,7 @@ class Ask:
 
 
 @dataclasses.dataclass
-class BatchLaboratory(Laboratory):
+class BatchLaboratory(Harness):
     """One task instance; every :meth:`batch` is one of its tries.
 
     :param told: the progress that was told
@@ -59,14 +59,14 @@ class BatchLaboratory(Laboratory):
 
     told: list[Counts] = dataclasses.field(default_factory=list)
 
-    def batch(self, requests: object, **ask: Any) -> BatchWork:
+    def batch(self, requests: object, **ask: Any) -> BatchRun:
         asked = Ask(**ask)
         attempt = Attempt(
             dag_id="dag", task_id="batch", run_id=self.run_id, try_number=asked.try_number, epoch=asked.epoch
         )
         destination = Destination(bucket=BUCKET, prefix=self.prefix)
         options = dataclasses.replace(destination.options, replace=asked.replace)
-        return BatchWork(
+        return BatchRun(
             order=Order(
                 requests=requests,
                 defaults=asked.defaults,
@@ -80,7 +80,7 @@ class BatchLaboratory(Laboratory):
             s3=self.s3,
             destination=dataclasses.replace(destination, options=options),
             ledger=self.ledger,
-            terms=Terms(
+            terms=JobOptions(
                 attempt=attempt,
                 policy=self.policy,
                 schedule=PollSchedule(interval=0.1, slowest=0.2),
@@ -134,7 +134,7 @@ def prompts(count: int, words: str = "a lighthouse") -> list[str]:
 
 
 @pytest.fixture
-def laboratory(emulator: RunningEmulator, s3: Any, quick: None) -> BatchLaboratory:  # noqa: F811
+def harness(emulator: RunningEmulator, s3: Any, quick: None) -> BatchLaboratory:  # noqa: F811
     emulator.change(image_bytes=IMAGE_BYTES)
     return BatchLaboratory(emulator, s3, settings_of(emulator))
 
@@ -144,7 +144,7 @@ def grace(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Let a batch hand over sooner than in real life."""
 
     def shorten(seconds: float) -> None:
-        monkeypatch.setattr("airflow_provider_imagegen.operators.batch_work.GRACE", seconds)
+        monkeypatch.setattr("airflow_provider_imagegen.engine.batch.run.GRACE", seconds)
 
     return shorten
 

@@ -19,14 +19,14 @@ THIRD_PARTY = Path(__file__).parents[1] / "third_party"
 
 
 @pytest.fixture
-def cancellable(laboratory: BatchLaboratory, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLaboratory]:
-    """A laboratory whose gateway can cancel, and finishes nothing until it is released."""
+def cancellable(harness: BatchLaboratory, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLaboratory]:
+    """A harness whose gateway can cancel, and finishes nothing until it is released."""
     monkeypatch.syspath_prepend(THIRD_PARTY)
-    monkeypatch.setattr("airflow_provider_imagegen.operators.work.CANCEL_TIMEOUT", HANG)
+    monkeypatch.setattr("airflow_provider_imagegen.engine.run.CANCEL_TIMEOUT", HANG)
     registered_gateways.cache_clear()
-    laboratory.use("cancelling")
-    laboratory.emulator.hold()
-    yield laboratory
+    harness.use("cancelling")
+    harness.emulator.hold()
+    yield harness
     registered_gateways.cache_clear()
     sys.modules.pop("cancelling_gateway", None)
 

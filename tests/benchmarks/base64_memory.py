@@ -16,12 +16,12 @@ SIZE = 20 * MEGABYTE
 ANSWERS = 8
 RUNS = 3
 
-# Each candidate runs in a process of its own; a small answer is read before the baseline is taken.
+# Each candidate runs in a process of its own; a small response is read before the baseline is taken.
 PROLOGUE = """
 import asyncio, base64, json, sys, tempfile, time
 from pathlib import Path
 import httpx
-from airflow_provider_imagegen.answer_body import read_answer
+from airflow_provider_imagegen.gateways.response_body import read_answer
 setup = json.loads(sys.argv[1])
 def peak():
     # Not ru_maxrss: that is inherited from the process that started this one. Linux only.

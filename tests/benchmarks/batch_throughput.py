@@ -1,7 +1,7 @@
 """How close a batch comes to what its places allow: rows × latency / places; emulator and S3 are other processes.
 
 ``BATCH_ROWS=1000`` is the full size, ``BATCH_BYTES=1000000,8000000`` the sizes of images, ``BATCH_POLL`` the
-interval of look-ups. The best schedule is what the same latencies would take, one after the other in the order in
+interval of lookups. The best schedule is what the same latencies would take, one after the other in the order in
 which they were drawn, if nothing else took any time: its end is ragged, so it is more than the ideal.
 """
 
@@ -23,7 +23,7 @@ import httpx
 from rich.table import Table
 
 from tests.stack.gateway import Emulator
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 
 MEGABYTE = 1_000_000
 ROWS = int(os.environ.get("BATCH_ROWS", "150"))

@@ -13,13 +13,14 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from airflow_provider_imagegen.batch.progress import Counts
-from airflow_provider_imagegen.connection import GatewaySettings
-from airflow_provider_imagegen.job import Terms
-from airflow_provider_imagegen.landing import Destination
-from airflow_provider_imagegen.ledger import Attempt, Ledger
-from airflow_provider_imagegen.operators.batch_work import BatchWork, Order
-from airflow_provider_imagegen.watcher import PollSchedule
+from airflow_provider_imagegen.engine.batch.progress import Counts
+from airflow_provider_imagegen.engine.batch.run import BatchRun, Order
+from airflow_provider_imagegen.engine.job import JobOptions
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.ledger.models import Attempt
+from airflow_provider_imagegen.ledger.store import Ledger
+from airflow_provider_imagegen.polling import PollSchedule
+from airflow_provider_imagegen.storage.destination import Destination
 
 
 def main(setup: dict[str, Any]) -> dict[str, Any]:
@@ -36,12 +37,12 @@ def main(setup: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _work(s3: Any, setup: dict[str, Any], rows: int) -> BatchWork:
+def _work(s3: Any, setup: dict[str, Any], rows: int) -> BatchRun:
     run = uuid.uuid4().hex
     settings = GatewaySettings(
         base_url=setup["gateway"], token=setup["token"], gateway="acedatacloud", max_in_flight=setup["places"]
     )
-    return BatchWork(
+    return BatchRun(
         order=Order(
             requests=[f"a kite, number {number}" for number in range(rows)],
             defaults={"model": "gpt-image-1", "size": "1024x1024"},
@@ -51,7 +52,7 @@ def _work(s3: Any, setup: dict[str, Any], rows: int) -> BatchWork:
         s3=s3,
         destination=Destination(bucket=setup["bucket"], prefix=f"batches/{run}"),
         ledger=Ledger(s3, setup["bucket"], f"ledgers/{run}"),
-        terms=Terms(
+        terms=JobOptions(
             attempt=Attempt(dag_id="d", task_id="t", run_id=run),
             schedule=PollSchedule(interval=setup["poll_interval"]),
             timeout=21600.0,

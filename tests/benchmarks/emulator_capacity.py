@@ -150,7 +150,7 @@ def look_ups(ids: list[str], count: int) -> list[dict[str, Any]]:
 
 
 def downloads(emulator: Emulator, ids: list[str], count: int) -> list[dict[str, Any]]:
-    """Return downloads of the tasks' pictures, each picture several times over."""
+    """Return downloads of the tasks' images, each image several times over."""
     headers = {"authorization": f"Bearer {TOKEN}"}
     body = {"action": "retrieve_batch", "ids": ids, "limit": 1000}
     records = emulator.control.post("/openai/tasks", json=body, headers=headers).json()["items"]
@@ -176,25 +176,25 @@ def _waiting() -> list[Figures]:
     """Measure with tasks that wait: what a batch's time between submit and result looks like."""
     with Emulator("--image-bytes", "50000") as emulator:
         _, finished = emulator.crowd("", submits(1_000), keep=True)
-        pictures = downloads(emulator, finished, 3_000)
+        images = downloads(emulator, finished, 3_000)
         emulator.control.post("/_emulator/settings", json={"latency": WAITING}).raise_for_status()
         first, ids = emulator.crowd("submits, up to 10 000 open tasks", submits(10_000), keep=True)
-        single, _ = emulator.crowd("look-ups of one task, 10 000 open", look_ups(ids, 10_000))
-        bulk, _ = emulator.crowd("look-ups of 100 tasks, 10 000 open", bulk_look_ups(ids, 1_000))
-        together = mixed(submits(3_000), look_ups(ids, 3_000), pictures) + bulk_look_ups(ids, 300)
+        single, _ = emulator.crowd("lookups of one task, 10 000 open", look_ups(ids, 10_000))
+        bulk, _ = emulator.crowd("lookups of 100 tasks, 10 000 open", bulk_look_ups(ids, 1_000))
+        together = mixed(submits(3_000), look_ups(ids, 3_000), images) + bulk_look_ups(ids, 300)
         random.Random(0).shuffle(together)
         mixture, _ = emulator.crowd("all kinds mixed, 10 000 open", together)
         more, ids = emulator.crowd("submits, up to 50 000 open tasks", submits(37_000), keep=True)
-        full, _ = emulator.crowd("look-ups of 100 tasks, 50 000 open", bulk_look_ups(ids, 1_000))
+        full, _ = emulator.crowd("lookups of 100 tasks, 50 000 open", bulk_look_ups(ids, 1_000))
         return [first, single, bulk, mixture, more, full]
 
 
 def _finished() -> list[Figures]:
-    """Measure the pictures: of a given weight, and drawn ones that nobody asked for before."""
+    """Measure the images: of a given weight, and drawn ones that nobody asked for before."""
     with Emulator("--image-bytes", "50000") as emulator:
         _, ids = emulator.crowd("", submits(1_000), keep=True)
         small, _ = emulator.crowd("downloads of 50 KB", downloads(emulator, ids, 10_000))
-        bulk, _ = emulator.crowd("look-ups of 100 finished tasks", bulk_look_ups(ids, 1_000))
+        bulk, _ = emulator.crowd("lookups of 100 finished tasks", bulk_look_ups(ids, 1_000))
     with Emulator("--image-bytes", "20000000") as emulator:
         _, ids = emulator.crowd("", submits(10), keep=True)
         large, _ = emulator.crowd("downloads of 20 MB", downloads(emulator, ids, 200))

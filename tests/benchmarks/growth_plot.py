@@ -1,4 +1,4 @@
-"""Draws what `batch-growth` measured as a picture for the docs; matplotlib is needed for nothing else."""
+"""Draws what `batch-growth` measured as an image for the docs; matplotlib is needed for nothing else."""
 
 from __future__ import annotations
 

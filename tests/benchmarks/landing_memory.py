@@ -12,7 +12,7 @@ from rich.table import Table
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.emulator.settings import EmulatorSettings
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 
 MEGABYTE = 1_000_000
 SIZE = 20 * MEGABYTE
@@ -23,9 +23,10 @@ BUCKET = "benchmark"
 PROLOGUE = """
 import asyncio, json, sys, time
 import boto3, httpx, requests
-from airflow_provider_imagegen.client import ImageClient, tls_context
-from airflow_provider_imagegen.connection import GatewaySettings
-from airflow_provider_imagegen.landing import Destination, Landing
+from airflow_provider_imagegen.gateways.client import ImageClient, tls_context
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.landing import Landing
+from airflow_provider_imagegen.storage.destination import Destination
 from airflow_provider_imagegen.schemas import ImageRequest
 from PIL import Image, PngImagePlugin
 setup = json.loads(sys.argv[1])

@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tests.stack.environment import child_environment
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 from tests.stack.ports import free_port
 from tests.stack.process import Process
 
@@ -41,12 +41,12 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from airflow_provider_imagegen.emulator.painter import noise_png
 
-picture = cache(noise_png)
+image = cache(noise_png)
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        body = picture(int(self.path.strip("/")))
+        body = image(int(self.path.strip("/")))
         self.send_response(200)
         self.send_header("Content-Type", "image/png")
         self.send_header("Content-Length", str(len(body)))
@@ -69,9 +69,10 @@ from pathlib import Path
 import boto3, requests
 from botocore.config import Config
 from PIL import Image, PngImagePlugin
-from airflow_provider_imagegen.client import tls_context
-from airflow_provider_imagegen.connection import GatewaySettings
-from airflow_provider_imagegen.landing import Destination, Landing, verify
+from airflow_provider_imagegen.gateways.client import tls_context
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.landing import Landing, verify
+from airflow_provider_imagegen.storage.destination import Destination
 from airflow_provider_imagegen.schemas import ImageOutput, ImageTask
 
 setup = json.loads(sys.argv[1])

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.table import Table
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 
 IMAGES = 40
 RUNS = 5
@@ -26,11 +26,12 @@ BUCKET = "benchmark"
 SCRIPT = """
 import asyncio, json, sys, time, uuid
 import boto3
-from airflow_provider_imagegen.connection import GatewaySettings
-from airflow_provider_imagegen.job import Terms
-from airflow_provider_imagegen.landing import Destination
-from airflow_provider_imagegen.ledger import Attempt, Entry, Ledger
-from airflow_provider_imagegen.operators.work import Work
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.engine.job import Terms
+from airflow_provider_imagegen.storage.destination import Destination
+from airflow_provider_imagegen.ledger.models import Attempt, Entry
+from airflow_provider_imagegen.ledger.store import Ledger
+from airflow_provider_imagegen.engine.run import Work
 from airflow_provider_imagegen.schemas import ImageRequest
 setup = json.loads(sys.argv[1])
 

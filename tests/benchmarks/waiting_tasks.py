@@ -30,12 +30,12 @@ LIMIT = LEAD + WINDOW + 2 * INTERVAL
 GATEWAY = """
 import json, random, sys, time, uuid
 from airflow_provider_imagegen.emulator.books import Task
-from airflow_provider_imagegen.emulator.painter import Picture
+from airflow_provider_imagegen.emulator.painter import Image
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 setup = json.loads(sys.argv[1])
 with RunningEmulator() as emulator:
     now = time.time()
-    picture = Picture(prompt="a kite", size=(1024, 1024))
+    image = Image(prompt="a kite", size=(1024, 1024))
     request = {"prompt": "a kite", "model": "gpt-image-1", "size": "1024x1024", "async": True}
     ready = {}
     # Tasks finish in another order than that in which their waiters begin.
@@ -44,7 +44,7 @@ with RunningEmulator() as emulator:
         ready[task_id] = now + setup["lead"] + setup["window"] * number / setup["count"]
         emulator.studio.books.accept(Task(
             id=task_id, trace_id=trace_id, dialect="acedatacloud", route="submit", model="gpt-image-1",
-            prompt="a kite", request=request, pictures=(picture,), failure=None, created_at=now,
+            prompt="a kite", request=request, images=(image,), failure=None, created_at=now,
             ready_at=ready[task_id],
         ))
     with open(setup["tasks"], "w") as file:
@@ -105,8 +105,8 @@ WAYS: dict[str, tuple[int, str]] = {
         1_000_000,
         NOTHING_AROUND
         + """
-from airflow_provider_imagegen.connection import GatewaySettings
-from airflow_provider_imagegen.watcher import PollSchedule, wait_through
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.polling import PollSchedule, wait_through
 settings = GatewaySettings(base_url=setup["base_url"], token=setup["token"], gateway="acedatacloud")
 async def read():
     return settings
@@ -125,7 +125,7 @@ async def waiting(task_id):
             await asyncio.sleep(setup["interval"])
 """,
     ),
-    "one client, a look-up each": (
+    "one client, a lookup each": (
         10_000,
         """
 client = None
@@ -157,7 +157,7 @@ async def waiting(task_id):
 
 def measure() -> Table:
     table = Table(
-        title=f"Waiting for tasks on one event loop, look-ups every {INTERVAL:g} s; "
+        title=f"Waiting for tasks on one event loop, lookups every {INTERVAL:g} s; "
         "lag from finished to noticed; CPU as share of one core, and in seconds until all wait"
     )
     headings = (

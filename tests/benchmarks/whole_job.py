@@ -1,11 +1,11 @@
-"""The whole job on a whole Airflow: N pictures from their prompts into S3, three ways, one after the other.
+"""The whole job on a whole Airflow: N images from their prompts into S3, three ways, one after the other.
 
 ``batch`` is one :class:`GenerateImageBatchOperator` with everything in flight at once, ``mapped`` a
 :class:`GenerateImageOperator` for each prompt, ``openai`` a mapped ``@task`` with the vendor's client and
 ``S3Hook.load_bytes``, as it is usually written (``dags/whole_job.py``). Each begins with a small task that lists the
-prompts. A run of two pictures each comes first, so that nothing is measured that happens once in an Airflow's life.
+prompts. A run of two images each comes first, so that nothing is measured that happens once in an Airflow's life.
 
-``WHOLE_JOB_IMAGES`` is how many pictures: 200 is the full size, which takes an hour and a half, 20 the default, which
+``WHOLE_JOB_IMAGES`` is how many images: 200 is the full size, which takes an hour and a half, 20 the default, which
 takes some ten minutes. ``WHOLE_JOB_WAYS=batch,mapped`` leaves a way out. Each way's figures go to stderr as soon as
 they are there. The processes' and tasks' logs are in ``.cache/whole-job`` until the next time.
 
@@ -68,8 +68,8 @@ class Figures:
     :param running: for which tasks had a process, added up
     :param held: for which workers were not free, added up
     :param cpu: beyond what an idle Airflow takes
-    :param landed: pictures
-    :param billed: pictures
+    :param landed: images
+    :param billed: images
     """
 
     way: str
@@ -143,7 +143,7 @@ class WholeJob:
         return (self._load.cpu_seconds() - cpu) / (time.monotonic() - begun)
 
     def do(self, way: str, idle: float) -> Figures:
-        """Do it one way and check that every picture landed and was billed once.
+        """Do it one way and check that every image landed and was billed once.
 
         :param idle: CPU seconds in a second that are not the job's
         """
@@ -166,11 +166,11 @@ class WholeJob:
         print(f"whole-job: {figures}", file=sys.stderr, flush=True)
         # What is paid twice by the vendor's client, which repeats what takes too long, is told in the table.
         if figures.landed != IMAGES or (way != "openai" and figures.billed != IMAGES):
-            raise RuntimeError(f"not every one of {IMAGES} pictures landed and was billed once: {figures}")
+            raise RuntimeError(f"not every one of {IMAGES} images landed and was billed once: {figures}")
         return figures
 
     def _wait(self, way: str, run_id: str, *, images: int) -> DagRun:
-        """Wait for a run to succeed, twice as long as it takes if every picture holds a worker."""
+        """Wait for a run to succeed, twice as long as it takes if every image holds a worker."""
         timeout = 180 + 2 * images * (LATENCY + 5) / PARALLELISM
         run = self._client.wait_for_run(_dag_id(way), run_id, timeout=timeout, interval=LOOK_EVERY)
         if run.state != "success":
@@ -185,7 +185,7 @@ class WholeJob:
         return totals["billed_images"]
 
     def _landed(self, run: DagRun) -> int:
-        """Count the pictures of a run that are in the bucket in their full size."""
+        """Count the images of a run that are in the bucket in their full size."""
         store = self._stack.objectstore
         pages = store.client().get_paginator("list_objects_v2")
         found = pages.paginate(Bucket=store.bucket, Prefix=f"imagegen/{run.dag_id}/{run.run_id}/")

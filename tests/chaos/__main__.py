@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos",
-        description="Kill random processes of a whole Airflow that draws pictures, then audit the bill.",
+        description="Kill random processes of a whole Airflow that draws images, then audit the bill.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     plan = Plan(kills=200, seed=0)
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=secrets.randbelow(10_000), help="of the dice")
     add("--tasks", type=int, default=plan.tasks, help="how many tasks are in work at a time")
     add("--runs", type=int, default=plan.runs, help="in how many DAG runs at a time")
-    add("--latency", default=plan.latency, help="seconds that a picture takes")
+    add("--latency", default=plan.latency, help="seconds that an image takes")
     add("--pause", type=float, default=plan.pause, help="seconds between two kills, on average")
     add("--parallelism", type=int, default=plan.parallelism, help="how many tasks run at once")
     add("--patience", type=float, default=plan.patience, help="seconds to wait for the end after the last kill")

@@ -1,4 +1,4 @@
-"""One experiment from the first kill to the audit: starts the stack, lets the monkey loose, waits, and looks."""
+"""One experiment from the first kill to the audit: starts the stack, lets the killer loose, waits, and looks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.chaos.dice import Target, strikes
 from tests.chaos.evidence import Evidence
 from tests.chaos.history import History, count_events, read_history
 from tests.chaos.journal import Journal
-from tests.chaos.monkey import Monkey
+from tests.chaos.killer import Killer
 from tests.chaos.workload import DAG_ID, TASK, Workload
 from tests.stack.stack import Stack, StackOptions
 from tests.stack.waiting import scaled
@@ -30,7 +30,7 @@ SETTINGS = {
     "scheduler.task_instance_heartbeat_timeout_detection_interval": "3",
     "triggerer.job_heartbeat_sec": "2",
 }
-# A gateway that takes its time: it answers a paid request, and shows it to look-ups, well after having accepted it,
+# A gateway that takes its time: it answers a paid request, and shows it to lookups, well after having accepted it,
 # and its downloads are slow. Most kills that matter hit these moments.
 SLOWNESS = (
     {"route": "submit", "kind": "hang", "seconds": 1.5, "times": None},
@@ -41,7 +41,7 @@ VISIBILITY_GRACE = scaled(5.0)
 GATEWAY_TIMEOUT = scaled(5.0)
 _LOOK_EVERY = 2.0
 _TOO_QUIET = scaled(75.0)
-"""Seconds without any change after which a person would restart the scheduler; a picture takes less."""
+"""Seconds without any change after which a person would restart the scheduler; an image takes less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Plan:
     :param seed: of the dice
     :param tasks: how many task instances are in work at a time, about
     :param runs: in how many DAG runs at a time
-    :param latency: seconds that a picture takes
+    :param latency: seconds that an image takes
     :param pause: seconds between two kills, on average
     :param parallelism: how many tasks run at once
     :param patience: seconds to wait for the end after the last kill
@@ -129,8 +129,8 @@ def run_experiment(plan: Plan, journal: Journal, logs: Path) -> Outcome:
         _slow_down(stack.gateway.host)
         workload = Workload(stack.client, f"seed-{plan.seed}", plan.tasks // plan.runs, journal)
         workload.begin(plan.runs)
-        monkey = Monkey(stack, strikes(plan.seed, plan.pause), journal)
-        return _Experiment(plan, stack, workload, monkey, journal).run(logs)
+        killer = Killer(stack, strikes(plan.seed, plan.pause), journal)
+        return _Experiment(plan, stack, workload, killer, journal).run(logs)
 
 
 def _slow_down(gateway: str) -> None:
@@ -139,11 +139,11 @@ def _slow_down(gateway: str) -> None:
 
 
 class _Experiment:
-    def __init__(self, plan: Plan, stack: Stack, workload: Workload, monkey: Monkey, journal: Journal) -> None:
+    def __init__(self, plan: Plan, stack: Stack, workload: Workload, killer: Killer, journal: Journal) -> None:
         self._plan = plan
         self._stack = stack
         self._workload = workload
-        self._monkey = monkey
+        self._monkey = killer
         self._journal = journal
         self._stalls = 0
         self._looked = 0.0

@@ -32,7 +32,7 @@ def bill_table(plan: Plan, outcome: Outcome) -> Table:
             "schedulers and triggerers that ended by themselves": outcome.crashes,
             "runs that did not succeed": outcome.unfinished,
             "paid requests": outcome.totals["submits"],
-            "look-up requests": outcome.totals["lookup_requests"],
+            "lookup requests": outcome.totals["lookup_requests"],
         },
     )
     audit = outcome.audit

@@ -39,7 +39,7 @@ class TestAudit:
         )
         assert found == Audit(accepted=3, billed=3, landed=3, duplicates=0, lost=0, recorded=3, findings=())
 
-    def test_finds_a_picture_that_was_billed_twice(self) -> None:
+    def test_finds_an_image_that_was_billed_twice(self) -> None:
         found = audited([row("1", "a"), row("2", "a")], [delivery("a", "2")])
         assert (found.duplicates, found.lost) == (1, 1)
         assert "'a' was billed 1 images too many: task 1 (trace trace of 1), task 2" in found.findings[0]
@@ -54,12 +54,12 @@ class TestAudit:
         found = audited([row("1", "a"), row("2", "x")], [delivery("a", "1")])
         assert (found.duplicates, found.lost) == (1, 1)
 
-    def test_finds_a_picture_that_is_in_no_manifest(self) -> None:
+    def test_finds_an_image_that_is_in_no_manifest(self) -> None:
         found = audited([row("1", "a", due=2)], [delivery("a", "1", asked=2)])
         assert found.lost == 1
         assert "task 1: 1 images billed are in no manifest" in found.findings
 
-    def test_finds_a_picture_that_s3_does_not_have(self) -> None:
+    def test_finds_an_image_that_s3_does_not_have(self) -> None:
         one = delivery("a", "1")
         found = audited([row("1", "a")], [one], missing=one.images[0])
         assert (found.billed, found.landed) == (1, 0)
@@ -69,7 +69,7 @@ class TestAudit:
         found = audited([], [Delivery("run[0]", "a", 1, None)])
         assert found.findings == ("run[0] has no manifest",)
 
-    def test_finds_a_picture_of_somebody_else(self) -> None:
+    def test_finds_an_image_of_somebody_else(self) -> None:
         found = audited([row("1", "a"), row("2", "b")], [delivery("a", "2"), delivery("b", "1")])
         assert (found.duplicates, found.lost) == (0, 0)
         assert len(found.findings) == 2

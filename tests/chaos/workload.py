@@ -36,7 +36,7 @@ class Workload:
 
     :param client: of the Airflow they run in
     :param name: beginning of their ids
-    :param tasks_per_run: how many pictures a run draws
+    :param tasks_per_run: how many images a run draws
     :param journal: where it tells
     """
 

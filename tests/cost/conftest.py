@@ -1,4 +1,4 @@
-"""A laboratory whose gateway has prices, and whose task instances may have a budget."""
+"""A harness whose gateway has prices, and whose task instances may have a budget."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen.batch.summary import BatchSummary
+from airflow_provider_imagegen.catalog.prices import read_prices
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from airflow_provider_imagegen.operators.batch_work import BatchWork
-from airflow_provider_imagegen.operators.work import Work
-from airflow_provider_imagegen.pricing.prices import read_prices
-from airflow_provider_imagegen.pricing.purse import Purse
-from airflow_provider_imagegen.rehearsal import Rehearsal
+from airflow_provider_imagegen.engine.batch.run import BatchRun
+from airflow_provider_imagegen.engine.budget import Budget
+from airflow_provider_imagegen.engine.dry_run import DryRun
+from airflow_provider_imagegen.engine.run import GenerateRun
 from airflow_provider_imagegen.schemas import Manifest
+from airflow_provider_imagegen.schemas.batch import BatchSummary
 from tests.batch.conftest import IMAGE_BYTES, BatchLaboratory, grace  # noqa: F401
 from tests.failures.conftest import quick, s3, settings_of  # noqa: F401
 from tests.integration.conftest import airflow_database, connections, run_task  # noqa: F401
@@ -38,27 +38,27 @@ class CostLaboratory(BatchLaboratory):
 
     def paying(self, work: Any, budget: str) -> Any:
         """Return a try with a budget."""
-        purse = Purse(Decimal(budget), self.settings.currency)
-        return dataclasses.replace(work, terms=dataclasses.replace(work.terms, purse=purse))
+        granted = Budget(Decimal(budget), self.settings.currency)
+        return dataclasses.replace(work, terms=dataclasses.replace(work.terms, budget=granted))
 
     def attempt_within(self, budget: str, **ask: Any) -> Manifest:
         """Run one try with a budget to its end."""
-        work: Work = self.paying(self.work(**ask), budget)
+        work: GenerateRun = self.paying(self.work(**ask), budget)
         result = asyncio.run(work.begin())
         assert isinstance(result, Manifest)
         return result
 
     def run_within(self, budget: str, requests: object, **ask: Any) -> BatchSummary:
         """Run one try of a batch with a budget to its end."""
-        work: BatchWork = self.paying(self.batch(requests, **ask), budget)
+        work: BatchRun = self.paying(self.batch(requests, **ask), budget)
         result = asyncio.run(work.begin())
         assert isinstance(result, BatchSummary)
         return result
 
-    def rehearse(self, budget: str | None = None, **ask: Any) -> Rehearsal:
+    def dry_run(self, budget: str | None = None, **ask: Any) -> DryRun:
         """Rehearse one try."""
         work = self.work(**ask)
-        return asyncio.run((work if budget is None else self.paying(work, budget)).rehearse())
+        return asyncio.run((work if budget is None else self.paying(work, budget)).dry_run())
 
     @contextmanager
     def s3_calls(self) -> Iterator[Counter[str]]:
@@ -76,6 +76,6 @@ class CostLaboratory(BatchLaboratory):
 
 
 @pytest.fixture
-def laboratory(emulator: RunningEmulator, s3: Any, quick: None) -> CostLaboratory:  # noqa: F811
+def harness(emulator: RunningEmulator, s3: Any, quick: None) -> CostLaboratory:  # noqa: F811
     emulator.change(image_bytes=IMAGE_BYTES)
     return CostLaboratory(emulator, s3, settings_of(emulator, prices=read_prices(PRICES)))

@@ -9,12 +9,12 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_provider_imagegen.batch.summary import BatchSummary
-from airflow_provider_imagegen.effects import Effect
+from airflow_provider_imagegen.engine.recovery import Policy
+from airflow_provider_imagegen.engine.run import GenerateRun
 from airflow_provider_imagegen.exceptions import BudgetExceeded, TaskTimeout
-from airflow_provider_imagegen.operators.work import Work
-from airflow_provider_imagegen.resume import Policy
+from airflow_provider_imagegen.failpoints import Failpoint
 from airflow_provider_imagegen.schemas import Submission
+from airflow_provider_imagegen.schemas.batch import BatchSummary
 from tests.batch.conftest import prompts
 from tests.conftest import BUCKET
 from tests.cost.conftest import PRICE, CostLaboratory
@@ -23,171 +23,171 @@ from tests.failures.conftest import DEADLINE, killed_at
 
 
 class TestFirstTry:
-    def test_over_budget_bills_nothing_and_claims_nothing(self, laboratory: CostLaboratory) -> None:
+    def test_over_budget_bills_nothing_and_claims_nothing(self, harness: CostLaboratory) -> None:
         with pytest.raises(BudgetExceeded) as caught:
-            laboratory.attempt_within("0.08", n=3)
+            harness.attempt_within("0.08", n=3)
         assert "up to 0.09 USD, 0 USD are billed already, and the budget is 0.08 USD" in str(caught.value)
-        assert (laboratory.submits, laboratory.entries()) == (0, [])
+        assert (harness.submits, harness.entries()) == (0, [])
 
-    def test_within_budget_to_the_last_bit_is_drawn(self, laboratory: CostLaboratory) -> None:
-        assert laboratory.attempt_within("0.09", n=3).delivered == 3
+    def test_within_budget_to_the_last_bit_is_drawn(self, harness: CostLaboratory) -> None:
+        assert harness.attempt_within("0.09", n=3).delivered == 3
 
-    def test_without_a_price_is_refused_with_what_to_do(self, laboratory: CostLaboratory) -> None:
+    def test_without_a_price_is_refused_with_what_to_do(self, harness: CostLaboratory) -> None:
         with pytest.raises(BudgetExceeded) as caught:
-            laboratory.attempt_within("100", model="nano-banana")
+            harness.attempt_within("100", model="nano-banana")
         assert "what it would cost is not known for 'nano-banana'" in str(caught.value)
         assert "Give a price in the connection's extra prices" in str(caught.value)
-        assert (laboratory.submits, laboratory.entries()) == (0, [])
+        assert (harness.submits, harness.entries()) == (0, [])
 
-    def test_of_list_prices_is_kept_where_the_connection_says_so(self, laboratory: CostLaboratory) -> None:
-        laboratory.use("openai", "/openai-api")
-        laboratory.prices({}, list_prices=True)
+    def test_of_list_prices_is_kept_where_the_connection_says_so(self, harness: CostLaboratory) -> None:
+        harness.use("openai", "/openai-api")
+        harness.prices({}, list_prices=True)
         asked = {"size": "1024x1024", "quality": "low", "n": 2}
         with pytest.raises(BudgetExceeded, match=r"it would cost up to 0\.02182 USD"):
-            laboratory.attempt_within("0.02", **asked)
-        manifest = laboratory.attempt_within("0.022", **asked)
+            harness.attempt_within("0.02", **asked)
+        manifest = harness.attempt_within("0.022", **asked)
         assert manifest.cost == Decimal("0.021775")
 
     @pytest.mark.parametrize("reuse", ["task", "always", "never"])
-    def test_reads_nothing_more_than_without_a_budget(self, laboratory: CostLaboratory, reuse: str) -> None:
-        laboratory.policy = Policy(reuse=reuse)  # type: ignore[arg-type]
-        laboratory.attempt(prompt="whether this store honours conditions is looked at once")
-        with laboratory.s3_calls() as without:
-            laboratory.attempt(prompt="one")
-        with laboratory.s3_calls() as within:
-            laboratory.attempt_within("1", prompt="another", dag_id="another")
+    def test_reads_nothing_more_than_without_a_budget(self, harness: CostLaboratory, reuse: str) -> None:
+        harness.policy = Policy(reuse=reuse)  # type: ignore[arg-type]
+        harness.attempt(prompt="whether this store honours conditions is looked at once")
+        with harness.s3_calls() as without:
+            harness.attempt(prompt="one")
+        with harness.s3_calls() as within:
+            harness.attempt_within("1", prompt="another", dag_id="another")
         assert within == without
 
 
 class TestRetry:
-    def test_counts_what_was_billed(self, laboratory: CostLaboratory) -> None:
-        laboratory.attempt_within("0.05")
-        laboratory.policy = Policy(on_clear="regenerate")
+    def test_counts_what_was_billed(self, harness: CostLaboratory) -> None:
+        harness.attempt_within("0.05")
+        harness.policy = Policy(on_clear="regenerate")
         with pytest.raises(BudgetExceeded, match=r"up to 0.03 USD, 0.03 USD are billed already"):
-            laboratory.attempt_within("0.05", try_number=2, epoch=1)
-        assert laboratory.attempt_within("0.06", try_number=2, epoch=1).billed == 2
+            harness.attempt_within("0.05", try_number=2, epoch=1)
+        assert harness.attempt_within("0.06", try_number=2, epoch=1).billed == 2
 
-    def test_hands_out_what_is_paid_for_whatever_the_budget(self, laboratory: CostLaboratory) -> None:
-        laboratory.attempt(n=2)
-        laboratory.prices({})
-        manifest = laboratory.attempt_within("0", n=2, try_number=2)
+    def test_hands_out_what_is_paid_for_whatever_the_budget(self, harness: CostLaboratory) -> None:
+        harness.attempt(n=2)
+        harness.prices({})
+        manifest = harness.attempt_within("0", n=2, try_number=2)
         assert (manifest.reused, manifest.cost) == (2, 2 * PRICE)
 
-    def test_of_something_else_counts_what_the_first_try_asked_for(self, laboratory: CostLaboratory) -> None:
-        laboratory.attempt(prompt="at 10:00")
+    def test_of_something_else_counts_what_the_first_try_asked_for(self, harness: CostLaboratory) -> None:
+        harness.attempt(prompt="at 10:00")
         with pytest.raises(BudgetExceeded, match=r"0.03 USD are billed already"):
-            laboratory.attempt_within("0.05", prompt="at 10:05", try_number=2)
-        assert laboratory.attempt_within("0.06", prompt="at 10:05", try_number=2).delivered == 1
+            harness.attempt_within("0.05", prompt="at 10:05", try_number=2)
+        assert harness.attempt_within("0.06", prompt="at 10:05", try_number=2).delivered == 1
 
-    def test_counts_what_is_still_being_drawn_and_lands_it(self, laboratory: CostLaboratory) -> None:
-        laboratory.emulator.hold()
+    def test_counts_what_is_still_being_drawn_and_lands_it(self, harness: CostLaboratory) -> None:
+        harness.emulator.hold()
         with pytest.raises(TaskTimeout):
-            laboratory.attempt_within("0.03", timeout=DEADLINE)
+            harness.attempt_within("0.03", timeout=DEADLINE)
         with pytest.raises(BudgetExceeded, match=r"0.03 USD are billed already"):
-            laboratory.attempt_within("0.05", prompt="another", try_number=2)
-        assert laboratory.emulator.release() == 1
-        assert laboratory.attempt_within("0.03", try_number=3).billed == 1
+            harness.attempt_within("0.05", prompt="another", try_number=2)
+        assert harness.emulator.release() == 1
+        assert harness.attempt_within("0.03", try_number=3).billed == 1
 
-    def test_of_what_may_have_been_sent_counts_it_once(self, laboratory: CostLaboratory) -> None:
-        with killed_at(Effect.SUBMIT, "before"):
-            laboratory.attempt_within("0.03")
-        laboratory.age_claims()
-        assert laboratory.attempt_within("0.03", try_number=2).billed == 1
+    def test_of_what_may_have_been_sent_counts_it_once(self, harness: CostLaboratory) -> None:
+        with killed_at(Failpoint.SUBMIT, "before"):
+            harness.attempt_within("0.03")
+        harness.age_claims()
+        assert harness.attempt_within("0.03", try_number=2).billed == 1
 
-    def test_after_a_failure_that_was_not_billed_may_pay(self, laboratory: CostLaboratory) -> None:
-        laboratory.emulator.arm("submit", "fail", code="api_error", times=1)
-        assert laboratory.attempt_within("0.06", n=2, on_partial="accept").delivered == 1
-        assert laboratory.attempt_within("0.06", n=2, try_number=2).delivered == 2
+    def test_after_a_failure_that_was_not_billed_may_pay(self, harness: CostLaboratory) -> None:
+        harness.emulator.arm("submit", "fail", code="api_error", times=1)
+        assert harness.attempt_within("0.06", n=2, on_partial="accept").delivered == 1
+        assert harness.attempt_within("0.06", n=2, try_number=2).delivered == 2
 
-    def test_does_not_pay_again_for_what_is_gone_beyond_its_budget(self, laboratory: CostLaboratory) -> None:
-        (image,) = laboratory.attempt().images
-        laboratory.s3.delete_object(Bucket=BUCKET, Key=image.key)
+    def test_does_not_pay_again_for_what_is_gone_beyond_its_budget(self, harness: CostLaboratory) -> None:
+        (image,) = harness.attempt().images
+        harness.s3.delete_object(Bucket=BUCKET, Key=image.key)
         with pytest.raises(BudgetExceeded, match=r"another would cost 0.03 USD, and 0.02 USD are left"):
-            laboratory.attempt_within("0.05", try_number=2)
-        assert laboratory.submits == 1
-        assert laboratory.attempt_within("0.06", try_number=3).cost == 2 * PRICE
+            harness.attempt_within("0.05", try_number=2)
+        assert harness.submits == 1
+        assert harness.attempt_within("0.06", try_number=3).cost == 2 * PRICE
 
-    def test_does_not_guess_what_older_releases_paid(self, laboratory: CostLaboratory) -> None:
-        laboratory.attempt(prompt="at 10:00")
-        forget_costs(laboratory)
+    def test_does_not_guess_what_older_releases_paid(self, harness: CostLaboratory) -> None:
+        harness.attempt(prompt="at 10:00")
+        forget_costs(harness)
         with pytest.raises(BudgetExceeded, match="what earlier tries were billed is not known"):
-            laboratory.attempt_within("100", prompt="at 10:05", try_number=2)
+            harness.attempt_within("100", prompt="at 10:05", try_number=2)
 
-    def test_lists_once_and_reads_only_what_is_there(self, laboratory: CostLaboratory) -> None:
-        laboratory.emulator.arm("submit", "fail", code="api_error", times=1)
-        laboratory.attempt(n=2, on_partial="accept")
-        work: Work = laboratory.paying(laboratory.work(n=2, try_number=2), "1")
-        with laboratory.s3_calls() as calls:
-            asyncio.run(work.billing.open_purse(work._asks()))
+    def test_lists_once_and_reads_only_what_is_there(self, harness: CostLaboratory) -> None:
+        harness.emulator.arm("submit", "fail", code="api_error", times=1)
+        harness.attempt(n=2, on_partial="accept")
+        work: GenerateRun = harness.paying(harness.work(n=2, try_number=2), "1")
+        with harness.s3_calls() as calls:
+            asyncio.run(work.billing.reserve_budget(work._asks()))
         assert calls == {"ListObjectsV2": 1, "GetObject": 2}
 
 
 class TestReuse:
-    def test_never_counts_every_earlier_try(self, laboratory: CostLaboratory) -> None:
-        laboratory.policy = Policy(reuse="never")
-        laboratory.attempt_within("0.07")
-        laboratory.attempt_within("0.07", try_number=2)
+    def test_never_counts_every_earlier_try(self, harness: CostLaboratory) -> None:
+        harness.policy = Policy(reuse="never")
+        harness.attempt_within("0.07")
+        harness.attempt_within("0.07", try_number=2)
         with pytest.raises(BudgetExceeded, match=r"0.06 USD are billed already"):
-            laboratory.attempt_within("0.07", try_number=3)
+            harness.attempt_within("0.07", try_number=3)
 
-    def test_always_costs_nothing_what_another_has_paid_for(self, laboratory: CostLaboratory) -> None:
-        laboratory.policy = Policy(reuse="always")
-        laboratory.attempt()
-        manifest = laboratory.attempt_within("0", dag_id="another")
+    def test_always_costs_nothing_what_another_has_paid_for(self, harness: CostLaboratory) -> None:
+        harness.policy = Policy(reuse="always")
+        harness.attempt()
+        manifest = harness.attempt_within("0", dag_id="another")
         assert (manifest.reused, manifest.cost) == (1, 0)
         with pytest.raises(BudgetExceeded, match=r"up to 0.03 USD, 0 USD are billed already"):
-            laboratory.attempt_within("0.02", dag_id="another", prompt="not there yet")
+            harness.attempt_within("0.02", dag_id="another", prompt="not there yet")
 
 
 class TestBatch:
-    def test_counts_all_rows_before_the_first_is_sent(self, laboratory: CostLaboratory) -> None:
+    def test_counts_all_rows_before_the_first_is_sent(self, harness: CostLaboratory) -> None:
         rows = [*prompts(3), {"prompt": "four", "n": 2}]
         with pytest.raises(BudgetExceeded, match=r"up to 0.15 USD"):
-            laboratory.run_within("0.14", rows)
-        assert (laboratory.submits, laboratory.entries()) == (0, [])
-        assert laboratory.run_within("0.15", rows).landed == 4
+            harness.run_within("0.14", rows)
+        assert (harness.submits, harness.entries()) == (0, [])
+        assert harness.run_within("0.15", rows).landed == 4
 
-    def test_counts_equal_rows_once(self, laboratory: CostLaboratory) -> None:
-        assert laboratory.run_within("0.03", ["an owl"] * 5).landed == 5
-        laboratory.policy = Policy(reuse="never")
+    def test_counts_equal_rows_once(self, harness: CostLaboratory) -> None:
+        assert harness.run_within("0.03", ["an owl"] * 5).landed == 5
+        harness.policy = Policy(reuse="never")
         with pytest.raises(BudgetExceeded, match=r"up to 0.15 USD"):
-            laboratory.run_within("0.14", ["a kite"] * 5)
+            harness.run_within("0.14", ["a kite"] * 5)
 
-    def test_names_the_models_without_a_price(self, laboratory: CostLaboratory) -> None:
+    def test_names_the_models_without_a_price(self, harness: CostLaboratory) -> None:
         rows = [{"prompt": "p", "model": model, "size": "1024x1024"} for model in ("gpt-image-1", "flux", "imagine")]
         with pytest.raises(BudgetExceeded, match="not known for 'flux', 'imagine'"):
-            laboratory.run_within("9", rows)
+            harness.run_within("9", rows)
 
     @pytest.mark.parametrize("reuse", ["task", "always"])
-    def test_retry_pays_for_what_is_missing(self, laboratory: CostLaboratory, reuse: str) -> None:
-        laboratory.policy = Policy(reuse=reuse)  # type: ignore[arg-type]
-        laboratory.emulator.arm("submit", "fail", code="api_error", times=1)
-        laboratory.run_within("0.12", prompts(4), on_partial="accept")
+    def test_retry_pays_for_what_is_missing(self, harness: CostLaboratory, reuse: str) -> None:
+        harness.policy = Policy(reuse=reuse)  # type: ignore[arg-type]
+        harness.emulator.arm("submit", "fail", code="api_error", times=1)
+        harness.run_within("0.12", prompts(4), on_partial="accept")
         with pytest.raises(BudgetExceeded, match=r"up to 0.03 USD, 0.09 USD are billed already"):
-            laboratory.run_within("0.11", prompts(4), try_number=2)
-        assert laboratory.run_within("0.12", prompts(4), try_number=2).cost == 4 * PRICE
+            harness.run_within("0.11", prompts(4), try_number=2)
+        assert harness.run_within("0.12", prompts(4), try_number=2).cost == 4 * PRICE
 
-    def test_never_counts_the_rows_of_every_earlier_try(self, laboratory: CostLaboratory) -> None:
-        laboratory.policy = Policy(reuse="never")
-        laboratory.run(prompts(2))
+    def test_never_counts_the_rows_of_every_earlier_try(self, harness: CostLaboratory) -> None:
+        harness.policy = Policy(reuse="never")
+        harness.run(prompts(2))
         with pytest.raises(BudgetExceeded, match=r"up to 0.06 USD, 0.06 USD are billed already"):
-            laboratory.run_within("0.11", prompts(2), try_number=2)
+            harness.run_within("0.11", prompts(2), try_number=2)
 
-    def test_budget_holds_over_a_deferral(self, laboratory: CostLaboratory, grace: Callable[[float], None]) -> None:
+    def test_budget_holds_over_a_deferral(self, harness: CostLaboratory, grace: Callable[[float], None]) -> None:
         grace(0.0)
-        laboratory.emulator.hold()
+        harness.emulator.hold()
         rows = ["an owl", "a kite", "an owl", "a kite"]
-        submission = asyncio.run(laboratory.paying(laboratory.batch(rows, deferrable=True), "0.06").begin())
+        submission = asyncio.run(harness.paying(harness.batch(rows, deferrable=True), "0.06").begin())
         assert isinstance(submission, Submission)
-        assert laboratory.emulator.release() == len(submission.open) == 2
-        work = laboratory.paying(laboratory.batch(rows, deferrable=True), "0.06")
+        assert harness.emulator.release() == len(submission.open) == 2
+        work = harness.paying(harness.batch(rows, deferrable=True), "0.06")
         summary = asyncio.run(work.resume(submission, gave_up=False))
         assert isinstance(summary, BatchSummary)
-        assert (summary.landed, summary.cost, laboratory.billed) == (4, 2 * PRICE, 2)
+        assert (summary.landed, summary.cost, harness.billed) == (4, 2 * PRICE, 2)
 
 
 class TestCurrency:
-    def test_is_the_connection_s(self, laboratory: CostLaboratory) -> None:
-        laboratory.settings = dataclasses.replace(laboratory.settings, currency="EUR")
+    def test_is_the_connection_s(self, harness: CostLaboratory) -> None:
+        harness.settings = dataclasses.replace(harness.settings, currency="EUR")
         with pytest.raises(BudgetExceeded, match=r"up to 0.03 EUR, 0 EUR are billed already"):
-            laboratory.attempt_within("0.01")
+            harness.attempt_within("0.01")

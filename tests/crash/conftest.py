@@ -10,8 +10,8 @@ import pytest
 
 from airflow_provider_imagegen.emulator import painter
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from tests.crash.workshop import Runner, Task
-from tests.stack.objectstore import ObjectStore
+from tests.crash.crash_runner import Runner, Task
+from tests.stack.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

@@ -16,8 +16,8 @@ from importlib import import_module
 
 from PIL import Image
 
-from airflow_provider_imagegen.client import tls_context
 from airflow_provider_imagegen.gateways import registered_gateways
+from airflow_provider_imagegen.gateways.client import tls_context
 from tests.crash import worker
 from tests.crash.tries import Try
 from tests.stack.read_once import share_descriptions
@@ -44,8 +44,8 @@ IMPORTED_LATE = (
     "airflow.providers.common.compat.connection",
     "airflow.sdk.execution_time.supervisor",
     "airflow_provider_imagegen.hooks.imagegen",
-    "airflow_provider_imagegen.operators.notes",
-    "airflow_provider_imagegen.operators.receipts",
+    "airflow_provider_imagegen.ledger.documents",
+    "airflow_provider_imagegen.engine.receipts",
     "airflow_provider_imagegen.triggers.imagegen",
     "anyio._backends._asyncio",
 )

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.crash.crash_runner import Task
 from tests.crash.tries import Point
-from tests.crash.workshop import Task
 from tests.examples import is_full
 
 ROWS = int(os.environ.get("KILLED_ROWS", "240" if is_full() else "64"))

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen.effects import Effect
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from airflow_provider_imagegen.ledger import LedgerRecord
+from airflow_provider_imagegen.failpoints import Failpoint
+from airflow_provider_imagegen.ledger.models import LedgerRecord
+from tests.crash.crash_runner import Task, counted, landed
 from tests.crash.tries import DEFER, PUSH_XCOM, Point, Report
-from tests.crash.workshop import Task, counted, landed
 
 IMAGES = 2
-KILLED_ELSEWHERE = {Effect.CANCEL, Effect.PUT_CHECKPOINT}
+KILLED_ELSEWHERE = {Failpoint.CANCEL, Failpoint.PUT_CHECKPOINT}
 """Nothing of a single request's ordinary way; see the tests of row 25, and of batches."""
 LATENCY = 0.2
 """Seconds an image takes where a try waits in the worker."""
@@ -24,15 +24,15 @@ NewTask = Callable[..., Task]
 
 # Two calls of one image each.
 TWO_CALLS = {
-    Effect.CLAIM: 2,
-    Effect.SUBMIT: 2,
-    Effect.RECORD: 4,
-    Effect.PUT_IMAGE: 2,
-    Effect.PUT_MANIFEST: 1,
+    Failpoint.CLAIM: 2,
+    Failpoint.SUBMIT: 2,
+    Failpoint.RECORD: 4,
+    Failpoint.PUT_IMAGE: 2,
+    Failpoint.PUT_MANIFEST: 1,
     PUSH_XCOM: 1,
 }
 # One call that answers with two images.
-ONE_CALL = {**TWO_CALLS, Effect.CLAIM: 1, Effect.SUBMIT: 1, Effect.RECORD: 2}
+ONE_CALL = {**TWO_CALLS, Failpoint.CLAIM: 1, Failpoint.SUBMIT: 1, Failpoint.RECORD: 2}
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ WAITED_FOR = Scenario(
     "tasks, in the worker", TWO_CALLS, "acedatacloud", {"model": "gpt-image-1", "deferrable": False}, is_variation=True
 )
 ONE_ANSWER = Scenario(
-    "one answer, fail", ONE_CALL, "openai", {"model": "gpt-image-1", "size": "1024x1024", "on_unknown": "fail"}
+    "one response, fail", ONE_CALL, "openai", {"model": "gpt-image-1", "size": "1024x1024", "on_unknown": "fail"}
 )
 TWO_ANSWERS = Scenario(
     "two answers, fail",
@@ -165,7 +165,7 @@ class TestEveryPointIsKnown:
         report = task.attempt()
         assert report.error is None
         assert sorted(report.points) == sorted(scenario.points())
-        assert {point.effect for point in report.points} >= set(map(str, set(Effect) - KILLED_ELSEWHERE))
+        assert {point.effect for point in report.points} >= set(map(str, set(Failpoint) - KILLED_ELSEWHERE))
         assert landed(report.manifest) == task.stored()
 
 
@@ -231,7 +231,7 @@ class TestGatewayWithoutLookUp:
         assert crash.retry.error is None
         assert crash.retry.manifest["delivered"] == IMAGES
         assert landed(crash.retry.manifest) == crash.task.stored()
-        per_call = IMAGES // scenario.occurrences[Effect.CLAIM]
+        per_call = IMAGES // scenario.occurrences[Failpoint.CLAIM]
         unknown = crash.states["claimed"] + crash.states["answered"]
         assert crash.task.bill().images <= IMAGES + per_call * unknown
         assert Counter(crash.retry.http)["submit"] * per_call == IMAGES - crash.stored_before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from tests.crash.workshop import DEADLINE, PASSING, Task
+from tests.crash.crash_runner import DEADLINE, PASSING, Task
 from tests.stack.waiting import HANG
 
 NewTask = Callable[..., Task]
@@ -39,7 +39,7 @@ class TestGatewayThatTakesARequestAndCannotBeAsked:
 
 class TestAcceptedLongAfterTheClaim:
     def test_the_time_to_become_visible_begins_when_the_answer_is_lost(self, new_task: NewTask) -> None:
-        # Shown within the time since the answer was lost, and not within the time since the claim.
+        # Shown within the time since the response was lost, and not within the time since the claim.
         task = new_task(n=1, model="gpt-image-1", visibility_grace=6 * PASSING)
         task.emulator.arm("submit", "refuse", code="rate_limited", retry_after=math.ceil(4 * PASSING))
         task.emulator.arm("submit", "drop")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.crash.crash_runner import Task, landed
 from tests.crash.tries import PUSH_XCOM, Point
-from tests.crash.workshop import Task, landed
 
 NewTask = Callable[..., Task]
 RACES = pytest.mark.parametrize("race", [0, *(pytest.param(number, marks=pytest.mark.full) for number in range(1, 4))])

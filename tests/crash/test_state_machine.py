@@ -28,24 +28,26 @@ from hypothesis.stateful import (
 )
 from tenacity import wait_none
 
-from airflow_provider_imagegen import patience, submitter
-from airflow_provider_imagegen.connection import GatewaySettings
-from airflow_provider_imagegen.effects import Effect, Moment, observe
 from airflow_provider_imagegen.emulator.server import RunningEmulator
+from airflow_provider_imagegen.engine import retry as patience
+from airflow_provider_imagegen.engine import run as work
+from airflow_provider_imagegen.engine import submit as submitter
+from airflow_provider_imagegen.engine.job import JobOptions
+from airflow_provider_imagegen.engine.plan import fingerprint, plan
+from airflow_provider_imagegen.engine.recovery import Policy
+from airflow_provider_imagegen.engine.run import GenerateRun
 from airflow_provider_imagegen.exceptions import ImageGenError, PermanentError
+from airflow_provider_imagegen.failpoints import Failpoint, Moment, observe
 from airflow_provider_imagegen.gateways import gateway_for
-from airflow_provider_imagegen.job import Terms
-from airflow_provider_imagegen.landing import Destination
-from airflow_provider_imagegen.ledger import Attempt, Ledger, LedgerKey
-from airflow_provider_imagegen.operators import work
-from airflow_provider_imagegen.operators.work import Work
-from airflow_provider_imagegen.planning import fingerprint, plan
-from airflow_provider_imagegen.resume import Policy
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.ledger.models import Attempt, LedgerKey
+from airflow_provider_imagegen.ledger.store import Ledger
+from airflow_provider_imagegen.polling import PollSchedule
 from airflow_provider_imagegen.schemas import ImageRequest, Manifest, Submission
-from airflow_provider_imagegen.watcher import PollSchedule
+from airflow_provider_imagegen.storage.destination import Destination
 from tests.conftest import BUCKET
 from tests.examples import examples
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 from tests.stack.waiting import HANG
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 
 IMAGES = 2
 DRAWING = 10.0
-"""Seconds a picture takes, on the emulator's clock."""
+"""Seconds an image takes, on the emulator's clock."""
 GENERATIONS = 60
 """More than any example reaches."""
 
@@ -76,9 +78,9 @@ FAULTS: tuple[dict[str, Any], ...] = (
 )
 
 
-CRASHES = st.none() | st.tuples(st.sampled_from(Effect), st.sampled_from(["before", "after"]), st.integers(1, 3))
+CRASHES = st.none() | st.tuples(st.sampled_from(Failpoint), st.sampled_from(["before", "after"]), st.integers(1, 3))
 """Where the next process dies, if it does."""
-Crash = tuple[Effect, Moment, int] | None
+Crash = tuple[Failpoint, Moment, int] | None
 
 
 class Crashed(BaseException):
@@ -107,12 +109,12 @@ class ManualClock:
 class Executioner:
     """Ends this process's doings at a point: what comes after it never happens."""
 
-    def __init__(self, effect: Effect, moment: Moment, occurrence: int) -> None:
+    def __init__(self, effect: Failpoint, moment: Moment, occurrence: int) -> None:
         self._where = (effect, moment)
         self._left = occurrence
         self._dead = False
 
-    def __call__(self, effect: Effect, moment: Moment) -> None:
+    def __call__(self, effect: Failpoint, moment: Moment) -> None:
         self._left -= (effect, moment) == self._where
         self._dead = self._dead or self._left <= 0
         if self._dead:
@@ -272,14 +274,16 @@ class OneTask(RuleBasedStateMachine):
             dag_id="unlucky", task_id="draw", run_id=self._run_id, try_number=self._try_number, epoch=self._epoch
         )
 
-    def _work(self, attempt: Attempt) -> Work:
-        return Work(
+    def _work(self, attempt: Attempt) -> GenerateRun:
+        return GenerateRun(
             request=self._request,
             settings=self._settings,
             s3=self._world.s3,
             destination=Destination(bucket=BUCKET, prefix=f"unlucky/{self._run_id}"),
             ledger=self._ledger,
-            terms=Terms(attempt=attempt, policy=self._policy, schedule=PollSchedule(interval=0.01), timeout=3600.0),
+            terms=JobOptions(
+                attempt=attempt, policy=self._policy, schedule=PollSchedule(interval=0.01), timeout=3600.0
+            ),
         )
 
     def _live(self, attempt: Attempt, doing: Coroutine[Any, Any, Manifest | Submission], crash: Crash) -> None:
@@ -317,7 +321,7 @@ class OneTask(RuleBasedStateMachine):
 def unlucky(monkeypatch: pytest.MonkeyPatch, object_store: ObjectStore) -> Any:
     # Every try defers at once, and nobody waits for the jitter of a clock that stands still.
     monkeypatch.setattr(work, "GRACE", 0.0)
-    # A dead process's requests have arrived here before anybody asks, and are shown at once: what one look-up does not
+    # A dead process's requests have arrived here before anybody asks, and are shown at once: what one lookup does not
     # find was never sent, and no claim grows old. What happens does not depend on the machine's speed then.
     monkeypatch.setattr(submitter, "time_to_show_up", lambda grace, timeout: grace)
     monkeypatch.setattr(submitter, "lease_time", lambda grace: HANG)
@@ -333,7 +337,7 @@ ATTEMPTS = 4
 
 # An example that hypothesis breaks off leaves what its last try had open.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_never_pays_twice_and_never_loses_a_paid_picture(unlucky: Callable[[], OneTask]) -> None:
+def test_never_pays_twice_and_never_loses_a_paid_image(unlucky: Callable[[], OneTask]) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             _play(unlucky)

@@ -17,7 +17,7 @@ PUSH_XCOM = "push_xcom"
 class Point:
     """A point in a try at which it can be killed.
 
-    :param effect: A member of ``Effect``, or one of the above.
+    :param effect: A member of ``Failpoint``, or one of the above.
     :param moment: ``before`` or ``after``.
     :param occurrence: Which of several, from 1.
     """

@@ -14,12 +14,15 @@ import httpx
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
 
-from airflow_provider_imagegen import submitter
-from airflow_provider_imagegen.effects import observe
+from airflow_provider_imagegen.engine import run as work
+from airflow_provider_imagegen.engine import submit as submitter
+from airflow_provider_imagegen.engine.batch import run as batch_work
 from airflow_provider_imagegen.exceptions import ImageGenError
-from airflow_provider_imagegen.operators import batch, batch_work, imagegen, work
+from airflow_provider_imagegen.failpoints import observe
+from airflow_provider_imagegen.hooks import aws
+from airflow_provider_imagegen.operators import batch, imagegen
+from tests.crash.recorder import Recorder
 from tests.crash.tries import DEFER, PUSH_XCOM, Report, Try
-from tests.crash.witness import Witness
 from tests.stack.waiting import HANG
 
 
@@ -29,41 +32,41 @@ def run(one: Try) -> None:
     # The margins that spare a real gateway.
     work.GRACE, submitter.LOOK_AGAIN = one.grace, 0.1
     batch_work.GRACE = one.grace
-    witness = Witness(one.kill)
-    _watch(witness)
+    recorder = Recorder(one.kill)
+    _watch(recorder)
     error: Exception | None = None
     manifest: dict[str, Any] = {}
     try:
-        manifest = _through_airflow(one, witness)
-        witness.see(PUSH_XCOM, "before")
+        manifest = _through_airflow(one, recorder)
+        recorder.see(PUSH_XCOM, "before")
         one.xcom_path.write_text(json.dumps(manifest))
-        witness.see(PUSH_XCOM, "after")
+        recorder.see(PUSH_XCOM, "after")
     except ImageGenError as caught:
         error = caught
     Report(
         error=type(error).__name__ if error else None,
         message=str(error or ""),
         manifest=manifest,
-        points=tuple(witness.points),
-        s3=tuple(witness.s3),
-        http=tuple(witness.http),
+        points=tuple(recorder.points),
+        s3=tuple(recorder.s3),
+        http=tuple(recorder.http),
     ).write(one.report_path)
 
 
-def _watch(witness: Witness) -> None:
-    observe(witness.see)
-    make_client = work.s3_client
+def _watch(recorder: Recorder) -> None:
+    observe(recorder.see)
+    make_client = aws.s3_client
 
     def watched_client(aws_conn_id: str | None) -> Any:
         client = make_client(aws_conn_id)
-        client.meta.events.register("before-send.s3", witness.see_s3)
+        client.meta.events.register("before-send.s3", recorder.see_s3)
         return client
 
-    work.s3_client = watched_client
-    httpx.AsyncClient = partial(httpx.AsyncClient, event_hooks={"request": [witness.see_http]})  # type: ignore[misc,assignment]
+    aws.s3_client = watched_client
+    httpx.AsyncClient = partial(httpx.AsyncClient, event_hooks={"request": [recorder.see_http]})  # type: ignore[misc,assignment]
 
 
-def _through_airflow(one: Try, witness: Witness) -> dict[str, Any]:
+def _through_airflow(one: Try, recorder: Recorder) -> dict[str, Any]:
     tries = {"try_number": one.try_number, "max_tries": one.max_tries}
     context: Any = {"ti": SimpleNamespace(**one.identity, **tries, xcom_push=lambda **_: None)}
     operator = _operator(one)
@@ -73,10 +76,10 @@ def _through_airflow(one: Try, witness: Witness) -> dict[str, Any]:
         try:
             return step()
         except TaskDeferred as deferral:
-            witness.see(DEFER, "before")
+            recorder.see(DEFER, "before")
             httpx.post(one.release_url, timeout=HANG, trust_env=False).raise_for_status()
             event = asyncio.run(_event(deferral.trigger.serialize()))
-            witness.see(DEFER, "after")
+            recorder.see(DEFER, "after")
             step = partial(getattr(_operator(one), deferral.method_name), context, event=event)
 
 
@@ -86,7 +89,7 @@ def _operator(one: Try) -> imagegen.GenerateImageOperator:
 
 
 async def _event(serialized: tuple[str, dict[str, Any]]) -> dict[str, Any]:
-    """Run the trigger as a triggerer does: built anew from what went through the database."""
+    """Run the trigger as a triggerer does: built again from what went through the database."""
     path, arguments = serialized
     trigger = resolve_name(path)(**json.loads(json.dumps(arguments)))
     event: dict[str, Any] = (await anext(trigger.run())).payload

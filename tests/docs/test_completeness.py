@@ -1,4 +1,4 @@
-"""What is in the package is in the docs: errors, operators, examples, fields, options, floors."""
+"""What is in the package is in the docs: errors, operators, examples, fields, options, layers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pydantic import BaseModel
 
 import airflow_provider_imagegen
 from airflow_provider_imagegen import exceptions
-from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.emulator.__main__ import _parser
 from airflow_provider_imagegen.emulator.control import Changes
 from airflow_provider_imagegen.emulator.faults import Fault, FaultKind
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.exceptions import ImageGenError, PermanentError
-from airflow_provider_imagegen.provider_info import get_provider_info
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.get_provider_info import get_provider_info
 from airflow_provider_imagegen.triggers.imagegen import KWARGS_VERSION
 from tests.docs.pages import DOCS, Page, all_pages
 from tests.stack.environment import ROOT
@@ -178,10 +178,10 @@ class TestDrawings:
         for name, drawing in draw.DRAWINGS.items():
             assert (DOCS / "images" / name).read_text() == drawing(), "run python docs/images/draw.py"
 
-    def test_have_every_room(self) -> None:
-        drawn = set(re.findall(r">(\w+)</text>", (DOCS / "images" / "floors.svg").read_text()))
-        rooms = {module.name for module in pkgutil.iter_modules(airflow_provider_imagegen.__path__)}
-        assert rooms == drawn
+    def test_have_every_package(self) -> None:
+        drawn = set(re.findall(r">(\w+)</text>", (DOCS / "images" / "layers.svg").read_text()))
+        packages = {module.name for module in pkgutil.iter_modules(airflow_provider_imagegen.__path__)}
+        assert packages == drawn
 
 
 def _script(name: str, path: Path) -> ModuleType:

@@ -86,13 +86,13 @@ def _script(blocks: Sequence[Block]) -> str:
     return "\n".join(["set -euo pipefail", *typed])
 
 
-def _a_picture_was_drawn(cwd: Path, log: str) -> None:
+def _an_image_was_drawn(cwd: Path, log: str) -> None:
     manifest = json.loads((cwd / "manifest.json").read_text())
-    with Image.open(cwd / "0.png") as picture:
+    with Image.open(cwd / "0.png") as opened:
         (image,) = manifest["images"]
-        assert picture.size == (image["width"], image["height"])
+        assert opened.size == (image["width"], image["height"])
     assert manifest["billed"] == 1
-    assert Version("3.2") > AIRFLOW or re.search(r"^first_picture +generate .* landed ", log, re.MULTILINE)
+    assert Version("3.2") > AIRFLOW or re.search(r"^first_image +generate .* landed ", log, re.MULTILINE)
 
 
 def _connections_were_added(cwd: Path, log: str) -> None:
@@ -107,7 +107,7 @@ def _the_emulator_answered(cwd: Path, log: str) -> None:
 
 
 EVIDENCE: dict[str, Callable[[Path, str], None]] = {
-    "docs/getting-started.md": _a_picture_was_drawn,
+    "docs/getting-started.md": _an_image_was_drawn,
     "docs/connections.md": _connections_were_added,
     "docs/emulator.md": _the_emulator_answered,
 }

@@ -12,7 +12,7 @@ from itertools import cycle
 from typing import Any
 from urllib.parse import quote
 
-from airflow_provider_imagegen.operators.deferral import GRACE
+from airflow_provider_imagegen.engine.terms import GRACE
 from tests.stack.waiting import HANG
 
 SHORT = 5
@@ -103,19 +103,19 @@ def echoes_of(callback: str) -> list[str]:
     return [f"callback_url {callback} cannot be reached", "What was sent was " + "very " * 33 + callback]
 
 
-def cases_of_tasks(canaries: Canaries, words: Iterator[str], callback: str, witness: str, bucket: str) -> list[Case]:
+def cases_of_tasks(canaries: Canaries, words: Iterator[str], callback: str, recorder: str, bucket: str) -> list[Case]:
     """Return the cases of the gateway that has tasks."""
     return [
         *_of_submits(canaries, words, bucket),
         *_of_callbacks(callback, bucket),
         *_of_waiting(words, bucket),
-        *_of_landing(canaries, witness, bucket),
+        *_of_landing(canaries, recorder, bucket),
         *_of_connections(bucket),
     ]
 
 
 def cases_at_once(words: Iterator[str], bucket: str) -> list[Case]:
-    """Return the cases of the gateways that answer with the picture."""
+    """Return the cases of the gateways that answer with the image."""
 
     def at(name: str, connection: str, **more: Any) -> Case:
         faults = more.pop("faults", ())
@@ -183,13 +183,13 @@ def _of_waiting(words: Iterator[str], bucket: str) -> Iterator[Case]:
     yield _case("killed", bucket, held, timeout=2 * HANG)
 
 
-def _of_landing(canaries: Canaries, witness: str, bucket: str) -> Iterator[Case]:
+def _of_landing(canaries: Canaries, recorder: str, bucket: str) -> Iterator[Case]:
     def fault(kind: str, **more: Any) -> dict[str, Any]:
         return {"route": "result", "kind": kind, **more}
 
     query = f"sig={canaries.told_query}#{canaries.told_query}"
     inside = fault("redirect", location=f"http://user:{canaries.host_password}@169.254.169.254/a.png?{query}")
-    elsewhere = fault("redirect", location=f"http://{witness}/a.png?{query}")
+    elsewhere = fault("redirect", location=f"http://{recorder}/a.png?{query}")
     astray = fault("redirect", location=f"ftp://user:{canaries.host_password}@cdn.example/a.png?{query}")
     spoilt = [fault(kind) for kind in ("expire", "wrong_content_type", "html", "truncated", "cut", "bomb")]
     refused = [fault("error", status=500), fault("refuse", status=418)]

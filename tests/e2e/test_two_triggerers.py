@@ -28,7 +28,7 @@ TASKS = int(os.environ.get("TWO_TRIGGERERS_TASKS", "12"))
 ALL = set(range(TASKS))
 DAG, TASK = "two_triggerers", "generate"
 DRAWING = 36_000.0
-"""Seconds a picture takes, on the emulator's clock: it is ready when that clock is turned, and not before."""
+"""Seconds an image takes, on the emulator's clock: it is ready when that clock is turned, and not before."""
 SETTINGS = {
     "triggerer.capacity": str(TASKS),
     # Each takes a few at a time, so that neither gets them all; the default is 50.
@@ -71,7 +71,7 @@ class Aftermath:
     :param stack: where it ran
     :param run: the finished run
     :param before: the shares before the kill
-    :param after: the shares after it, while no picture was ready
+    :param after: the shares after it, while no image was ready
     :param ledger: what the emulator has billed
     """
 
@@ -86,8 +86,8 @@ class Aftermath:
         xcom, run_id = self.stack.client.xcom, self.run.run_id
         return [xcom(DAG, run_id, TASK, map_index=index) for index in range(TASKS)]
 
-    def pictures(self) -> dict[str, int]:
-        """Return the sizes of all pictures in the bucket, by key."""
+    def landed_images(self) -> dict[str, int]:
+        """Return the sizes of all images in the bucket, by key."""
         s3, bucket = self.stack.objectstore.client(), self.stack.objectstore.bucket
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
         objects = [entry for page in pages for entry in page.get("Contents", [])]
@@ -154,7 +154,7 @@ def stack(gateway: RunningEmulator) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def aftermath(stack: Stack, gateway: RunningEmulator, clock: TurnableClock) -> Aftermath:
-    """One triggerer is killed while every task waits; the pictures are ready when the other one has them all."""
+    """One triggerer is killed while every task waits; the images are ready when the other one has them all."""
     stack.client.wait_for_dag(DAG)
     run_id = stack.client.trigger(DAG, {"tasks": TASKS})
     what = f"{TASKS} tasks to wait"
@@ -191,11 +191,11 @@ class TestOneOfTwoTriggerersKilled:
         assert [row["billed"] for row in rows] == [1] * TASKS
         assert len({row["prompt"] for row in rows}) == TASKS
 
-    def test_every_picture_lands_as_its_manifest_says(self, aftermath: Aftermath) -> None:
+    def test_every_image_lands_as_its_manifest_says(self, aftermath: Aftermath) -> None:
         manifests = aftermath.manifests()
         assert [manifest["delivered"] for manifest in manifests] == [1] * TASKS
         images = [image for manifest in manifests for image in manifest["images"]]
         assert {image["task_id"] for image in images} == {row["task_id"] for row in aftermath.ledger["rows"]}
-        pictures = aftermath.pictures()
-        assert len(pictures) == TASKS
-        assert pictures == {image["key"]: image["bytes"] for image in images}
+        landed_images = aftermath.landed_images()
+        assert len(landed_images) == TASKS
+        assert landed_images == {image["key"]: image["bytes"] for image in images}

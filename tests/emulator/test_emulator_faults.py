@@ -176,7 +176,7 @@ class TestGarbage:
         with pytest.raises(ValueError, match=r"Expecting|Unterminated"):
             answer.json()
 
-    def test_an_accepted_submit_can_be_answered_with_neither_id_nor_picture(self, client: Client) -> None:
+    def test_an_accepted_submit_can_be_answered_with_neither_id_nor_image(self, client: Client) -> None:
         client.emulator.arm("submit", "hollow")
         assert submit(client).json() == {"success": True}
         assert client.totals()["accepted"] == 1

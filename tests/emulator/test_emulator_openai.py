@@ -72,7 +72,7 @@ class TestGenerations:
         )
         assert decoded(answer.json()["data"][0]).size == (640, 480)
 
-    def test_the_same_prompt_draws_the_same_picture_at_every_vendor(self, prompt_client: Client) -> None:
+    def test_the_same_prompt_draws_the_same_image_at_every_vendor(self, prompt_client: Client) -> None:
         one = prompt_client.post(GENERATE, prompt=PROMPT, model="gpt-image-1", size=SIZE).json()
         other = prompt_client.post("/openai/images/generations", prompt=PROMPT, model="gpt-image-1", size=SIZE).json()
         assert base64.b64decode(one["data"][0]["b64_json"]) == httpx.get(other["data"][0]["url"]).content
@@ -204,13 +204,13 @@ class TestEdits:
         answer = prompt_client.post(EDIT, prompt=PROMPT, model="gpt-image-1", images=images, size=SIZE)
         assert decoded(answer.json()["data"][0]).size == (1024, 1024)
 
-    def test_other_sources_make_another_picture(self, prompt_client: Client) -> None:
-        pictures = set()
+    def test_other_sources_make_another_image(self, prompt_client: Client) -> None:
+        drawings = set()
         for colour in ("RGB", "RGBA"):
             files = [("image", ("a.png", png(mode=colour)))]
             form = {"prompt": PROMPT, "model": "gpt-image-1", "size": SIZE}
-            pictures.add(prompt_client.http.post(EDIT, data=form, files=files).json()["data"][0]["b64_json"])
-        assert len(pictures) == 2
+            drawings.add(prompt_client.http.post(EDIT, data=form, files=files).json()["data"][0]["b64_json"])
+        assert len(drawings) == 2
 
     @pytest.mark.parametrize("mask", [png((32, 32)), png(mode="RGB"), b"text"], ids=["size", "alpha", "text"])
     def test_a_mask_that_does_not_fit_is_refused(self, prompt_client: Client, mask: bytes) -> None:

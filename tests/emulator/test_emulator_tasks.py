@@ -1,4 +1,4 @@
-"""The Ace task protocol: submit, look up, derive the state, fetch the picture."""
+"""The Ace task protocol: submit, look up, derive the state, fetch the image."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TestSubmit:
         for tasks in ("/openai/tasks", "/v1/openai/tasks", "/acedatacloud/openai/tasks"):
             assert client.post(tasks, id=task_id).json()["id"] == task_id
 
-    def test_a_synchronous_answer_has_the_pictures_and_the_ids(self, prompt_client: Client) -> None:
+    def test_a_synchronous_answer_has_the_images_and_the_ids(self, prompt_client: Client) -> None:
         answer = prompt_client.post("/openai/images/generations", prompt=PROMPT, model="gpt-image-1").json()
         assert answer["data"][0]["url"].startswith(prompt_client.emulator.base_url)
         assert answer["task_id"]
@@ -250,7 +250,7 @@ class TestBill:
 
 class TestResults:
     @pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
-    def test_the_picture_has_the_size_and_format_that_were_asked(self, client: Client, output_format: str) -> None:
+    def test_the_image_has_the_size_and_format_that_were_asked(self, client: Client, output_format: str) -> None:
         answer = httpx.get(client.finished_url(size="160x96", output_format=output_format))
         image = Image.open(io.BytesIO(answer.content))
         assert image.size == (160, 96)

@@ -1,4 +1,4 @@
-"""A laboratory: tries of one task instance, against the emulator and a real S3 server, without Airflow between."""
+"""A harness: tries of one task instance, against the emulator and a real S3 server, without Airflow between."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_imagegen import ledger as ledgers
-from airflow_provider_imagegen.connection import GatewaySettings
-from airflow_provider_imagegen.effects import Effect, Moment, observe
 from airflow_provider_imagegen.emulator import painter
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from airflow_provider_imagegen.job import Terms
-from airflow_provider_imagegen.landing import Destination
-from airflow_provider_imagegen.ledger import Attempt, Entry, Ledger
-from airflow_provider_imagegen.operators.work import Work
-from airflow_provider_imagegen.resume import Policy
+from airflow_provider_imagegen.engine.job import JobOptions
+from airflow_provider_imagegen.engine.recovery import Policy
+from airflow_provider_imagegen.engine.run import GenerateRun
+from airflow_provider_imagegen.failpoints import Failpoint, Moment, observe
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.ledger import store as ledgers
+from airflow_provider_imagegen.ledger.models import Attempt, Entry
+from airflow_provider_imagegen.ledger.store import Ledger
+from airflow_provider_imagegen.polling import PollSchedule
 from airflow_provider_imagegen.schemas import ImageRequest, Manifest, Submission
-from airflow_provider_imagegen.watcher import PollSchedule
-from tests.burial import bury
+from airflow_provider_imagegen.storage.destination import Destination
+from tests.cleanup import close_leftovers
 from tests.conftest import BUCKET
 from tests.integration.conftest import connections  # noqa: F401
 from tests.ledgers import age_claims, entries_of
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 from tests.stack.waiting import HANG, scaled, wait_until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 GRACE = scaled(30.0)
-"""Seconds a request may stay invisible at the laboratory's gateway, and the gateway silent: no test waits so long."""
+"""Seconds a request may stay invisible at the harness's gateway, and the gateway silent: no test waits so long."""
 PASSING = scaled(1.0)
 """The same where a test waits until they are over; nothing else in it may have to be faster."""
 DEADLINE = scaled(5.0)
@@ -49,7 +50,7 @@ class Killed(BaseException):
 
 
 @dataclasses.dataclass
-class Laboratory:
+class Harness:
     """One task instance; every :meth:`work` is one of its tries.
 
     :param emulator: The gateway.
@@ -94,16 +95,16 @@ class Laboratory:
         deferrable: bool = False,
         dag_id: str = "dag",
         **request: Any,
-    ) -> Work:
+    ) -> GenerateRun:
         asked = {"prompt": "a lighthouse", "model": "gpt-image-1"} | request
         attempt = Attempt(dag_id=dag_id, task_id="t", run_id=self.run_id, try_number=try_number, epoch=epoch)
-        return Work(
+        return GenerateRun(
             request=ImageRequest.checked(asked),
             settings=self.settings,
             s3=self.s3,
             destination=Destination(bucket=BUCKET, prefix=f"failures/{self.run_id}/{dag_id}"),
             ledger=self.ledger,
-            terms=Terms(
+            terms=JobOptions(
                 attempt=attempt,
                 policy=self.policy,
                 schedule=PollSchedule(interval=0.1, slowest=0.2),
@@ -140,11 +141,11 @@ class Laboratory:
 
 
 @contextmanager
-def killed_at(which: Effect, moment: Moment, occurrence: int = 1) -> Iterator[None]:
+def killed_at(which: Failpoint, moment: Moment, occurrence: int = 1) -> Iterator[None]:
     """Die at one point of the block."""
     seen = 0
 
-    def observer(effect: Effect, when: Moment) -> None:
+    def observer(effect: Failpoint, when: Moment) -> None:
         nonlocal seen
         if (effect, when) == (which, moment):
             seen += 1
@@ -157,7 +158,7 @@ def killed_at(which: Effect, moment: Moment, occurrence: int = 1) -> Iterator[No
             yield
     finally:
         end()
-        bury()
+        close_leftovers()
 
 
 @contextmanager
@@ -199,7 +200,7 @@ async def first_event(trigger: Any, emulator: RunningEmulator) -> Any:
     await asyncio.to_thread(
         wait_until,
         lambda: waiting.done() or emulator.totals()["lookup_requests"] > looks,
-        what="the trigger's first look-up",
+        what="the trigger's first lookup",
         interval=0.02,
     )
     await asyncio.to_thread(emulator.release)
@@ -218,15 +219,15 @@ def s3(object_store: ObjectStore) -> Iterator[S3Client]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have images drawn coarsely, look for lost requests often, and keep no client in a cache for ever."""
     monkeypatch.setattr(painter, "LONGEST_WORKING_EDGE", 64)
-    monkeypatch.setattr("airflow_provider_imagegen.submitter.LOOK_AGAIN", 0.1)
+    monkeypatch.setattr("airflow_provider_imagegen.engine.submit.LOOK_AGAIN", 0.1)
     yield
     ledgers._is_conditional.cache_clear()
 
 
 @pytest.fixture
-def laboratory(emulator: RunningEmulator, s3: S3Client, quick: None) -> Laboratory:
+def harness(emulator: RunningEmulator, s3: S3Client, quick: None) -> Harness:
     emulator.change(image_bytes=IMAGE_BYTES)
-    return Laboratory(emulator, s3, settings_of(emulator))
+    return Harness(emulator, s3, settings_of(emulator))
 
 
 def settings_of(emulator: RunningEmulator, **changes: Any) -> GatewaySettings:
@@ -246,6 +247,6 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Let a deferrable try hand over sooner than in real life."""
 
     def shorten(seconds: float) -> None:
-        monkeypatch.setattr("airflow_provider_imagegen.operators.work.GRACE", seconds)
+        monkeypatch.setattr("airflow_provider_imagegen.engine.run.GRACE", seconds)
 
     return shorten

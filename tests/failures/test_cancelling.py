@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen import submitter
-from airflow_provider_imagegen.cancelling import cancel_all
-from airflow_provider_imagegen.client import ImageClient
-from airflow_provider_imagegen.effects import Effect, observe
+from airflow_provider_imagegen.engine import run as work
+from airflow_provider_imagegen.engine import submit as submitter
+from airflow_provider_imagegen.engine.cancel import cancel_all
+from airflow_provider_imagegen.engine.recovery import Policy
+from airflow_provider_imagegen.failpoints import Failpoint, observe
 from airflow_provider_imagegen.gateways import registered_gateways
-from airflow_provider_imagegen.ledger import Attempt
-from airflow_provider_imagegen.operators import work
-from airflow_provider_imagegen.resume import Policy
+from airflow_provider_imagegen.gateways.client import ImageClient
+from airflow_provider_imagegen.ledger.models import Attempt
 from airflow_provider_imagegen.schemas import Submission
 from airflow_provider_imagegen.triggers import imagegen as triggers
 from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
 from tests.conftest import BUCKET
-from tests.failures.conftest import Laboratory, killed_at
+from tests.failures.conftest import Harness, killed_at
 from tests.integration.conftest import set_connection
 from tests.stack.waiting import HANG, wait_until
 
@@ -37,46 +37,46 @@ def short_deferral(short_grace: Callable[[float], None]) -> None:
 
 
 @pytest.fixture
-def cancellable(laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laboratory]:
-    """A laboratory whose gateway can cancel, and finishes nothing until it is released."""
+def cancellable(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
+    """A harness whose gateway can cancel, and finishes nothing until it is released."""
     monkeypatch.syspath_prepend(THIRD_PARTY)
     # One look tells whether the gateway heeds a cancel; and no cancel is given up for being slow.
     monkeypatch.setattr(submitter, "CANCELLING_TIME", 0.0)
     monkeypatch.setattr(work, "CANCEL_TIMEOUT", HANG)
     registered_gateways.cache_clear()
-    laboratory.use("cancelling")
-    laboratory.emulator.hold()
-    yield laboratory
+    harness.use("cancelling")
+    harness.emulator.hold()
+    yield harness
     registered_gateways.cache_clear()
     sys.modules.pop("cancelling_gateway", None)
 
 
-def kill(laboratory: Laboratory, submission: Submission, try_number: int = 1) -> None:
+def kill(harness: Harness, submission: Submission, try_number: int = 1) -> None:
     """Do what the trigger of a try does when Airflow kills it."""
-    attempt = Attempt(dag_id="dag", task_id="t", run_id=laboratory.run_id, try_number=try_number, process="other")
+    attempt = Attempt(dag_id="dag", task_id="t", run_id=harness.run_id, try_number=try_number, process="other")
 
     async def cancel() -> None:
-        async with ImageClient(laboratory.settings) as client:
-            await cancel_all(submission.open, client, laboratory.ledger, attempt)
+        async with ImageClient(harness.settings) as client:
+            await cancel_all(submission.open, client, harness.ledger, attempt)
 
     asyncio.run(cancel())
 
 
-def states(laboratory: Laboratory) -> list[str]:
-    return [entry.record.state for entry in laboratory.entries()]
+def states(harness: Harness) -> list[str]:
+    return [entry.record.state for entry in harness.entries()]
 
 
-def running(laboratory: Laboratory) -> int:
-    return laboratory.emulator.totals()["running"]
+def running(harness: Harness) -> int:
+    return harness.emulator.totals()["running"]
 
 
 class TestKilledWhileDeferred:
-    def test_is_cancelled_at_the_gateway(self, cancellable: Laboratory) -> None:
+    def test_is_cancelled_at_the_gateway(self, cancellable: Harness) -> None:
         kill(cancellable, cancellable.submitted(n=2))
         assert states(cancellable) == ["failed", "failed"]
         assert (running(cancellable), cancellable.emulator.totals()["accepted_images"]) == (0, 0)
 
-    def test_next_try_pays_once_for_a_new_generation(self, cancellable: Laboratory) -> None:
+    def test_next_try_pays_once_for_a_new_generation(self, cancellable: Harness) -> None:
         kill(cancellable, cancellable.submitted())
         assert cancellable.emulator.release() == 0
         manifest = cancellable.attempt(try_number=2)
@@ -84,32 +84,32 @@ class TestKilledWhileDeferred:
         assert manifest.billed == cancellable.billed == 1
         assert states(cancellable) == ["failed", "landed"]
 
-    def test_goes_on_where_the_gateway_cannot(self, cancellable: Laboratory, caplog: pytest.LogCaptureFixture) -> None:
+    def test_goes_on_where_the_gateway_cannot(self, cancellable: Harness, caplog: pytest.LogCaptureFixture) -> None:
         cancellable.use("acedatacloud")
         kill(cancellable, cancellable.submitted())
-        assert "goes on at the gateway and is billed" in caplog.text
+        assert "keeps running at the gateway and is billed" in caplog.text
         assert (states(cancellable), running(cancellable)) == (["submitted"], 1)
 
 
 class TestClearedWhileDeferred:
-    def test_old_try_spares_what_the_new_one_attached_to(self, cancellable: Laboratory) -> None:
+    def test_old_try_spares_what_the_new_one_attached_to(self, cancellable: Harness) -> None:
         first = cancellable.submitted()
         second = cancellable.submitted(try_number=2)
         kill(cancellable, first)
         assert second.task_ids == first.task_ids
         assert (states(cancellable), running(cancellable), cancellable.submits) == (["submitted"], 1, 1)
 
-    def test_new_try_may_cancel_it(self, cancellable: Laboratory) -> None:
+    def test_new_try_may_cancel_it(self, cancellable: Harness) -> None:
         cancellable.submitted()
         kill(cancellable, cancellable.submitted(try_number=2), try_number=2)
         assert (states(cancellable), running(cancellable)) == (["failed"], 0)
 
-    def test_new_try_that_attaches_in_the_last_moment_wins(self, cancellable: Laboratory) -> None:
+    def test_new_try_that_attaches_in_the_last_moment_wins(self, cancellable: Harness) -> None:
         first = cancellable.submitted()
         attached: list[Submission] = []
 
-        def attach(which: Effect, moment: str) -> None:
-            if (which, moment) == (Effect.RECORD, "before") and not attached:
+        def attach(which: Failpoint, moment: str) -> None:
+            if (which, moment) == (Failpoint.RECORD, "before") and not attached:
                 end()
                 thread = threading.Thread(target=lambda: attached.append(cancellable.submitted(try_number=2)))
                 thread.start()
@@ -121,32 +121,32 @@ class TestClearedWhileDeferred:
         assert (states(cancellable), running(cancellable)) == (["submitted"], 1)
 
 
-class TestSharedPicture:
-    def test_is_never_cancelled(self, cancellable: Laboratory) -> None:
+class TestSharedImage:
+    def test_is_never_cancelled(self, cancellable: Harness) -> None:
         cancellable.policy = Policy(reuse="always")
         kill(cancellable, cancellable.submitted(prompt=f"shared by all {cancellable.run_id}"))
         assert (states(cancellable), running(cancellable)) == (["submitted"], 1)
 
 
 class TestCancelThatCameToNothing:
-    def test_killed_before_asking_leaves_a_task_to_attach_to(self, cancellable: Laboratory) -> None:
+    def test_killed_before_asking_leaves_a_task_to_attach_to(self, cancellable: Harness) -> None:
         submission = cancellable.submitted()
-        with killed_at(Effect.CANCEL, "before"):
+        with killed_at(Failpoint.CANCEL, "before"):
             kill(cancellable, submission)
         assert states(cancellable) == ["cancelling"]
         second = cancellable.submitted(try_number=2)
         assert second.task_ids == submission.task_ids
         assert (states(cancellable), cancellable.submits) == (["submitted"], 1)
 
-    def test_killed_after_asking_starts_a_new_generation(self, cancellable: Laboratory) -> None:
+    def test_killed_after_asking_starts_a_new_generation(self, cancellable: Harness) -> None:
         submission = cancellable.submitted()
-        with killed_at(Effect.CANCEL, "after"):
+        with killed_at(Failpoint.CANCEL, "after"):
             kill(cancellable, submission)
         assert cancellable.emulator.release() == 0
         assert cancellable.is_landed(cancellable.attempt(try_number=2))
         assert (cancellable.billed, states(cancellable)) == (1, ["failed", "landed"])
 
-    def test_too_late_costs_nothing_more(self, cancellable: Laboratory) -> None:
+    def test_too_late_costs_nothing_more(self, cancellable: Harness) -> None:
         submission = cancellable.submitted()
         assert cancellable.emulator.release() == 1
         asyncio.run(cancellable.work().resume(submission, gave_up=False))
@@ -154,7 +154,7 @@ class TestCancelThatCameToNothing:
         assert cancellable.is_landed(cancellable.attempt(try_number=2))
         assert cancellable.billed == cancellable.submits == 1
 
-    def test_refused_because_it_is_done_is_landed_by_the_next_try(self, cancellable: Laboratory) -> None:
+    def test_refused_because_it_is_done_is_landed_by_the_next_try(self, cancellable: Harness) -> None:
         submission = cancellable.submitted()
         assert cancellable.emulator.release() == 1
         kill(cancellable, submission)
@@ -164,7 +164,7 @@ class TestCancelThatCameToNothing:
 
 
 class TestKilledInTheWorker:
-    def test_cancels_what_it_waits_for(self, cancellable: Laboratory) -> None:
+    def test_cancels_what_it_waits_for(self, cancellable: Harness) -> None:
         killed = cancellable.work(n=2)
         ended: list[BaseException] = []
 
@@ -185,13 +185,13 @@ class TestKilledInTheWorker:
 
 
 class TestTrigger:
-    def use_cancelling(self, laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
-        emulator = laboratory.emulator
+    def use_cancelling(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        emulator = harness.emulator
         fields = {"conn_type": "imagegen", "host": emulator.base_url, "password": emulator.token}
         set_connection(monkeypatch, "imagegen_default", **fields, extra={"gateway": "cancelling"})
 
     async def test_cancels_through_its_own_connections(
-        self, cancellable: Laboratory, monkeypatch: pytest.MonkeyPatch
+        self, cancellable: Harness, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.use_cancelling(cancellable, monkeypatch)
         submission = await asyncio.to_thread(cancellable.submitted)
@@ -199,7 +199,7 @@ class TestTrigger:
         assert (states(cancellable), running(cancellable)) == (["failed"], 0)
 
     async def test_goes_on_when_airflow_cancels_the_call_itself(
-        self, cancellable: Laboratory, monkeypatch: pytest.MonkeyPatch
+        self, cancellable: Harness, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.use_cancelling(cancellable, monkeypatch)
         submission = await asyncio.to_thread(cancellable.submitted)
@@ -213,22 +213,22 @@ class TestTrigger:
         assert states(cancellable) == ["failed"]
 
     async def test_says_so_when_a_connection_is_gone(
-        self, cancellable: Laboratory, caplog: pytest.LogCaptureFixture
+        self, cancellable: Harness, caplog: pytest.LogCaptureFixture
     ) -> None:
         submission = await asyncio.to_thread(cancellable.submitted)
         await trigger(cancellable, submission, imagegen_conn_id="gone").on_kill()
         assert "Nothing was cancelled" in caplog.text
         assert running(cancellable) == 1
 
-    async def test_of_an_older_release_has_nothing_to_cancel_by(self, cancellable: Laboratory) -> None:
+    async def test_of_an_older_release_has_nothing_to_cancel_by(self, cancellable: Harness) -> None:
         submission = await asyncio.to_thread(cancellable.submitted)
         await trigger(cancellable, submission, hold=None).on_kill()
         assert running(cancellable) == 1
 
 
-def trigger(laboratory: Laboratory, submission: Submission, **changes: Any) -> ImageTasksTrigger:
-    attempt = Attempt(dag_id="dag", task_id="t", run_id=laboratory.run_id).model_dump(mode="json")
-    ledger_key = laboratory.ledger.prefix
+def trigger(harness: Harness, submission: Submission, **changes: Any) -> ImageTasksTrigger:
+    attempt = Attempt(dag_id="dag", task_id="t", run_id=harness.run_id).model_dump(mode="json")
+    ledger_key = harness.ledger.prefix
     hold = {"aws_conn_id": "aws_default", "bucket": BUCKET, "ledger_key": ledger_key, "attempt": attempt}
     arguments: dict[str, Any] = {"imagegen_conn_id": "imagegen_default", "not_before": 0.0, "poll_interval": 0.1}
     submitted = submission.model_dump(mode="json")

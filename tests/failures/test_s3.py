@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen.exceptions import DestinationError, SpoolFailed, UploadFailed
-from airflow_provider_imagegen.operators.work import s3_client
+from airflow_provider_imagegen.exceptions import DestinationError, TempFileFailed, UploadFailed
+from airflow_provider_imagegen.hooks.aws import s3_client
 from airflow_provider_imagegen.schemas import Manifest
 from tests.conftest import BUCKET
-from tests.failures.conftest import IMAGE_BYTES, PASSING, Laboratory
+from tests.failures.conftest import IMAGE_BYTES, PASSING, Harness
 from tests.integration.conftest import set_connection
 from tests.stack.fault_proxy import Fault, FaultProxy
-from tests.stack.objectstore import Identity, ObjectStore
+from tests.stack.object_store import Identity, ObjectStore
 from tests.stack.waiting import HANG
 
 full = pytest.mark.full
@@ -38,9 +38,9 @@ def read_timeout() -> float:
 
 @pytest.fixture
 def proxy(
-    laboratory: Laboratory, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, read_timeout: float
+    harness: Harness, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, read_timeout: float
 ) -> Iterator[FaultProxy]:
-    """What is between the laboratory and its S3 server, which it speaks to as the operator does."""
+    """What is between the harness and its S3 server, which it speaks to as the operator does."""
     extra = {**object_store.connection_extra, "config_kwargs": {"read_timeout": read_timeout}}
     with FaultProxy(int(object_store.endpoint.rpartition(":")[2])) as proxy:
         set_connection(
@@ -51,9 +51,9 @@ def proxy(
             password=object_store.secret_key,
             extra=extra | {"endpoint_url": proxy.endpoint},
         )
-        laboratory.s3 = s3_client("aws_default")
+        harness.s3 = s3_client("aws_default")
         yield proxy
-        laboratory.s3.close()
+        harness.s3.close()
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +73,11 @@ def client_of(store: ObjectStore, identity: Identity) -> Any:
     return store.client(aws_access_key_id=identity.access_key, aws_secret_access_key=identity.secret_key)
 
 
-def is_intact(laboratory: Laboratory, manifest: Manifest) -> bool:
+def is_intact(harness: Harness, manifest: Manifest) -> bool:
     """Whether the bytes in S3 are those that were verified."""
 
     def digest(key: str) -> str:
-        with laboratory.s3.get_object(Bucket=BUCKET, Key=key)["Body"] as body:
+        with harness.s3.get_object(Bucket=BUCKET, Key=key)["Body"] as body:
             return hashlib.sha256(body.read()).hexdigest()
 
     return [digest(image.key) for image in manifest.images] == [image.sha256 for image in manifest.images]
@@ -95,85 +95,83 @@ def disk_of(size: int) -> Iterator[None]:
 
 
 class TestSlowDown:
-    def test_that_passes_is_sat_out_within_the_try(self, laboratory: Laboratory, proxy: FaultProxy) -> None:
+    def test_that_passes_is_sat_out_within_the_try(self, harness: Harness, proxy: FaultProxy) -> None:
         fault = proxy.arm(Fault("refuse", path=IMAGES, times=2))
-        assert is_intact(laboratory, laboratory.attempt())
+        assert is_intact(harness, harness.attempt())
         assert len(fault.met) == 2
-        assert laboratory.submits == laboratory.billed == 1
+        assert harness.submits == harness.billed == 1
 
     def test_that_does_not_is_an_error_and_the_next_try_lands_for_nothing(
-        self, laboratory: Laboratory, proxy: FaultProxy
+        self, harness: Harness, proxy: FaultProxy
     ) -> None:
         fault = proxy.arm(Fault("refuse", path=IMAGES, times=None))
         with pytest.raises(UploadFailed, match=r"0.png was not taken: .*SlowDown.*billed: yes") as caught:
-            laboratory.attempt()
-        assert caught.value.task_id == laboratory.entries()[0].record.task_id
+            harness.attempt()
+        assert caught.value.task_id == harness.entries()[0].record.task_id
         assert len(fault.met) > 1
-        assert laboratory.entries()[0].record.state == "submitted"
+        assert harness.entries()[0].record.state == "submitted"
         proxy.disarm()
-        assert is_intact(laboratory, laboratory.attempt(try_number=2))
-        assert laboratory.submits == laboratory.billed == 1
+        assert is_intact(harness, harness.attempt(try_number=2))
+        assert harness.submits == harness.billed == 1
 
-    def test_of_one_image_costs_its_siblings_nothing(self, laboratory: Laboratory, proxy: FaultProxy) -> None:
+    def test_of_one_image_costs_its_siblings_nothing(self, harness: Harness, proxy: FaultProxy) -> None:
         proxy.arm(Fault("refuse", path=r"/failures/.*/1\.png", times=None))
-        manifest = laboratory.attempt(n=3, on_partial="accept")
+        manifest = harness.attempt(n=3, on_partial="accept")
         assert [image.index for image in manifest.images] == [0, 2]
         assert [missing.billed for missing in manifest.failures] == ["yes"]
-        assert is_intact(laboratory, manifest)
+        assert is_intact(harness, manifest)
 
 
 class TestConnectionThatBreaksInMidPut:
     @pytest.mark.parametrize(("kind", "read_timeout"), [("reset", HANG), ("stall", SILENCE)], ids=["reset", "stall"])
     @pytest.mark.parametrize("after", [pytest.param(0, marks=full), HALF, pytest.param(10**9, marks=full)], ids=str)
     def test_is_made_anew_and_every_byte_arrives(
-        self, laboratory: Laboratory, proxy: FaultProxy, kind: Any, after: int
+        self, harness: Harness, proxy: FaultProxy, kind: Any, after: int
     ) -> None:
         fault = proxy.arm(Fault(kind, path=IMAGES, after=after))
-        assert is_intact(laboratory, laboratory.attempt())
+        assert is_intact(harness, harness.attempt())
         assert len(fault.met) == 1
-        assert laboratory.submits == laboratory.billed == 1
+        assert harness.submits == harness.billed == 1
 
     def test_again_and_again_is_an_error_and_the_next_try_lands_for_nothing(
-        self, laboratory: Laboratory, proxy: FaultProxy
+        self, harness: Harness, proxy: FaultProxy
     ) -> None:
         proxy.arm(Fault("reset", path=IMAGES, after=HALF, times=None))
         with pytest.raises(UploadFailed, match=r"billed: yes"):
-            laboratory.attempt()
+            harness.attempt()
         proxy.disarm()
-        assert is_intact(laboratory, laboratory.attempt(try_number=2))
-        assert laboratory.submits == laboratory.billed == 1
+        assert is_intact(harness, harness.attempt(try_number=2))
+        assert harness.submits == harness.billed == 1
 
 
 class TestKeysThatMayOnlyRead:
     def test_are_noticed_by_the_claim_before_anything_is_paid(
-        self, laboratory: Laboratory, guarded_store: ObjectStore
+        self, harness: Harness, guarded_store: ObjectStore
     ) -> None:
-        laboratory.s3 = client_of(guarded_store, READER)
+        harness.s3 = client_of(guarded_store, READER)
         with pytest.raises(DestinationError, match=r"access denied.*billed: no"):
-            laboratory.attempt()
-        assert laboratory.submits == laboratory.billed == 0
+            harness.attempt()
+        assert harness.submits == harness.billed == 0
 
 
 class TestKeysThatMayNotPutImages:
-    def test_are_an_error_and_better_ones_land_for_nothing(
-        self, laboratory: Laboratory, guarded_store: ObjectStore
-    ) -> None:
-        laboratory.s3 = client_of(guarded_store, BOOKKEEPER)
+    def test_are_an_error_and_better_ones_land_for_nothing(self, harness: Harness, guarded_store: ObjectStore) -> None:
+        harness.s3 = client_of(guarded_store, BOOKKEEPER)
         with pytest.raises(UploadFailed, match=r"access denied.*billed: yes"):
-            laboratory.attempt()
-        assert laboratory.entries()[0].record.state == "submitted"
-        laboratory.s3 = guarded_store.client()
-        assert is_intact(laboratory, laboratory.attempt(try_number=2))
-        assert laboratory.submits == laboratory.billed == 1
+            harness.attempt()
+        assert harness.entries()[0].record.state == "submitted"
+        harness.s3 = guarded_store.client()
+        assert is_intact(harness, harness.attempt(try_number=2))
+        assert harness.submits == harness.billed == 1
 
 
 class TestFullDisk:
-    def test_says_where_and_the_next_try_lands_for_nothing(self, laboratory: Laboratory) -> None:
+    def test_says_where_and_the_next_try_lands_for_nothing(self, harness: Harness) -> None:
         with (
             disk_of(HALF),
-            pytest.raises(SpoolFailed, match=r"could not be kept in /.*billed: yes.*TMPDIR"),
+            pytest.raises(TempFileFailed, match=r"could not be kept in /.*billed: yes.*TMPDIR"),
         ):
-            laboratory.attempt()
-        assert laboratory.entries()[0].record.state == "submitted"
-        assert is_intact(laboratory, laboratory.attempt(try_number=2))
-        assert laboratory.submits == laboratory.billed == 1
+            harness.attempt()
+        assert harness.entries()[0].record.state == "submitted"
+        assert is_intact(harness, harness.attempt(try_number=2))
+        assert harness.submits == harness.billed == 1

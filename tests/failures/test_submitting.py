@@ -9,22 +9,22 @@ from collections.abc import Iterator
 import pytest
 from tenacity import wait_chain, wait_fixed, wait_none
 
-from airflow_provider_imagegen import patience
-from airflow_provider_imagegen.effects import Effect, observe
+from airflow_provider_imagegen.engine import retry as patience
+from airflow_provider_imagegen.engine.recovery import Policy
 from airflow_provider_imagegen.exceptions import NotSent, OutcomeUnknown, RateLimited
-from airflow_provider_imagegen.resume import Policy
+from airflow_provider_imagegen.failpoints import Failpoint, observe
 from airflow_provider_imagegen.schemas import Manifest
-from tests.failures.conftest import GRACE, PASSING, Laboratory, killed_at, released_after_look_ups
+from tests.failures.conftest import GRACE, PASSING, Harness, killed_at, released_after_look_ups
 from tests.stack.waiting import HANG
 
 full = pytest.mark.full
 
 
 @pytest.fixture
-def sends() -> Iterator[list[Effect]]:
+def sends() -> Iterator[list[Failpoint]]:
     """Every paid request that is about to be sent."""
-    sent: list[Effect] = []
-    end = observe(lambda which, moment: sent.append(which) if (which, moment) == (Effect.SUBMIT, "before") else None)
+    sent: list[Failpoint] = []
+    end = observe(lambda which, moment: sent.append(which) if (which, moment) == (Failpoint.SUBMIT, "before") else None)
     yield sent
     end()
 
@@ -36,159 +36,157 @@ def pauses(caplog: pytest.LogCaptureFixture) -> list[float]:
 
 
 class TestKilledAfterTheClaimBeforeTheRequestLeft:
-    def test_retry_looks_finds_nothing_and_submits_once(self, laboratory: Laboratory) -> None:
-        with killed_at(Effect.SUBMIT, "before"):
-            laboratory.attempt()
-        assert (laboratory.submits, laboratory.entries()[0].record.state) == (0, "claimed")
-        laboratory.age_claims()
-        manifest = laboratory.attempt(try_number=2)
-        assert laboratory.is_landed(manifest)
-        assert laboratory.submits == laboratory.billed == 1
+    def test_retry_looks_finds_nothing_and_submits_once(self, harness: Harness) -> None:
+        with killed_at(Failpoint.SUBMIT, "before"):
+            harness.attempt()
+        assert (harness.submits, harness.entries()[0].record.state) == (0, "claimed")
+        harness.age_claims()
+        manifest = harness.attempt(try_number=2)
+        assert harness.is_landed(manifest)
+        assert harness.submits == harness.billed == 1
 
-    def test_gateway_without_look_up_cannot_know(self, laboratory: Laboratory) -> None:
-        laboratory.use("openai", "/openai-api")
-        with killed_at(Effect.SUBMIT, "before"):
-            laboratory.attempt()
+    def test_gateway_without_look_up_cannot_know(self, harness: Harness) -> None:
+        harness.use("openai", "/openai-api")
+        with killed_at(Failpoint.SUBMIT, "before"):
+            harness.attempt()
         with pytest.raises(OutcomeUnknown, match="cannot look requests up"):
-            laboratory.attempt(try_number=2)
-        assert laboratory.submits == 0
+            harness.attempt(try_number=2)
+        assert harness.submits == 0
 
 
 class TestKilledAfterTheGatewayAccepted:
-    def test_retry_finds_the_task_and_attaches(self, laboratory: Laboratory) -> None:
-        with killed_at(Effect.SUBMIT, "after"):
-            laboratory.attempt()
-        laboratory.age_claims()
-        manifest = laboratory.attempt(try_number=2)
-        assert laboratory.is_landed(manifest)
-        assert laboratory.submits == laboratory.billed == manifest.billed == 1
+    def test_retry_finds_the_task_and_attaches(self, harness: Harness) -> None:
+        with killed_at(Failpoint.SUBMIT, "after"):
+            harness.attempt()
+        harness.age_claims()
+        manifest = harness.attempt(try_number=2)
+        assert harness.is_landed(manifest)
+        assert harness.submits == harness.billed == manifest.billed == 1
 
-    def test_gateway_without_look_up_stops(self, laboratory: Laboratory) -> None:
-        laboratory.use("openai", "/openai-api")
-        with killed_at(Effect.SUBMIT, "after"):
-            laboratory.attempt()
+    def test_gateway_without_look_up_stops(self, harness: Harness) -> None:
+        harness.use("openai", "/openai-api")
+        with killed_at(Failpoint.SUBMIT, "after"):
+            harness.attempt()
         with pytest.raises(OutcomeUnknown) as caught:
-            laboratory.attempt(try_number=2)
+            harness.attempt(try_number=2)
         assert caught.value.billed == "unknown"
-        assert caught.value.trace_id == laboratory.entries()[0].record.trace_id
-        assert laboratory.submits == 1
+        assert caught.value.trace_id == harness.entries()[0].record.trace_id
+        assert harness.submits == 1
 
-    def test_gateway_without_look_up_pays_again_only_when_told_to(self, laboratory: Laboratory) -> None:
-        laboratory.use("openai", "/openai-api")
-        laboratory.policy = Policy(on_unknown="resubmit")
-        with killed_at(Effect.SUBMIT, "after"):
-            laboratory.attempt()
-        assert laboratory.is_landed(laboratory.attempt(try_number=2))
-        assert [entry.record.generation for entry in laboratory.entries()] == [1, 2]
+    def test_gateway_without_look_up_pays_again_only_when_told_to(self, harness: Harness) -> None:
+        harness.use("openai", "/openai-api")
+        harness.policy = Policy(on_unknown="resubmit")
+        with killed_at(Failpoint.SUBMIT, "after"):
+            harness.attempt()
+        assert harness.is_landed(harness.attempt(try_number=2))
+        assert [entry.record.generation for entry in harness.entries()] == [1, 2]
 
 
 class TestAnswerLost:
     FAULTS = ("drop", "reset", "html", "truncated", "empty", "hollow", "wrong_types")
 
     @pytest.mark.parametrize("kind", FAULTS)
-    def test_is_found_by_trace_id_in_the_same_try(self, laboratory: Laboratory, kind: str) -> None:
-        laboratory.emulator.arm("submit", kind)
-        manifest = laboratory.attempt()
-        assert laboratory.is_landed(manifest)
-        assert laboratory.submits == laboratory.billed == 1
+    def test_is_found_by_trace_id_in_the_same_try(self, harness: Harness, kind: str) -> None:
+        harness.emulator.arm("submit", kind)
+        manifest = harness.attempt()
+        assert harness.is_landed(manifest)
+        assert harness.submits == harness.billed == 1
 
     @pytest.mark.parametrize("kind", ["drop", *(pytest.param(kind, marks=full) for kind in ("reset", "error"))])
-    def test_is_sent_again_once_when_it_never_arrived(self, laboratory: Laboratory, kind: str) -> None:
-        laboratory.use("acedatacloud", visibility_grace=PASSING)
-        laboratory.emulator.arm("submit", kind, accept=False)
-        assert laboratory.is_landed(laboratory.attempt())
-        assert (laboratory.submits, laboratory.billed) == (2, 1)
+    def test_is_sent_again_once_when_it_never_arrived(self, harness: Harness, kind: str) -> None:
+        harness.use("acedatacloud", visibility_grace=PASSING)
+        harness.emulator.arm("submit", kind, accept=False)
+        assert harness.is_landed(harness.attempt())
+        assert (harness.submits, harness.billed) == (2, 1)
 
     @pytest.mark.parametrize("status", [503, *(pytest.param(status, marks=full) for status in (500, 502, 504))])
     @pytest.mark.parametrize("accept", [True, False])
-    def test_server_errors_bill_once(self, laboratory: Laboratory, status: int, accept: bool) -> None:
-        laboratory.use("acedatacloud", visibility_grace=GRACE if accept else PASSING)
-        laboratory.emulator.arm("submit", "error", status=status, accept=accept)
-        assert laboratory.is_landed(laboratory.attempt())
-        assert (laboratory.submits, laboratory.billed) == (1 if accept else 2, 1)
+    def test_server_errors_bill_once(self, harness: Harness, status: int, accept: bool) -> None:
+        harness.use("acedatacloud", visibility_grace=GRACE if accept else PASSING)
+        harness.emulator.arm("submit", "error", status=status, accept=accept)
+        assert harness.is_landed(harness.attempt())
+        assert (harness.submits, harness.billed) == (1 if accept else 2, 1)
 
-    def test_silence_bills_once(self, laboratory: Laboratory) -> None:
-        laboratory.use("acedatacloud", timeout=PASSING)
-        laboratory.emulator.arm("submit", "hang")
-        assert laboratory.is_landed(laboratory.attempt())
-        assert laboratory.submits == laboratory.billed == 1
+    def test_silence_bills_once(self, harness: Harness) -> None:
+        harness.use("acedatacloud", timeout=PASSING)
+        harness.emulator.arm("submit", "hang")
+        assert harness.is_landed(harness.attempt())
+        assert harness.submits == harness.billed == 1
 
     @pytest.mark.parametrize("kind", FAULTS)
-    def test_gateway_without_look_up_says_that_nobody_knows(self, laboratory: Laboratory, kind: str) -> None:
-        laboratory.use("openai", "/openai-api")
-        laboratory.emulator.arm("submit", kind)
+    def test_gateway_without_look_up_says_that_nobody_knows(self, harness: Harness, kind: str) -> None:
+        harness.use("openai", "/openai-api")
+        harness.emulator.arm("submit", kind)
         with pytest.raises(OutcomeUnknown):
-            laboratory.attempt()
+            harness.attempt()
         with pytest.raises(OutcomeUnknown):
-            laboratory.attempt(try_number=2)
-        assert laboratory.submits == 1
+            harness.attempt(try_number=2)
+        assert harness.submits == 1
 
     def test_before_any_byte_left_is_tried_again_until_the_deadline(
-        self, laboratory: Laboratory, sends: list[Effect], monkeypatch: pytest.MonkeyPatch
+        self, harness: Harness, sends: list[Failpoint], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         waits = wait_chain(wait_none(), wait_none(), wait_fixed(2 * HANG))
         monkeypatch.setattr(patience, "wait_random_exponential", lambda **_: waits)
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             port = unused.getsockname()[1]
-        laboratory.settings = type(laboratory.settings)(
+        harness.settings = type(harness.settings)(
             base_url=f"http://127.0.0.1:{port}", token="sesame-token", gateway="acedatacloud"
         )
         with pytest.raises(NotSent, match="billed: no"):
-            laboratory.attempt(timeout=HANG)
-        (entry,) = laboratory.entries()
+            harness.attempt(timeout=HANG)
+        (entry,) = harness.entries()
         assert (entry.record.state, len(sends)) == ("failed", 3)
 
-    def test_is_not_hidden_by_a_sibling_that_may_be_retried(self, laboratory: Laboratory) -> None:
-        laboratory.use("openai", "/openai-api")
-        laboratory.emulator.arm("submit", "drop", times=1)
-        laboratory.emulator.arm("submit", "refuse", times=None, code="bad_request", after=1)
+    def test_is_not_hidden_by_a_sibling_that_may_be_retried(self, harness: Harness) -> None:
+        harness.use("openai", "/openai-api")
+        harness.emulator.arm("submit", "drop", times=1)
+        harness.emulator.arm("submit", "refuse", times=None, code="bad_request", after=1)
         with pytest.raises(OutcomeUnknown):
-            laboratory.attempt(model="dall-e-3", n=2)
+            harness.attempt(model="dall-e-3", n=2)
 
 
 class TestTooManyRequests:
     def test_waits_as_told_and_is_billed_once(
-        self, laboratory: Laboratory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+        self, harness: Harness, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(patience, "wait_random_exponential", lambda **_: wait_none())
-        laboratory.emulator.arm("submit", "refuse", code="too_many_requests", status=429, retry_after=1)
-        assert laboratory.is_landed(laboratory.attempt())
+        harness.emulator.arm("submit", "refuse", code="too_many_requests", status=429, retry_after=1)
+        assert harness.is_landed(harness.attempt())
         assert pauses(caplog) == [1.0]
-        assert laboratory.billed == 1
+        assert harness.billed == 1
 
-    def test_waits_with_jitter_where_nothing_is_told(
-        self, laboratory: Laboratory, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        laboratory.emulator.arm("submit", "refuse", code="rate_limited", status=429, times=2)
-        assert laboratory.is_landed(laboratory.attempt())
+    def test_waits_with_jitter_where_nothing_is_told(self, harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+        harness.emulator.arm("submit", "refuse", code="rate_limited", status=429, times=2)
+        assert harness.is_landed(harness.attempt())
         first, second = pauses(caplog)
         assert 0 < first <= 1
         assert 0 < second <= 2
-        assert laboratory.billed == 1
+        assert harness.billed == 1
 
     def test_does_not_wait_beyond_the_deadline(
-        self, laboratory: Laboratory, sends: list[Effect], caplog: pytest.LogCaptureFixture
+        self, harness: Harness, sends: list[Failpoint], caplog: pytest.LogCaptureFixture
     ) -> None:
-        laboratory.emulator.arm("submit", "refuse", code="rate_limited", status=429, retry_after=2 * HANG)
+        harness.emulator.arm("submit", "refuse", code="rate_limited", status=429, retry_after=2 * HANG)
         with pytest.raises(RateLimited, match="billed: no"):
-            laboratory.attempt(timeout=HANG)
+            harness.attempt(timeout=HANG)
         assert (pauses(caplog), len(sends)) == ([], 1)
-        assert laboratory.is_landed(laboratory.attempt(try_number=2))
-        assert [entry.record.generation for entry in laboratory.entries()] == [1, 2]
+        assert harness.is_landed(harness.attempt(try_number=2))
+        assert [entry.record.generation for entry in harness.entries()] == [1, 2]
 
 
 class TestTwoAttemptsAtOnce:
     @pytest.mark.parametrize("looks", [0, 2], ids=["done at once", "drawn for a while"])
-    def test_one_claim_wins_and_the_other_attaches(self, laboratory: Laboratory, looks: int) -> None:
-        laboratory.draw()
+    def test_one_claim_wins_and_the_other_attaches(self, harness: Harness, looks: int) -> None:
+        harness.draw()
 
         async def both() -> list[Manifest]:
-            works = [laboratory.work(try_number=1, n=3), laboratory.work(try_number=2, n=3)]
+            works = [harness.work(try_number=1, n=3), harness.work(try_number=2, n=3)]
             manifests = await asyncio.gather(*(work.begin() for work in works))
             return [manifest for manifest in manifests if isinstance(manifest, Manifest)]
 
-        with released_after_look_ups(laboratory.emulator, looks):
+        with released_after_look_ups(harness.emulator, looks):
             one, other = asyncio.run(both())
-        assert laboratory.submits == laboratory.billed == 3
+        assert harness.submits == harness.billed == 3
         assert [image.sha256 for image in one.images] == [image.sha256 for image in other.images]

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_imagegen.schemas import Manifest, Submission
 from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
-from tests.failures.conftest import Laboratory, first_event
+from tests.failures.conftest import Harness, first_event
 from tests.public.files import TRIGGER_KWARGS
 
 FORMATS = sorted(TRIGGER_KWARGS.glob("*.json"))
@@ -36,11 +36,11 @@ def then(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 @pytest.fixture
-def deferred(laboratory: Laboratory, short_grace: Any, connections: None, then: dict[str, Any]) -> dict[str, Any]:
+def deferred(harness: Harness, short_grace: Any, connections: None, then: dict[str, Any]) -> dict[str, Any]:
     """A task that was deferred by that version."""
     short_grace(0.0)
-    laboratory.emulator.hold()
-    now = laboratory.submitted().model_dump(mode="json")
+    harness.emulator.hold()
+    now = harness.submitted().model_dump(mode="json")
     submission = {**as_written_then(now, then["submission"]), "landed": [], "failures": []}
     return {**then, "submission": submission, "not_before": 0.0, "poll_interval": 0.1}
 
@@ -51,19 +51,19 @@ class TestArgumentsOfAnEarlierVersion:
         assert as_written_then(submission.model_dump(mode="json"), then["submission"]) == then["submission"]
 
     def test_make_a_trigger_that_waits_and_a_worker_that_lands(
-        self, laboratory: Laboratory, deferred: dict[str, Any]
+        self, harness: Harness, deferred: dict[str, Any]
     ) -> None:
-        event = asyncio.run(first_event(ImageTasksTrigger(**deferred), laboratory.emulator))
+        event = asyncio.run(first_event(ImageTasksTrigger(**deferred), harness.emulator))
         assert event["status"] == "done"
         submission = Submission.model_validate(event["submission"])
-        manifest = asyncio.run(laboratory.work().resume(submission, gave_up=False))
+        manifest = asyncio.run(harness.work().resume(submission, gave_up=False))
         assert isinstance(manifest, Manifest)
-        assert laboratory.is_landed(manifest)
-        assert (laboratory.submits, laboratory.billed) == (1, 1)
+        assert harness.is_landed(manifest)
+        assert (harness.submits, harness.billed) == (1, 1)
 
-    def test_make_a_trigger_that_can_be_killed(self, laboratory: Laboratory, deferred: dict[str, Any]) -> None:
+    def test_make_a_trigger_that_can_be_killed(self, harness: Harness, deferred: dict[str, Any]) -> None:
         asyncio.run(ImageTasksTrigger(**deferred).on_kill())
-        assert laboratory.submits == 1
+        assert harness.submits == 1
 
 
 class TestFormats:

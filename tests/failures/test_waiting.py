@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen.client import ImageClient
-from airflow_provider_imagegen.effects import Effect
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.exceptions import (
     AuthenticationError,
     ImageGenError,
     TaskTimeout,
     UnknownTask,
-    UnreadableAnswer,
+    UnreadableResponse,
 )
+from airflow_provider_imagegen.failpoints import Failpoint
+from airflow_provider_imagegen.gateways.client import ImageClient
+from airflow_provider_imagegen.polling import PollSchedule, TaskPoller
 from airflow_provider_imagegen.schemas import ImageRequest, ImageTask, Manifest, Submission
 from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
-from airflow_provider_imagegen.watcher import PollSchedule, TaskWatcher
 from tests.failures.conftest import (
     DEADLINE,
     PASSING,
-    Laboratory,
+    Harness,
     first_event,
     killed_at,
     released_after_look_ups,
@@ -39,11 +39,11 @@ def trigger(submission: Submission, **changes: Any) -> ImageTasksTrigger:
 
 
 @pytest.fixture
-def deferred(laboratory: Laboratory, short_grace: Any, connections: None) -> Submission:
+def deferred(harness: Harness, short_grace: Any, connections: None) -> Submission:
     """A try that has handed over to the triggerer."""
     short_grace(0.0)
-    laboratory.emulator.hold()
-    return laboratory.submitted()
+    harness.emulator.hold()
+    return harness.submitted()
 
 
 class TestTriggerRunTwice:
@@ -56,74 +56,74 @@ class TestTriggerRunTwice:
 
 
 @pytest.fixture
-async def deferred_async(laboratory: Laboratory, short_grace: Any, connections: None) -> Submission:
+async def deferred_async(harness: Harness, short_grace: Any, connections: None) -> Submission:
     short_grace(0.0)
-    laboratory.emulator.hold()
-    result = await laboratory.work(deferrable=True).begin()
+    harness.emulator.hold()
+    result = await harness.work(deferrable=True).begin()
     assert isinstance(result, Submission)
     return result
 
 
 class TestResumedEarly:
-    def test_is_still_running_and_defers_again(self, laboratory: Laboratory, deferred: Submission) -> None:
-        result = asyncio.run(laboratory.work().resume(deferred, gave_up=False))
+    def test_is_still_running_and_defers_again(self, harness: Harness, deferred: Submission) -> None:
+        result = asyncio.run(harness.work().resume(deferred, gave_up=False))
         assert result == deferred
 
-    def test_goes_on_once_it_is_done(self, laboratory: Laboratory, deferred: Submission) -> None:
-        asyncio.run(first_event(trigger(deferred), laboratory.emulator))
-        result = asyncio.run(laboratory.work().resume(deferred, gave_up=False))
+    def test_goes_on_once_it_is_done(self, harness: Harness, deferred: Submission) -> None:
+        asyncio.run(first_event(trigger(deferred), harness.emulator))
+        result = asyncio.run(harness.work().resume(deferred, gave_up=False))
         assert isinstance(result, Manifest)
-        assert laboratory.is_landed(result)
-        assert laboratory.billed == 1
+        assert harness.is_landed(result)
+        assert harness.billed == 1
 
 
 class TestLookUpsThatFail:
     @pytest.mark.parametrize("kind", ["refuse", "drop", "reset", "error", "html", "truncated", "wrong_types", "empty"])
-    def test_are_ridden_out(self, laboratory: Laboratory, kind: str) -> None:
-        laboratory.emulator.arm("lookup", kind, times=3)
-        assert laboratory.is_landed(laboratory.attempt())
-        assert laboratory.billed == 1
+    def test_are_ridden_out(self, harness: Harness, kind: str) -> None:
+        harness.emulator.arm("lookup", kind, times=3)
+        assert harness.is_landed(harness.attempt())
+        assert harness.billed == 1
 
-    def test_to_the_deadline_name_the_last_cause_and_a_retry_attaches(self, laboratory: Laboratory) -> None:
-        laboratory.emulator.arm("lookup", "error", status=503, times=None)
-        with pytest.raises(TaskTimeout, match="the last look-up failed") as caught:
-            laboratory.attempt(timeout=DEADLINE)
+    def test_to_the_deadline_name_the_last_cause_and_a_retry_attaches(self, harness: Harness) -> None:
+        harness.emulator.arm("lookup", "error", status=503, times=None)
+        with pytest.raises(TaskTimeout, match="the last lookup failed") as caught:
+            harness.attempt(timeout=DEADLINE)
         assert caught.value.billed == "unknown"
-        laboratory.emulator.disarm()
-        assert laboratory.is_landed(laboratory.attempt(try_number=2))
-        assert laboratory.submits == laboratory.billed == 1
+        harness.emulator.disarm()
+        assert harness.is_landed(harness.attempt(try_number=2))
+        assert harness.submits == harness.billed == 1
 
-    def test_that_make_no_sense_are_borne_a_bounded_number_of_times(self, laboratory: Laboratory) -> None:
-        laboratory.emulator.arm("lookup", "html", times=None)
-        with pytest.raises(UnreadableAnswer) as caught:
-            laboratory.attempt()
+    def test_that_make_no_sense_are_borne_a_bounded_number_of_times(self, harness: Harness) -> None:
+        harness.emulator.arm("lookup", "html", times=None)
+        with pytest.raises(UnreadableResponse) as caught:
+            harness.attempt()
         assert len(caught.value.message) < 300
-        assert laboratory.emulator.totals()["lookup_requests"] == PollSchedule().unreadable_limit
-        laboratory.emulator.disarm()
-        assert laboratory.is_landed(laboratory.attempt(try_number=2))
-        assert laboratory.billed == 1
+        assert harness.emulator.totals()["lookup_requests"] == PollSchedule().unreadable_limit
+        harness.emulator.disarm()
+        assert harness.is_landed(harness.attempt(try_number=2))
+        assert harness.billed == 1
 
-    def test_do_not_make_worker_and_trigger_play_ping_pong(self, laboratory: Laboratory, deferred: Submission) -> None:
-        laboratory.emulator.arm("lookup", "html", times=None)
-        event = asyncio.run(first_event(trigger(deferred), laboratory.emulator))
+    def test_do_not_make_worker_and_trigger_play_ping_pong(self, harness: Harness, deferred: Submission) -> None:
+        harness.emulator.arm("lookup", "html", times=None)
+        event = asyncio.run(first_event(trigger(deferred), harness.emulator))
         assert event["status"] == "failed"
-        with pytest.raises(UnreadableAnswer):
-            asyncio.run(laboratory.work().resume(deferred, gave_up=True))
+        with pytest.raises(UnreadableResponse):
+            asyncio.run(harness.work().resume(deferred, gave_up=True))
 
 
 class TestTokenRotatedWhileWaiting:
-    def test_connection_is_read_again_once(self, laboratory: Laboratory, deferred: Submission) -> None:
-        laboratory.emulator.arm("lookup", "refuse", code="invalid_token", status=401, times=1)
-        event = asyncio.run(first_event(trigger(deferred), laboratory.emulator))
+    def test_connection_is_read_again_once(self, harness: Harness, deferred: Submission) -> None:
+        harness.emulator.arm("lookup", "refuse", code="invalid_token", status=401, times=1)
+        event = asyncio.run(first_event(trigger(deferred), harness.emulator))
         assert event["status"] == "done"
 
-    def test_then_it_is_an_error_and_a_retry_attaches(self, laboratory: Laboratory) -> None:
-        laboratory.emulator.arm("lookup", "refuse", code="invalid_token", status=401, times=None)
+    def test_then_it_is_an_error_and_a_retry_attaches(self, harness: Harness) -> None:
+        harness.emulator.arm("lookup", "refuse", code="invalid_token", status=401, times=None)
         with pytest.raises(AuthenticationError, match="billed: unknown"):
-            laboratory.attempt()
-        laboratory.emulator.disarm()
-        assert laboratory.is_landed(laboratory.attempt(try_number=2))
-        assert laboratory.billed == 1
+            harness.attempt()
+        harness.emulator.disarm()
+        assert harness.is_landed(harness.attempt(try_number=2))
+        assert harness.billed == 1
 
 
 class TestConnectionDeletedWhileWaiting:
@@ -143,94 +143,92 @@ class TestConnectionDeletedWhileWaiting:
 
 
 class TestTaskNotVisible:
-    def test_for_a_while_is_pending(self, laboratory: Laboratory) -> None:
-        laboratory.emulator.arm("submit", "invisible", seconds=0.3)
-        assert laboratory.is_landed(laboratory.attempt())
-        assert laboratory.submits == 1
+    def test_for_a_while_is_pending(self, harness: Harness) -> None:
+        harness.emulator.arm("submit", "invisible", seconds=0.3)
+        assert harness.is_landed(harness.attempt())
+        assert harness.submits == 1
 
-    def test_for_too_long_is_unknown_and_never_sent_again(self, laboratory: Laboratory) -> None:
-        laboratory.use("acedatacloud", visibility_grace=PASSING)
-        laboratory.emulator.arm("submit", "invisible", seconds=3600)
+    def test_for_too_long_is_unknown_and_never_sent_again(self, harness: Harness) -> None:
+        harness.use("acedatacloud", visibility_grace=PASSING)
+        harness.emulator.arm("submit", "invisible", seconds=3600)
         with pytest.raises(UnknownTask, match="billed: unknown"):
-            laboratory.attempt()
+            harness.attempt()
         with pytest.raises(UnknownTask):
-            laboratory.attempt(try_number=2)
-        assert laboratory.submits == 1
+            harness.attempt(try_number=2)
+        assert harness.submits == 1
 
 
 class TestPreviewInAPendingRecord:
-    def test_is_not_taken_for_the_picture(self, laboratory: Laboratory) -> None:
-        laboratory.draw()
-        laboratory.emulator.arm("submit", "preview")
-        with released_after_look_ups(laboratory.emulator, 2):
-            manifest = laboratory.attempt()
-        (row,) = laboratory.emulator.ledger()["rows"]
-        assert laboratory.emulator.totals()["lookup_requests"] > 2
-        assert laboratory.is_landed(manifest)
+    def test_is_not_taken_for_the_image(self, harness: Harness) -> None:
+        harness.draw()
+        harness.emulator.arm("submit", "preview")
+        with released_after_look_ups(harness.emulator, 2):
+            manifest = harness.attempt()
+        (row,) = harness.emulator.ledger()["rows"]
+        assert harness.emulator.totals()["lookup_requests"] > 2
+        assert harness.is_landed(manifest)
         assert row["downloads"] == 1
 
 
 class TestDeadline:
-    def test_record_stays_and_a_retry_attaches_for_nothing(self, laboratory: Laboratory) -> None:
-        laboratory.emulator.hold()
-        with pytest.raises(TaskTimeout, match="still drawing"):
-            laboratory.attempt(timeout=DEADLINE)
-        assert laboratory.emulator.release() == 1
-        manifest = laboratory.attempt(try_number=2)
-        assert laboratory.is_landed(manifest)
-        assert laboratory.submits == laboratory.billed == manifest.billed == 1
+    def test_record_stays_and_a_retry_attaches_for_nothing(self, harness: Harness) -> None:
+        harness.emulator.hold()
+        with pytest.raises(TaskTimeout, match="still generating"):
+            harness.attempt(timeout=DEADLINE)
+        assert harness.emulator.release() == 1
+        manifest = harness.attempt(try_number=2)
+        assert harness.is_landed(manifest)
+        assert harness.submits == harness.billed == manifest.billed == 1
 
-    def test_is_not_missed_by_a_moment(self, laboratory: Laboratory) -> None:
+    def test_is_not_missed_by_a_moment(self, harness: Harness) -> None:
         """A task that is done by the deadline is landed, however long the poll interval."""
-        work = laboratory.work(timeout=DEADLINE)
+        work = harness.work(timeout=DEADLINE)
         terms = dataclasses.replace(work.terms, schedule=PollSchedule(interval=HANG))
         patient = dataclasses.replace(work, terms=terms)
-        with released_after_look_ups(laboratory.emulator):
+        with released_after_look_ups(harness.emulator):
             assert isinstance(asyncio.run(patient.begin()), Manifest)
-        assert laboratory.emulator.totals()["lookup_requests"] == 2
+        assert harness.emulator.totals()["lookup_requests"] == 2
 
 
 class TestClockThatJumps:
     JUMP = 10 * HANG
 
-    async def wait(self, laboratory: Laboratory, jump: float, seconds: float) -> ImageTask:
+    async def wait(self, harness: Harness, jump: float, seconds: float) -> ImageTask:
         """Wait for a task on a wall clock that jumps once the waiting has begun."""
         readings = iter([0.0])
 
         def clock() -> float:
             return time.time() + next(readings, jump)
 
-        async with ImageClient(laboratory.settings) as client:
+        async with ImageClient(harness.settings) as client:
             task = await client.submit(ImageRequest(prompt="p", model="gpt-image-1"), "trace")
             assert task.task_id
             now = time.time()
-            watcher = TaskWatcher(client, PollSchedule(interval=0.1), clock)
-            seen = await watcher.wait([task.task_id], until=now + seconds, submitted_at=now)
+            poller = TaskPoller(client, PollSchedule(interval=0.1), clock)
+            seen = await poller.wait([task.task_id], until=now + seconds, submitted_at=now)
         return seen.tasks[task.task_id]
 
-    async def test_does_not_end_the_waiting(self, laboratory: Laboratory) -> None:
-        with released_after_look_ups(laboratory.emulator, 2):
-            task = await self.wait(laboratory, self.JUMP, HANG)
+    async def test_does_not_end_the_waiting(self, harness: Harness) -> None:
+        with released_after_look_ups(harness.emulator, 2):
+            task = await self.wait(harness, self.JUMP, HANG)
         assert task.state == "succeeded"
 
-    async def test_does_not_stretch_the_waiting(self, laboratory: Laboratory) -> None:
-        laboratory.emulator.hold()
-        task = await self.wait(laboratory, -self.JUMP, PASSING)
+    async def test_does_not_stretch_the_waiting(self, harness: Harness) -> None:
+        harness.emulator.hold()
+        task = await self.wait(harness, -self.JUMP, PASSING)
         assert task.state == "running"
 
 
 class TestUpgradeWhileDeferred:
-    async def test_arguments_of_another_version_still_run(
-        self, laboratory: Laboratory, deferred_async: Submission
-    ) -> None:
+    async def test_arguments_of_another_version_still_run(self, harness: Harness, deferred_async: Submission) -> None:
         waiting = trigger(deferred_async, version=99, from_the_future={"a": 1})
-        assert (await first_event(waiting, laboratory.emulator))["status"] == "done"
+        assert (await first_event(waiting, harness.emulator))["status"] == "done"
 
 
 class TestKilledWhileWaiting:
-    def test_retry_attaches(self, laboratory: Laboratory) -> None:
-        with released_after_look_ups(laboratory.emulator), killed_at(Effect.PUT_IMAGE, "before"):
-            laboratory.attempt()
-        manifest = laboratory.attempt(try_number=2)
-        assert laboratory.is_landed(manifest)
-        assert laboratory.submits == 1
+    def test_retry_attaches(self, harness: Harness) -> None:
+        with released_after_look_ups(harness.emulator), killed_at(Failpoint.PUT_IMAGE, "before"):
+            harness.attempt()
+        manifest = harness.attempt(try_number=2)
+        assert harness.is_landed(manifest)
+        assert harness.submits == 1

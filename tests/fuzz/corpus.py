@@ -1,4 +1,4 @@
-"""Whole pictures of every kind a gateway may send, small, made by Pillow; mutations start from them."""
+"""Whole images of every kind a gateway may send, small, made by Pillow; mutations start from them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SIZE = (24, 20)
 SVG = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="4cm" height="30"'
     b' viewBox="0 0 40 30"><!-- c --><path d="M0 0L9 9"/><text>&amp;&#228;</text><desc>'
-    + b"what the picture shows " * 40
+    + b"what the image shows " * 40
     + b"</desc></svg>\n"
 )
 
 
 @cache
-def whole_pictures() -> dict[str, bytes]:
-    """Name of a picture → its bytes, with nothing behind its end."""
+def whole_images() -> dict[str, bytes]:
+    """Name of an image → its bytes, with nothing behind its end."""
     return {**_png(), **_jpeg(), **_webp(), **_gif()}
 
 
@@ -53,7 +53,7 @@ def _icc() -> bytes:
 def exif_with_thumbnail() -> bytes:
     """Exif data whose thumbnail has an end mark of its own."""
     exif = Image.Exif()
-    exif[0x0112], exif[0x010E], exif[0x011A] = 1, "a picture", 72.0
+    exif[0x0112], exif[0x010E], exif[0x011A] = 1, "an image", 72.0
     return b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0") + saved("JPEG")
 
 

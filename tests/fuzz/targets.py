@@ -18,11 +18,12 @@ from typing import IO
 
 from PIL import Image, ImageSequence
 
-from airflow_provider_imagegen.answer_body import MAX_IMAGES, AnswerTooLarge, Base64Extractor
 from airflow_provider_imagegen.exceptions import NotAnImage
-from airflow_provider_imagegen.landing.marking import AiMark, mark_as_ai_made
-from airflow_provider_imagegen.landing.pictures import MAX_PIXELS, VerifiedFile, decode_base64, verify
-from tests.fuzz.corpus import SVG, whole_pictures
+from airflow_provider_imagegen.gateways.response_body import MAX_IMAGES, Base64Extractor, ResponseTooLarge
+from airflow_provider_imagegen.landing.provenance import AiMark, mark_as_ai_made
+from airflow_provider_imagegen.landing.verify import MAX_PIXELS, decode_base64, verify
+from airflow_provider_imagegen.storage.files import VerifiedFile
+from tests.fuzz.corpus import SVG, whole_images
 from tests.fuzz.mutations import mutate
 
 TYPES = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif", "image/svg+xml": "svg"}
@@ -39,14 +40,14 @@ class Target:
     run: Callable[[bytes], str]
 
 
-def damaged_picture(random: Random) -> bytes:
-    pictures = list(whole_pictures().values())
-    return mutate(random, random.choice(pictures), random.choice(pictures))
+def damaged_image(random: Random) -> bytes:
+    images = list(whole_images().values())
+    return mutate(random, random.choice(images), random.choice(images))
 
 
-def cut_picture(random: Random) -> bytes:
-    # The first picture of several in one JPEG file is whole without the others.
-    content = random.choice([content for name, content in whole_pictures().items() if name != "jpeg mpo"])
+def cut_image(random: Random) -> bytes:
+    # The first image of several in one JPEG file is whole without the others.
+    content = random.choice([content for name, content in whole_images().items() if name != "jpeg mpo"])
     return content[: random.randrange(len(content))]
 
 
@@ -63,10 +64,10 @@ def damaged_base64(random: Random) -> bytes:
 
 
 def damaged_answer(random: Random) -> bytes:
-    pictures = [base64.b64encode(random.choice(list(whole_pictures().values())) * 4).decode() for _ in range(3)]
-    pictures[0] = random.choice(("", "data:image/png;base64,")) + pictures[0]
-    pictures[1] = pictures[1].replace("+", "-").replace("/", "_").rstrip("=")
-    document = {"data": [{"b64_json": text, "revised_prompt": 'ä"\\\n'} for text in pictures], "usage": {"n": 1}}
+    images = [base64.b64encode(random.choice(list(whole_images().values())) * 4).decode() for _ in range(3)]
+    images[0] = random.choice(("", "data:image/png;base64,")) + images[0]
+    images[1] = images[1].replace("+", "-").replace("/", "_").rstrip("=")
+    document = {"data": [{"b64_json": text, "revised_prompt": 'ä"\\\n'} for text in images], "usage": {"n": 1}}
     body = json.dumps(document, ensure_ascii=random.random() < 0.5, indent=random.choice((None, 1)))
     escaped = body.replace("/", random.choice(("/", r"\/", r"\u002f"))).encode()
     return mutate(random, escaped, random.choice((b'"', b"\\", b"\\u00", b"=", escaped)))
@@ -78,7 +79,7 @@ def run_verify(content: bytes) -> str:
 
 
 def run_cut(content: bytes) -> str:
-    assert _verified(content) is None, "a picture that is cut off was accepted"
+    assert _verified(content) is None, "an image that is cut off was accepted"
     return "refused"
 
 
@@ -86,7 +87,7 @@ def run_mark(content: bytes) -> str:
     before = _verified(content)
     types = list(TYPES) if before is None else [before.content_type]
     outcomes = [_marked(content, content_type, before) for content_type in types]
-    return outcomes[0] if before else "not a picture, " + max(outcomes)
+    return outcomes[0] if before else "not an image, " + max(outcomes)
 
 
 def run_base64(content: bytes) -> str:
@@ -104,18 +105,18 @@ def run_answer(content: bytes) -> str:
     whole = _extracted(iter([content]))
     step = 1 + len(content) % 4999
     pieces = _extracted(content[at : at + step] for at in range(0, len(content), step))
-    # A picture that is both too large and damaged is refused for what is noticed first.
+    # An image that is both too large and damaged is refused for what is noticed first.
     if "too large" in (whole[0], pieces[0]):
         return "too large"
-    assert whole == pieces, "where an answer is cut decides what it is"
+    assert whole == pieces, "where a response is cut decides what it is"
     return whole[0]
 
 
 TARGETS = {
-    "verify": Target(damaged_picture, run_verify),
-    "verify cut": Target(cut_picture, run_cut),
+    "verify": Target(damaged_image, run_verify),
+    "verify cut": Target(cut_image, run_cut),
     "verify svg": Target(damaged_svg, run_verify),
-    "mark": Target(damaged_picture, run_mark),
+    "mark": Target(damaged_image, run_mark),
     "base64": Target(damaged_base64, run_base64),
     "answer": Target(damaged_answer, run_answer),
 }
@@ -144,7 +145,7 @@ def _marked(content: bytes, content_type: str, before: VerifiedFile | None) -> s
         assert target.getvalue() == content, "a file that was not marked was changed"
         return outcome
     after = _verified(target.getvalue())
-    assert (after is None) == (before is None), "the mark decides whether a file is a picture"
+    assert (after is None) == (before is None), "the mark decides whether a file is an image"
     if before and after:
         assert pixels(target) == pixels(io.BytesIO(content)), "the mark changed pixels"
         assert (after.width, after.height, after.content_type) == (before.width, before.height, before.content_type)
@@ -165,18 +166,18 @@ def pixels(file: IO[bytes]) -> list[bytes] | None:
 
 
 def _extracted(pieces: Iterator[bytes]) -> tuple[str, bytes, list[bytes], list[str]]:
-    """Return the kind of outcome, the document, the pictures and what is wrong with others."""
+    """Return the kind of outcome, the document, the images and what is wrong with others."""
     with tempfile.TemporaryDirectory(prefix="imagegen-fuzz-") as home:
         extractor = Base64Extractor(Path(home), max_image_bytes=_MAX_FUZZED_IMAGE * 4, max_skeleton_bytes=60_000)
         try:
             for piece in pieces:
                 extractor.feed(piece)
-        except AnswerTooLarge:
+        except ResponseTooLarge:
             return "too large", b"", [], []
         finally:
             extractor.close()
         files = [path.read_bytes() for path in extractor.files.values()]
-        assert len(list(Path(home).iterdir())) == len(files) <= MAX_IMAGES, "a picture was left behind"
+        assert len(list(Path(home).iterdir())) == len(files) <= MAX_IMAGES, "an image was left behind"
         skeleton = extractor.skeleton.replace(extractor._nonce.encode(), b"nonce")
         return _kind_of(skeleton), skeleton, files, list(extractor.damaged.values())
 

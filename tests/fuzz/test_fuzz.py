@@ -1,4 +1,4 @@
-"""Damaged pictures and answers are taken or refused, never more: many known ones, and new ones every time."""
+"""Damaged images and answers are taken or refused, never more: many known ones, and new ones every time."""
 
 from __future__ import annotations
 

@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 import httpx
 
-from airflow_provider_imagegen.landing import default_prefix
-from tests.stack.objectstore import ObjectStore
+from airflow_provider_imagegen.storage.keys import default_prefix
+from tests.stack.object_store import ObjectStore
 from tests.stack.waiting import HANG
 
 DAGS = Path(__file__).parent / "dags"
-AUTHORITY = Path(__file__).parent / "authority"
+AUTH_MANAGER_FOLDER = Path(__file__).parent / "auth_manager"
 AUTH_MANAGER = "picky_auth_manager.PickyAuthManager"
 USERS = "admin:admin,viewer:viewer,guest:viewer,reader:viewer,nobody:"
 """Guests see only DAGs that are open, readers no task instances; the last one has no role, so no permission at all."""
@@ -75,7 +75,7 @@ class Scene:
             admin.patch(self._xcom(FORGED, task_id, key), json={"value": value}).raise_for_status()
 
     def put_long_batch(self) -> None:
-        """Forge a batch of many rows, all of which have the same picture."""
+        """Forge a batch of many rows, all of which have the same image."""
         image = self.xcom(OPEN, "pair")["images"][0]
         lines = (
             {"row": row, "key": f"row-{row}", "status": "landed", "images": [image]}

@@ -1,5 +1,5 @@
 """
-``python -m tests.gallery.screenshots``: take the pictures of ``docs/ui.md`` anew, into ``docs/images``.
+``python -m tests.gallery.screenshots``: take the images of ``docs/ui.md`` again, into ``docs/images``.
 
 Starts a whole Airflow, runs the DAG of ``dags_to_show`` and an example, and looks at them with a Chromium.
 """
@@ -15,7 +15,7 @@ import httpx
 
 from tests.stack.browser import BrowserMissingError, install_browser, running_browser
 from tests.stack.environment import ROOT
-from tests.stack.gallery_page import run_address, visit, wait_for_pictures
+from tests.stack.gallery_page import run_address, visit, wait_for_images
 from tests.stack.stack import EXAMPLES, Stack, StackOptions
 from tests.stack.waiting import wait_until
 
@@ -28,7 +28,7 @@ IMAGES = ROOT / "docs" / "images"
 SCALE = 1.5
 FAULTS = (
     {"kind": "moderation", "prompt": "A crowd", "message": "the prompt was rejected by the safety system"},
-    {"kind": "fail", "prompt": "A feast", "message": "the model did not finish the picture"},
+    {"kind": "fail", "prompt": "A feast", "message": "the model did not finish the image"},
 )
 OPTIONS = StackOptions(
     dag_folders=(Path(__file__).parent / "dags_to_show", EXAMPLES),
@@ -96,7 +96,7 @@ def _take(stack: Stack, browser: Browser, file: Path, address: str, look: Callab
 
 
 def _look_at_all(page: Page) -> None:
-    wait_for_pictures(page.frame_locator("iframe"))
+    wait_for_images(page.frame_locator("iframe"))
 
 
 def _look_at_one(page: Page) -> None:
@@ -115,7 +115,7 @@ def _look_in_the_dark(page: Page) -> None:
 
 
 def _look_at_an_approval(page: Page) -> None:
-    wait_for_pictures(page, "img[alt=generate]")
+    wait_for_images(page, "img[alt=generate]")
 
 
 def _look_at_the_form(page: Page) -> None:
@@ -133,7 +133,7 @@ def _wait_until_still(where: Page | FrameLocator) -> None:
     where.locator("body").evaluate(
         """body => Promise.all(
             body.getAnimations({subtree: true})
-                .filter((animation) => Number.isFinite(animation.effect.getComputedTiming().endTime))
+                .filter((animation) => Number.isFinite(animation.failpoint.getComputedTiming().endTime))
                 .map((animation) => animation.finished.catch(() => null))
         ).then(() => null)"""
     )

@@ -9,9 +9,9 @@ from urllib.parse import unquote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.gallery.addresses import newest_page, picture, run_page
-from airflow_provider_imagegen.gallery.manifests import LINK
-from airflow_provider_imagegen.links.imagegen import PicturesLink
+from airflow_provider_imagegen.gallery.addresses import image_path, newest_page, run_page
+from airflow_provider_imagegen.gallery.models import LINK
+from airflow_provider_imagegen.links.imagegen import ImagesLink
 from airflow_provider_imagegen.plugins.imagegen import ImageGenPlugin
 
 RUN = "scheduled__2026-01-01T00:00:00+00:00"
@@ -21,17 +21,17 @@ class TestAddresses:
     def test_are_below_the_base(self) -> None:
         assert newest_page() == "/imagegen/newest"
         assert run_page("shop", "nightly") == "/imagegen/dags/shop/runs/nightly"
-        assert picture("shop", "nightly", "draw", -1, 0) == "/imagegen/dags/shop/runs/nightly/tasks/draw/-1/pictures/0"
+        assert image_path("shop", "nightly", "draw", -1, 0) == "/imagegen/dags/shop/runs/nightly/tasks/draw/-1/images/0"
 
     def test_name_rows_of_a_batch(self) -> None:
-        assert picture("shop", "nightly", "draw", 3, 1, row=17).endswith("/tasks/draw/3/rows/17/pictures/1")
+        assert image_path("shop", "nightly", "draw", 3, 1, row=17).endswith("/tasks/draw/3/rows/17/images/1")
 
     def test_encode_what_paths_cannot_hold(self) -> None:
         assert run_page("shop", RUN) == "/imagegen/dags/shop/runs/scheduled__2026-01-01T00%3A00%3A00%2B00%3A00"
 
     @given(st.text(min_size=1).filter(lambda text: text.isprintable()), st.text(min_size=1).filter(str.isprintable))
     def test_keep_every_id_in_its_segment(self, dag_id: str, task_id: str) -> None:
-        segments = picture(dag_id, RUN, task_id, -1, 0).split("/")
+        segments = image_path(dag_id, RUN, task_id, -1, 0).split("/")
         assert [unquote(segments[place]) for place in (3, 5, 7)] == [dag_id, RUN, task_id]
 
 
@@ -53,4 +53,4 @@ assert len(new) < 10, new
         assert [view["destination"] for view in ImageGenPlugin.external_views] == ["nav", "dag_run"]
 
     def test_knows_the_link_that_the_operators_leave(self) -> None:
-        assert PicturesLink().xcom_key == LINK
+        assert ImagesLink().xcom_key == LINK

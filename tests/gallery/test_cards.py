@@ -1,4 +1,4 @@
-"""What a page shows: a card for every picture, and one for everything that is missing."""
+"""What a page shows: a card for every image, and one for everything that is missing."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen.batch.results import RowResult
+from airflow_provider_imagegen.engine.batch.results import RowResult
 from airflow_provider_imagegen.gallery import cards
 from airflow_provider_imagegen.gallery.airflow_api import EndedTask, Instance
 from airflow_provider_imagegen.gallery.cards import Card, Wish
 from airflow_provider_imagegen.gallery.listing import position_text, read_position
-from airflow_provider_imagegen.gallery.manifests import (
+from airflow_provider_imagegen.gallery.models import (
     ShownManifest,
     ShownSidecar,
     ShownSummary,
@@ -72,14 +72,14 @@ class TestResults:
         assert split_uri("s3://b/") is split_uri("https://b/k") is None
 
 
-class TestPicture:
+class TestImage:
     def test_tells_all_that_is_known(self) -> None:
         asked = sidecar(prompt="A hat", size="1536x1024", quality=None)
         (card, _) = cards.of_manifest(INSTANCE, manifest(), asked)
-        assert (card.kind, card.prompt, card.revised_prompt, card.model) == ("picture", "A hat", "A red hat", "m")
+        assert (card.kind, card.prompt, card.revised_prompt, card.model) == ("image", "A hat", "A red hat", "m")
         assert card.parameters == {"size": "1536x1024"}
         assert (float(card.cost or 0), card.currency, card.usage) == (0.04, "EUR", {"total_tokens": 7})
-        assert card.address == "dags/shop/runs/nightly/tasks/draw/2/pictures/0"
+        assert card.address == "dags/shop/runs/nightly/tasks/draw/2/images/0"
         assert card.version == f"v={'ab' * 8}"
 
     def test_is_shown_without_its_sidecar(self) -> None:
@@ -91,7 +91,7 @@ class TestPicture:
         result = row(images=[IMAGE], request={"prompt": "A hat", "model": "m2"})
         (card,) = cards.of_row(INSTANCE, summary, result, 99)
         assert (card.row, card.name, card.prompt, card.model, card.gateway) == (5, "hat", "A hat", "m2", "ace")
-        assert card.address.endswith("/tasks/draw/2/rows/5/pictures/0")
+        assert card.address.endswith("/tasks/draw/2/rows/5/images/0")
         assert card.version.startswith("at=99&v=")
 
     def test_has_no_thumbnail_if_it_is_drawn_with_vectors(self) -> None:
@@ -129,7 +129,7 @@ class TestFailure:
     def test_stands_beside_what_landed_of_the_row(self) -> None:
         result = row(status="failed", images=[IMAGE], failures=[MISSING])
         shown = cards.of_row(INSTANCE, ShownSummary.model_validate(SUMMARY), result, 0)
-        assert [card.kind for card in shown] == ["picture", "failure"]
+        assert [card.kind for card in shown] == ["image", "failure"]
 
     def test_of_a_whole_task_tells_what_it_was_to_draw(self) -> None:
         task = EndedTask(INSTANCE, "failed", "GenerateImageOperator", None)
@@ -154,7 +154,7 @@ class TestFailure:
 class TestWish:
     def card(self, **fields: Any) -> Card:
         place = {"dag_id": "shop", "run_id": "nightly", "task_id": "draw", "map_index": -1}
-        return Card.model_validate({"kind": "picture", **place, **fields})
+        return Card.model_validate({"kind": "image", **place, **fields})
 
     @pytest.mark.parametrize(
         ("wish", "fields", "is_met"),
@@ -162,7 +162,7 @@ class TestWish:
             ({}, {}, True),
             ({"text": "HAT red"}, {"prompt": "A red hat"}, True),
             ({"text": "hat blue"}, {"prompt": "A red hat"}, False),
-            ({"text": "lost"}, {"kind": "failure", "message": "The answer was lost"}, True),
+            ({"text": "lost"}, {"kind": "failure", "message": "The response was lost"}, True),
             ({"text": "abc-1"}, {"trace_id": "ABC-1"}, True),
             ({"model": "gpt"}, {"model": "GPT-image-1"}, True),
             ({"model": "dall"}, {"model": "gpt-image-1"}, False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_imagegen.gallery.memory import Memory
+from airflow_provider_imagegen.gallery.cache import Memory
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""What the gallery hands out of S3: pictures that this provider has put there, and nothing else."""
+"""What the gallery hands out of S3: images that this provider has put there, and nothing else."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from PIL import Image
 from airflow_provider_imagegen.gallery.airflow_api import Instance
 from airflow_provider_imagegen.gallery.objects import MAX_SIDECAR_BYTES, Objects
 from airflow_provider_imagegen.gallery.thumbnails import MAX_BYTES
-from airflow_provider_imagegen.landing import default_prefix
 from airflow_provider_imagegen.schemas import LandedImage
+from airflow_provider_imagegen.storage.keys import default_prefix
 from tests.conftest import BUCKET
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 
 INSTANCE = Instance("shop", "nightly", "draw", -1)
 OWN = {"airflow-dag": "shop"}
@@ -54,7 +54,7 @@ def put(s3: Any) -> Callable[..., LandedImage]:
         body: bytes = drawn(), metadata: dict[str, str] | None = None, content_type: str = "image/png", **changes: Any
     ) -> LandedImage:
         digest = hashlib.sha256(body).hexdigest()
-        key = f"gallery/{uuid.uuid4()}/a picture + more.png"
+        key = f"gallery/{uuid.uuid4()}/an image + more.png"
         noted = {**OWN, "sha256": digest} if metadata is None else metadata
         s3.put_object(Bucket=BUCKET, Key=key, Body=body, ContentType=content_type, Metadata=noted)
         said = {
@@ -71,11 +71,11 @@ def status_of(error: pytest.ExceptionInfo[HTTPException]) -> int:
     return error.value.status_code
 
 
-class TestPicture:
+class TestImage:
     def test_is_found_by_what_landing_noted(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
-        picture = objects.look_at(put())
-        assert (picture.content_type, picture.bytes) == ("image/png", len(drawn()))
-        assert objects.content(picture) == b"".join(objects.pieces(picture)) == drawn()
+        shown = objects.look_at(put())
+        assert (shown.content_type, shown.bytes) == ("image/png", len(drawn()))
+        assert objects.content(shown) == b"".join(objects.pieces(shown)) == drawn()
 
     def test_is_reached_by_a_short_lived_address(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
         address = objects.address(objects.look_at(put()), as_download=False)
@@ -83,15 +83,15 @@ class TestPicture:
         answer = httpx.get(address, trust_env=False)
         assert answer.content == drawn()
         assert answer.headers["content-type"] == "image/png"
-        assert answer.headers["content-disposition"] == 'inline; filename="a picture _ more.png"'
+        assert answer.headers["content-disposition"] == 'inline; filename="an image _ more.png"'
 
     def test_can_be_kept_as_a_file(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
         answer = httpx.get(objects.address(objects.look_at(put()), as_download=True), trust_env=False)
         assert answer.headers["content-disposition"].startswith("attachment;")
 
     def test_is_never_opened_where_it_may_hold_scripts(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
-        picture = objects.look_at(put(b"<svg/>", content_type="image/svg+xml"))
-        answer = httpx.get(objects.address(picture, as_download=False), trust_env=False)
+        shown = objects.look_at(put(b"<svg/>", content_type="image/svg+xml"))
+        answer = httpx.get(objects.address(shown, as_download=False), trust_env=False)
         assert answer.headers["content-disposition"].startswith("attachment;")
 
     @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ class TestPicture:
         assert status_of(error) == 404
 
     def test_is_not_another_one_in_its_place(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
-        """Who does not know the digest has not seen the picture: it may be another DAG's."""
+        """Who does not know the digest has not seen the image: it may be another DAG's."""
         with pytest.raises(HTTPException) as error:
             objects.look_at(put(sha256="0" * 64))
         assert status_of(error) == 410
@@ -163,7 +163,7 @@ def _sidecar() -> str:
 
 
 class TestRows:
-    def test_are_the_tasks_own_where_its_pictures_go(self, objects: Objects, s3: Any) -> None:
+    def test_are_the_tasks_own_where_its_images_go(self, objects: Objects, s3: Any) -> None:
         key = f"{default_prefix('shop', 'nightly', 'draw', -1)}/manifest.jsonl"
         s3.put_object(Bucket=BUCKET, Key=key, Body=b"0123456789")
         place, size = objects.lines_of(f"s3://{BUCKET}/{key}", INSTANCE)
@@ -210,8 +210,8 @@ class TestWithoutCredentials:
         session = botocore.session.get_session()
         session.register_component("credential_provider", CredentialResolver([]))
         strangers = Objects(boto3.session.Session(botocore_session=session).client("s3", region_name="eu-central-1"))
-        picture = objects.look_at(put())
-        for attempt in (strangers.origins, lambda: strangers.address(picture, as_download=False)):
+        shown = objects.look_at(put())
+        for attempt in (strangers.origins, lambda: strangers.address(shown, as_download=False)):
             with pytest.raises(HTTPException) as error:
                 attempt()
             assert "Unable to locate credentials" in error.value.detail
@@ -221,22 +221,22 @@ class TestUnreachable:
     def test_is_told(self, objects: Objects, object_store: ObjectStore, put: Callable[..., LandedImage]) -> None:
         away = Objects(object_store.client(endpoint_url="http://127.0.0.1:9"))
         image = put()
-        picture = objects.look_at(image)
+        shown = objects.look_at(image)
         for attempt in (
             lambda: away.look_at(image),
-            lambda: away.content(picture),
-            lambda: away.pieces(picture),
+            lambda: away.content(shown),
+            lambda: away.pieces(shown),
             lambda: away.sidecar(f"s3://{BUCKET}/manifest.json", "shop", "f"),
-            lambda: away.part(picture.place, 0, 1),
+            lambda: away.part(shown.place, 0, 1),
         ):
             with pytest.raises(HTTPException) as error:
                 attempt()
             assert status_of(error) == 502
 
     def test_is_kept_within_bounds(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
-        picture = dataclasses.replace(objects.look_at(put()), bytes=MAX_BYTES + 1)
+        shown = dataclasses.replace(objects.look_at(put()), bytes=MAX_BYTES + 1)
         with pytest.raises(HTTPException) as error:
-            objects.content(picture)
+            objects.content(shown)
         assert status_of(error) == 413
 
     def test_may_be_of_an_older_version(self, objects: Objects, s3: Any, put: Callable[..., LandedImage]) -> None:
@@ -247,7 +247,7 @@ class TestUnreachable:
         noted = {"airflow-dag": "shop", "sha256": image.sha256}
         first = s3.put_object(Bucket=bucket, Key=image.key, Body=drawn(), ContentType="image/png", Metadata=noted)
         s3.put_object(Bucket=bucket, Key=image.key, Body=b"another")
-        picture = objects.look_at(image.model_copy(update={"version_id": first["VersionId"]}))
-        assert objects.content(picture) == drawn()
+        shown = objects.look_at(image.model_copy(update={"version_id": first["VersionId"]}))
+        assert objects.content(shown) == drawn()
         with pytest.raises(HTTPException):
             objects.look_at(image)

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from tests.gallery.scene import AUTH_MANAGER, AUTHORITY, DAG_IDS, DAGS, USERS, Scene
+from tests.gallery.scene import AUTH_MANAGER, AUTH_MANAGER_FOLDER, DAG_IDS, DAGS, USERS, Scene
 from tests.gallery.whole.configuration import TestConfiguration, TestStaticFiles, TestWithoutTaskInstances
+from tests.gallery.whole.images import TestForgedXComs, TestImage
 from tests.gallery.whole.listing import TestFailedBatch, TestLongBatch, TestNewest, TestRun
 from tests.gallery.whole.permission import TestHeaders, TestPermission
-from tests.gallery.whole.pictures import TestForgedXComs, TestPicture
 from tests.integration.conftest import airflow_database, make_known
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 from tests.stack.ports import free_port
 from tests.stack.waiting import wait_until
 
@@ -28,10 +28,10 @@ __all__ = [
     "TestFailedBatch",
     "TestForgedXComs",
     "TestHeaders",
+    "TestImage",
     "TestLongBatch",
     "TestNewest",
     "TestPermission",
-    "TestPicture",
     "TestRun",
     "TestStaticFiles",
     "TestWithoutTaskInstances",
@@ -54,7 +54,7 @@ def scene(
     passwords = tmp_path_factory.mktemp("gallery") / "passwords.json"
     running_emulator.reset()
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(AUTHORITY))
+        patch.syspath_prepend(str(AUTH_MANAGER_FOLDER))
         for name, value in settings(passwords, running_emulator, object_store).items():
             patch.setenv(name, value)
         run_ids = {dag_id: run_of(dag_id) for dag_id in reversed(DAG_IDS)}

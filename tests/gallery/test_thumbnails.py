@@ -1,4 +1,4 @@
-"""Small versions of pictures, made once and kept within bounds."""
+"""Small versions of images, made once and kept within bounds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from airflow_provider_imagegen.gallery.thumbnails import SIDE, NoThumbnail, ThumbnailCache, shrunk
 
 
-def picture(kind: str = "PNG", size: tuple[int, int] = (1536, 1024), mode: str = "RGB") -> bytes:
+def image_path(kind: str = "PNG", size: tuple[int, int] = (1536, 1024), mode: str = "RGB") -> bytes:
     file = io.BytesIO()
     Image.new(mode, size, 128 if mode in {"L", "P", "I;16"} else "teal").save(file, kind)
     return file.getvalue()
@@ -27,12 +27,12 @@ def digest(number: int) -> str:
 class TestSmallVersion:
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
     def test_keeps_the_proportions(self, kind: str) -> None:
-        with Image.open(io.BytesIO(shrunk(picture(kind)))) as small:
+        with Image.open(io.BytesIO(shrunk(image_path(kind)))) as small:
             assert (small.format, small.size) == ("WEBP", (SIDE, SIDE * 2 // 3))
 
     @pytest.mark.parametrize("mode", ["L", "P", "LA", "RGBA", "I;16", "1"])
     def test_is_made_of_any_colours(self, mode: str) -> None:
-        with Image.open(io.BytesIO(shrunk(picture(mode=mode)))) as small:
+        with Image.open(io.BytesIO(shrunk(image_path(mode=mode)))) as small:
             assert small.mode in {"RGB", "RGBA"}
 
     def test_keeps_transparency(self) -> None:
@@ -42,17 +42,17 @@ class TestSmallVersion:
             assert small.convert("RGBA").getpixel((5, 5))[3] == 0
 
     def test_does_not_enlarge(self) -> None:
-        with Image.open(io.BytesIO(shrunk(picture(size=(40, 30))))) as small:
+        with Image.open(io.BytesIO(shrunk(image_path(size=(40, 30))))) as small:
             assert small.size == (40, 30)
 
-    @pytest.mark.parametrize("content", [b"", b"<svg/>", b"\x89PNG\r\n\x1a\n", picture()[:200]])
-    def test_is_not_made_of_what_is_no_picture(self, content: bytes) -> None:
+    @pytest.mark.parametrize("content", [b"", b"<svg/>", b"\x89PNG\r\n\x1a\n", image_path()[:200]])
+    def test_is_not_made_of_what_is_no_image(self, content: bytes) -> None:
         with pytest.raises(NoThumbnail):
             shrunk(content)
 
     def test_is_not_made_of_too_many_pixels(self) -> None:
         with pytest.raises(NoThumbnail, match="too many"):
-            shrunk(picture(size=(8000, 5001), mode="1"))
+            shrunk(image_path(size=(8000, 5001), mode="1"))
 
 
 class TestCache:

@@ -17,7 +17,7 @@ from airflow.sdk import DAG
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from tests.conftest import AIRFLOW_HOME, BUCKET
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 from tests.stack.waiting import wait_until
 
 BUNDLE = "dags-folder"
@@ -162,8 +162,8 @@ def run_dag(
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Defer at once and come back at once, where real life waits for Airflow's sake."""
-    for module in ("work", "batch_work", "landing_work"):
-        monkeypatch.setattr(f"airflow_provider_imagegen.operators.{module}.GRACE", 0.2)
+    for module in ("run", "batch.run", "land_run"):
+        monkeypatch.setattr(f"airflow_provider_imagegen.engine.{module}.GRACE", 0.2)
     monkeypatch.setenv("AIRFLOW__IMAGEGEN__MINIMUM_DEFERRAL", "0")
 
 

@@ -11,13 +11,13 @@ import pytest
 from airflow.sdk import DAG, Asset, AssetAlias, task
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from airflow_provider_imagegen.operators.assets import MAX_URIS
+from airflow_provider_imagegen.operators.asset_events import MAX_URIS
 from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
 from airflow_provider_imagegen.operators.imagegen import EditImageOperator, GenerateImageOperator
 from airflow_provider_imagegen.operators.landing import LandImagesOperator
 from tests.conftest import BUCKET
 from tests.integration.conftest import Run
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 
 RunDag = Callable[[DAG], Run]
 DRAW: dict[str, Any] = {"task_id": "draw", "model": "gpt-image-1", "s3_bucket": BUCKET}

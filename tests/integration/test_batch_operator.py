@@ -13,14 +13,14 @@ import pytest
 from airflow.providers.common.compat.sdk import redact
 from airflow.sdk import DAG, task
 
-from airflow_provider_imagegen import metering
-from airflow_provider_imagegen.batch.summary import BatchSummary
+from airflow_provider_imagegen import metrics as metering
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
+from airflow_provider_imagegen.schemas.batch import BatchSummary
 from tests.conftest import BUCKET
 from tests.integration.conftest import Outcome, make_known, returned, set_connection
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 
 RunTask = Callable[..., Outcome]
 
@@ -205,7 +205,7 @@ def test_parsing_a_dag_imports_nothing_heavy() -> None:
     code = "import sys, airflow_provider_imagegen.operators.batch; print(*sys.modules)"
     command = [sys.executable, "-W", "ignore", "-c", f"import airflow.sdk, sys; before = set(sys.modules); {code}"]
     modules = set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
-    assert modules.isdisjoint({"boto3", "botocore", "aiolimiter", "PIL", "airflow_provider_imagegen.job"})
+    assert modules.isdisjoint({"boto3", "botocore", "aiolimiter", "PIL", "airflow_provider_imagegen.engine.job"})
 
 
 class _Counter:

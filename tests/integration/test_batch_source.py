@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen.batch.rows import Rows, read_rows
-from airflow_provider_imagegen.batch.source import MAX_FILE_BYTES, entries_of
+from airflow_provider_imagegen.engine.batch.input import MAX_FILE_BYTES, entries_of
+from airflow_provider_imagegen.engine.batch.rows import Rows, read_rows
 from airflow_provider_imagegen.exceptions import DestinationError, InvalidRequest, RowsUnread
 from tests.conftest import BUCKET
 from tests.stack.fault_proxy import Fault, FaultProxy
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ class TestWhatCannotBeRead:
         assert "Correct requests" in str(caught.value)
 
     def test_is_told_when_it_is_too_large(self, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("airflow_provider_imagegen.batch.source.MAX_FILE_BYTES", 10)
+        monkeypatch.setattr("airflow_provider_imagegen.engine.batch.input.MAX_FILE_BYTES", 10)
         with pytest.raises(DestinationError, match="has 14 bytes, more than 10"):
             read(stored(s3, b"prompt\na cat\n\n", "csv"), s3)
         assert MAX_FILE_BYTES == 256 * 1024 * 1024

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen.effects import Effect, Moment, observe
 from airflow_provider_imagegen.emulator.server import RunningEmulator
+from airflow_provider_imagegen.failpoints import Failpoint, Moment, observe
 from tests.airflow_versions import needs_provider_commands
 from tests.conftest import BUCKET
 from tests.integration.conftest import Outcome, set_connection
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 from tests.stack.waiting import HANG
 
 pytestmark = needs_provider_commands
@@ -94,12 +94,12 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def killed_at() -> Iterator[Callable[[Effect, Moment], None]]:
+def killed_at() -> Iterator[Callable[[Failpoint, Moment], None]]:
     """Make the run end at a point, as if killed there."""
     ends = []
 
-    def kill(effect: Effect, moment: Moment) -> None:
-        def observer(which: Effect, when: Moment) -> None:
+    def kill(effect: Failpoint, moment: Moment) -> None:
+        def observer(which: Failpoint, when: Moment) -> None:
             if (which, when) == (effect, moment):
                 raise Killed
 
@@ -221,10 +221,10 @@ class TestReconcileWhereTheGatewayCanLookUp:
         draw: RunTask,
         ledger: Command,
         emulator: RunningEmulator,
-        killed_at: Callable[[Effect, Moment], None],
+        killed_at: Callable[[Failpoint, Moment], None],
         let_time_pass: Callable[[], None],
     ) -> None:
-        killed_at(Effect.SUBMIT, "after")
+        killed_at(Failpoint.SUBMIT, "after")
         # Shared records let the next run stand for the cleared task.
         assert draw(reuse="always").state != "success"
         let_time_pass()
@@ -256,15 +256,15 @@ class TestReconcileWhereTheGatewayCanLookUp:
         self,
         draw: RunTask,
         ledger: Command,
-        killed_at: Callable[[Effect, Moment], None],
+        killed_at: Callable[[Failpoint, Moment], None],
         let_time_pass: Callable[[], None],
     ) -> None:
-        killed_at(Effect.SUBMIT, "after")
+        killed_at(Failpoint.SUBMIT, "after")
         draw()
         let_time_pass()
 
-        def write_first(effect: Effect, moment: Moment) -> None:
-            if (effect, moment) == (Effect.RECORD, "before"):
+        def write_first(effect: Failpoint, moment: Moment) -> None:
+            if (effect, moment) == (Failpoint.RECORD, "before"):
                 let_time_pass()
 
         stop = observe(write_first)
@@ -278,10 +278,10 @@ class TestReconcileWhereTheGatewayCanLookUp:
         draw: RunTask,
         ledger: Command,
         emulator: RunningEmulator,
-        killed_at: Callable[[Effect, Moment], None],
+        killed_at: Callable[[Failpoint, Moment], None],
         let_time_pass: Callable[[], None],
     ) -> None:
-        killed_at(Effect.SUBMIT, "before")
+        killed_at(Failpoint.SUBMIT, "before")
         draw()
         let_time_pass()
         told = ledger("reconcile")
@@ -294,10 +294,10 @@ class TestReconcileWhereTheGatewayCanLookUp:
         draw: RunTask,
         ledger: Command,
         connect: Callable[..., None],
-        killed_at: Callable[[Effect, Moment], None],
+        killed_at: Callable[[Failpoint, Moment], None],
     ) -> None:
         connect("acedatacloud", visibility_grace=HANG)
-        killed_at(Effect.SUBMIT, "after")
+        killed_at(Failpoint.SUBMIT, "after")
         draw()
         told = ledger("reconcile")
         assert (told.row["found"], told.row["noted"]) == ("too new to tell", "")
@@ -308,11 +308,11 @@ class TestReconcileWhereTheGatewayCanLookUp:
         draw: RunTask,
         ledger: Command,
         emulator: RunningEmulator,
-        killed_at: Callable[[Effect, Moment], None],
+        killed_at: Callable[[Failpoint, Moment], None],
         let_time_pass: Callable[[], None],
     ) -> None:
         emulator.arm("submit", "fail")
-        killed_at(Effect.SUBMIT, "after")
+        killed_at(Failpoint.SUBMIT, "after")
         draw()
         let_time_pass()
         told = ledger("reconcile")
@@ -325,10 +325,10 @@ class TestReconcileWhereTheGatewayCanLookUp:
         draw: RunTask,
         ledger: Command,
         connect: Callable[..., None],
-        killed_at: Callable[[Effect, Moment], None],
+        killed_at: Callable[[Failpoint, Moment], None],
         let_time_pass: Callable[[], None],
     ) -> None:
-        killed_at(Effect.SUBMIT, "after")
+        killed_at(Failpoint.SUBMIT, "after")
         draw()
         let_time_pass()
         connect("openai")
@@ -340,10 +340,10 @@ class TestReconcileWhereTheGatewayCanLookUp:
         draw: RunTask,
         ledger: Command,
         emulator: RunningEmulator,
-        killed_at: Callable[[Effect, Moment], None],
+        killed_at: Callable[[Failpoint, Moment], None],
         let_time_pass: Callable[[], None],
     ) -> None:
-        killed_at(Effect.SUBMIT, "after")
+        killed_at(Failpoint.SUBMIT, "after")
         draw()
         let_time_pass()
         emulator.change(token="rotated-token")

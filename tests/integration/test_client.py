@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen.client import ImageClient
-from airflow_provider_imagegen.connection import GatewaySettings
+from airflow_provider_imagegen.gateways.client import ImageClient
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
 
-PICTURE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(9000)).decode()
+IMAGE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(9000)).decode()
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ async def client(record: dict[str, Any]) -> AsyncIterator[ImageClient]:
             yield opened
 
 
-class TestPicturesInLookUps:
+class TestImagesInLookUps:
     @pytest.mark.parametrize(
         ("record", "state", "files"),
         [
-            ({"id": "t1", "response": {"data": [{"b64_json": PICTURE}]}, "finished_at": None}, "running", 0),
-            ({"id": "t1", "response": {"data": [{"b64_json": PICTURE}]}, "finished_at": 1.0}, "succeeded", 1),
+            ({"id": "t1", "response": {"data": [{"b64_json": IMAGE}]}, "finished_at": None}, "running", 0),
+            ({"id": "t1", "response": {"data": [{"b64_json": IMAGE}]}, "finished_at": 1.0}, "succeeded", 1),
         ],
     )
     async def test_stay_on_the_disk_only_if_somebody_holds_them(
@@ -49,4 +49,4 @@ class TestPicturesInLookUps:
     ) -> None:
         tasks = await client.look_up(["t1"])
         assert tasks["t1"].state == state
-        assert len(list(client._pictures.iterdir())) == files
+        assert len(list(client._images.iterdir())) == files

@@ -17,7 +17,7 @@ from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from tests.conftest import BUCKET
 from tests.integration.conftest import Run
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 
 RunDag = Callable[[DAG], Run]
 

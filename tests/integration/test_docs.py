@@ -32,6 +32,6 @@ def test_gateways_page_names_every_gateway() -> None:
     for name, gateway in registered_gateways().items():
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
         assert all(f"`{host}`" in row for host in gateway.hosts[:1])
-        assert ("a task id" in row) == gateway.abilities.tasks
-        assert (" yes |" in row) == gateway.abilities.streaming
-        assert ("files" in row) == gateway.abilities.edit_files
+        assert ("a task id" in row) == gateway.capabilities.tasks
+        assert (" yes |" in row) == gateway.capabilities.streaming
+        assert ("files" in row) == gateway.capabilities.edit_files

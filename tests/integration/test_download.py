@@ -15,11 +15,11 @@ from contextlib import contextmanager
 import pytest
 from tenacity import wait_none
 
-from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import DownloadFailed, NotAnImage, ResultExpired
-from airflow_provider_imagegen.landing.fetching import download
-from airflow_provider_imagegen.landing.fetching.download import Downloader
-from tests.stack.resulthost import (
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.landing.download import download
+from airflow_provider_imagegen.landing.download.download import Downloader
+from tests.stack.result_host import (
     ADDRESS,
     NAME,
     PUBLIC,
@@ -60,7 +60,7 @@ def internet(host: ResultHost) -> Internet:
 class TestWholeBody:
     async def test_arrives(self, internet: Internet, host: ResultHost) -> None:
         assert await internet.fetch() == BODY
-        assert [asked.target for asked in host.asked] == ["/picture.png?signature=s3cret"]
+        assert [asked.target for asked in host.asked] == ["/image.png?signature=s3cret"]
 
     async def test_without_length_arrives(self, internet: Internet, host: ResultHost) -> None:
         host.answers = [says("200 OK", BODY)]
@@ -86,7 +86,7 @@ class TestWholeBody:
                 full.set()
             await full.wait()
             open_now -= 1
-            await whole(b"picture")(asked)
+            await whole(b"image")(asked)
 
         host.answers = [answer]
         settings = GatewaySettings(base_url="https://gateway.example", token="t")
@@ -97,7 +97,7 @@ class TestWholeBody:
                     await downloader.fetch(ADDRESS, file)
                     return file.tell()
 
-            assert await asyncio.gather(*(fetch() for _ in range(20))) == [7] * 20
+            assert await asyncio.gather(*(fetch() for _ in range(20))) == [len(b"image")] * 20
         assert most == 8
 
 
@@ -126,7 +126,7 @@ class TestCutBody:
         host.answers = [cut(BODY, 100_000, ETAG), whole(BODY, ETAG)]
         assert await internet.fetch() == BODY
 
-    async def test_of_a_picture_that_changed_is_fetched_anew(self, internet: Internet, host: ResultHost) -> None:
+    async def test_of_an_image_that_changed_is_fetched_anew(self, internet: Internet, host: ResultHost) -> None:
         other = BODY[::-1]
         host.answers = [cut(BODY, 100_000, ETAG), whole(other[:200_000], 'ETag: "new"')]
         assert await internet.fetch() == other[:200_000]
@@ -226,7 +226,7 @@ class TestLength:
     async def test_unannounced_stops_at_the_cap(
         self, internet: Internet, host: ResultHost, monkeypatch: pytest.MonkeyPatch, lie: str
     ) -> None:
-        monkeypatch.setattr(download, "MAX_BYTES", 100_000)
+        monkeypatch.setattr(download, "MAX_IMAGE_BYTES", 100_000)
         body = gzip.compress(bytes(50_000_000)) if "gzip" in lie else BODY
         host.answers = [says(f"200 OK\r\n{lie}", body)]
         with pytest.raises(NotAnImage, match="more than 100000 bytes"):
@@ -310,7 +310,7 @@ class TestRedirects:
         host.answers = [redirect("//cdn.example/b.png?signature=two", status), redirect("c.png", status), whole(BODY)]
         assert await internet.fetch() == BODY
         assert [asked.target for asked in host.asked] == [
-            "/picture.png?signature=s3cret",
+            "/image.png?signature=s3cret",
             "/b.png?signature=two",
             "/c.png",
         ]

@@ -14,10 +14,21 @@ import pytest
 from tenacity import wait_none
 
 from airflow_provider_imagegen.exceptions import DownloadFailed, ResultHostRefused
-from airflow_provider_imagegen.landing.fetching import download, network
-from tests.stack.resulthost import ADDRESS, NAME, PUBLIC, PUBLIC_V6, Asked, Internet, Names, ResultHost, redirect, whole
+from airflow_provider_imagegen.landing.download import download, network
+from tests.stack.result_host import (
+    ADDRESS,
+    NAME,
+    PUBLIC,
+    PUBLIC_V6,
+    Asked,
+    Internet,
+    Names,
+    ResultHost,
+    redirect,
+    whole,
+)
 
-BODY = b"picture"
+BODY = b"image"
 INSIDE = [
     *(
         "127.0.0.1",
@@ -109,7 +120,7 @@ class TestAddressInside:
     async def test_is_refused_as_a_redirect(self, internet: Internet, host: ResultHost) -> None:
         host.answers = [redirect(f"http://{spelled}/latest/meta-data") for spelled in INSIDE]
         errors = {spelled: await fault(internet, ADDRESS) for spelled in INSIDE}
-        assert not_refused(errors, r"results\.example/picture\.png, redirected to .*not a public") == {}
+        assert not_refused(errors, r"results\.example/image\.png, redirected to .*not a public") == {}
         assert internet.dialer.dialled == [PUBLIC] * len(INSIDE)
 
     async def test_is_refused_before_a_proxy_is_asked(self, internet: Internet, host: ResultHost) -> None:
@@ -262,7 +273,7 @@ class TestProxy:
         self, internet: Internet, host: ResultHost
     ) -> None:
         assert await internet.fetch(proxy=f"http://bob:hunt%20er@127.0.0.1:{host.port}") == BODY
-        assert host.asked[0].target == f"http://{NAME}:80/picture.png?signature=s3cret"
+        assert host.asked[0].target == f"http://{NAME}:80/image.png?signature=s3cret"
         assert host.asked[0].headers["proxy-authorization"] == "Basic Ym9iOmh1bnQgZXI="
         assert internet.dialer.dialled == ["127.0.0.1"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from airflow_provider_imagegen.catalog import MODELS
+from airflow_provider_imagegen.catalog.models import MODELS
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.exceptions import (
     AuthenticationError,
@@ -25,7 +25,7 @@ from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
 from airflow_provider_imagegen.operators.imagegen import EditImageOperator
 from tests.conftest import BUCKET
 from tests.integration.conftest import Outcome, released_when, set_connection
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 from tests.stack.waiting import HANG, scaled
 
 pytestmark = pytest.mark.usefixtures("connections", "small_images")
@@ -129,7 +129,7 @@ class TestHookEdits:
             ([], None, "gpt-image-1", "images"),
             ([png()] * 17, None, "gpt-image-1", "images"),
             ("one.png", None, "gpt-image-1", "a list of addresses"),
-            ([b"no picture"], None, "gpt-image-1", "a png, jpeg or webp picture"),
+            ([b"no image"], None, "gpt-image-1", "a png, jpeg or webp image"),
             (["https://example.com/a.png", png()], None, "gpt-image-1", "all addresses, or all"),
             (["no-bucket.png"], None, "gpt-image-1", "s3://bucket/key"),
             ([png()], png((32, 32)), "gpt-image-1", "mask='32x32' is not allowed: the first image's size, 64x64"),
@@ -222,14 +222,14 @@ class TestStreaming:
         assert emulator.totals()["submits"] == 1
 
     def test_is_refused_where_the_gateway_cannot(self, emulator: RunningEmulator) -> None:
-        with pytest.raises(InvalidRequest, match="acedatacloud does not stream"):
+        with pytest.raises(InvalidRequest, match="acedatacloud does not support stream=True"):
             ImageGenHook().generate(prompt="a red kite", model="gpt-image-1", stream=True)
         assert emulator.totals()["submits"] == 0
 
 
 class TestEditOperator:
     @pytest.mark.parametrize("gateway", ["acedatacloud", "openai", "apigo"])
-    def test_edits_pictures_in_s3(
+    def test_edits_images_in_s3(
         self, run_task: RunTask, connect: Callable[..., None], object_store: ObjectStore, gateway: str
     ) -> None:
         connect(gateway)

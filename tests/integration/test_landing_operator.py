@@ -15,14 +15,15 @@ from airflow.sdk import DAG, task
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.exceptions import InvalidRequest, LookUpFailed
 from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
-from airflow_provider_imagegen.ledger import Ledger, LedgerRecord
+from airflow_provider_imagegen.ledger.models import LedgerRecord
+from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
 from airflow_provider_imagegen.operators.imagegen import EditImageOperator, GenerateImageOperator
 from airflow_provider_imagegen.operators.landing import LandImagesOperator
 from tests.conftest import BUCKET
 from tests.integration.conftest import Run, released_when, set_connection
 from tests.ledgers import entries_of
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 
 RunDag = Callable[[DAG], Run]
 SUBMIT: dict[str, Any] = {"task_id": "submit", "model": "gpt-image-1", "s3_bucket": BUCKET, "wait": False}
@@ -52,7 +53,7 @@ def content(object_store: ObjectStore, uri: str) -> bytes:
 
 def records(object_store: ObjectStore, receipt: dict[str, Any]) -> list[LedgerRecord]:
     """Return the ledger records of a submitting task."""
-    bucket, _, key = receipt["note_uri"].removeprefix("s3://").partition("/")
+    bucket, _, key = receipt["document_uri"].removeprefix("s3://").partition("/")
     ledger = Ledger(object_store.client(), bucket, key.rpartition("/")[0].rpartition("/")[0])
     return [entry.record for entry in entries_of(ledger, object_store.client())]
 
@@ -72,7 +73,9 @@ class TestReceipt:
         assert set(receipt["task_ids"]) == {row["task_id"] for row in emulator.ledger()["rows"]}
         assert (receipt["gateway"], receipt["model"], receipt["requested"]) == ("acedatacloud", "gpt-image-1", 2)
         shown = json.dumps([receipt, run.returned("land")])
-        kept = content(object_store, receipt["note_uri"]) + content(object_store, run.returned("land")["manifest_uri"])
+        kept = content(object_store, receipt["document_uri"]) + content(
+            object_store, run.returned("land")["manifest_uri"]
+        )
         assert "nobody shall read" not in shown
         for place in (shown, run.log, kept.decode()):
             assert secret not in place
@@ -295,7 +298,7 @@ class TestFailedAtTheGateway:
         retries = {"retries": 1, "retry_delay": 0, "on_retry_callback": lambda _: emulator.release()}
         run = run_pair({"timeout": 0.3, "deferrable": False, "poll_interval": 0.1, **retries})
         assert run.states["land"] == ["success"]
-        assert "the deadline passed and the gateway was still drawing" in run.log
+        assert "the deadline passed and the gateway was still generating" in run.log
         assert emulator.totals()["billed_images"] == 1
 
 
@@ -313,7 +316,7 @@ class TestBareIds:
         rows = [json.loads(line) for line in content(object_store, summary["manifest_uri"]).splitlines()]
         assert [row["images"][0]["key"] for row in rows] == [f"{prefix}/{task_id}/0.png" for task_id in ids]
 
-    def test_land_every_picture_of_a_task(self, run_dag: RunDag, emulator: RunningEmulator) -> None:
+    def test_land_every_image_of_a_task(self, run_dag: RunDag, emulator: RunningEmulator) -> None:
         submitted = ImageGenHook().submit(prompt="kites", model="dall-e-2", n=3, size="256x256")
         with DAG(f"bare-{uuid.uuid4()}", schedule=None) as dag:
             LandImagesOperator(task_id="land", task_ids=[submitted.task_id], s3_key=f"s3://{BUCKET}/bare/several")
@@ -344,7 +347,7 @@ class TestSomethingElseThanBefore:
         self, run_dag: RunDag, object_store: ObjectStore
     ) -> None:
         def spoil(receipt: dict[str, Any]) -> dict[str, Any]:
-            key = receipt["note_uri"].removeprefix(f"s3://{BUCKET}/")
+            key = receipt["document_uri"].removeprefix(f"s3://{BUCKET}/")
             object_store.client().put_object(Bucket=BUCKET, Key=key, Body=b'{"version": 9}')
             return receipt
 
@@ -355,11 +358,13 @@ class TestSomethingElseThanBefore:
 
     def test_note_that_is_gone_is_named(self, run_dag: RunDag, object_store: ObjectStore) -> None:
         def spoil(receipt: dict[str, Any]) -> dict[str, Any]:
-            object_store.client().delete_object(Bucket=BUCKET, Key=receipt["note_uri"].removeprefix(f"s3://{BUCKET}/"))
+            object_store.client().delete_object(
+                Bucket=BUCKET, Key=receipt["document_uri"].removeprefix(f"s3://{BUCKET}/")
+            )
             return receipt
 
         run = self.spoilt(run_dag, spoil)
-        assert f"{run.returned('submit')['note_uri']} cannot be read" in run.log
+        assert f"{run.returned('submit')['document_uri']} cannot be read" in run.log
 
     def test_gateway_is_noticed_before_it_is_asked(
         self, run_dag: RunDag, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch

@@ -21,13 +21,13 @@ from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 from airflow_provider_imagegen.schemas import Failure, Manifest
 from tests.conftest import BUCKET
 from tests.integration.conftest import Outcome, released_when, returned, set_connection
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 from tests.stack.waiting import wait_until
 
 RunTask = Callable[..., Outcome]
 
 
-class TestOnePicture:
+class TestOneImage:
     def test_lands_in_s3_as_the_manifest_says(
         self, run_task: RunTask, emulator: RunningEmulator, object_store: ObjectStore
     ) -> None:
@@ -189,7 +189,7 @@ class TestKilled:
                 emulator.release()
 
         outcome = run_task(operator=KilledOperator, deferrable=False)
-        assert "goes on at the gateway and is billed" in outcome.log
+        assert "keeps running at the gateway and is billed" in outcome.log
 
     def test_before_it_began_has_nothing_to_cancel(self, emulator: RunningEmulator) -> None:
         GenerateImageOperator(task_id="t", prompt="p", s3_bucket=BUCKET).on_kill()
@@ -277,7 +277,10 @@ class TestMoney:
         extra = {"gateway": "acedatacloud", "prices": {"gpt-image-1": "cheap"}}
         set_connection(monkeypatch, "imagegen_default", **usual, extra=extra)
         outcome = run_task()
-        assert "connection 'imagegen_default' has extra prices: allowed is for 'gpt-image-1', an object" in outcome.log
+        assert (
+            "connection 'imagegen_default': invalid extra \"prices\" (expected for 'gpt-image-1', an object"
+            in outcome.log
+        )
         assert emulator.totals()["submits"] == 0
 
 
@@ -310,7 +313,7 @@ class TestBadInputIsRefusedBeforeAnythingIsBilled:
         ("fields", "words"),
         [
             ({"host": "api.example.com"}, "which is not a base URL: write the scheme too"),
-            ({"extra": {"gateway": "acme"}}, "gateway='acme': allowed is one of"),
+            ({"extra": {"gateway": "acme"}}, "invalid extra \"gateway\": 'acme' (expected one of"),
             ({"password": ""}, "has no password: it must hold the API token"),
         ],
     )

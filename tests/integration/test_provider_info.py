@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from airflow_provider_imagegen.provider_info import get_provider_info
+from airflow_provider_imagegen.get_provider_info import get_provider_info
 from tests.airflow_versions import needs_forms_without_hooks
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_provider_imagegen.operators.work import s3_client
+from airflow_provider_imagegen.hooks.aws import s3_client
 from tests.conftest import BUCKET
 
 pytestmark = pytest.mark.usefixtures("connections")

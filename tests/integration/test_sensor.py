@@ -80,7 +80,7 @@ class TestWaiting:
         emulator.arm("lookup", "refuse", status=500)
         run = run_sensor(task_id, **MODES[mode])
         assert run.states == {"wait": ["success"]}
-        assert "Look-up failed" in run.log
+        assert "Lookup failed" in run.log
 
     @pytest.mark.parametrize("mode", MODES)
     def test_ends_at_its_timeout(self, run_sensor: RunSensor, emulator: RunningEmulator, mode: str) -> None:

@@ -38,7 +38,7 @@ def build(target: Path, *kinds: str, source: Path = ROOT) -> Path:
 @contextmanager
 def installed(wheel: Path) -> Iterator[Path]:
     """
-    Install a wheel beside a plain Airflow; the environment is kept for the next time, the wheel is put in anew.
+    Install a wheel beside a plain Airflow; the environment is kept for the next time, the wheel is put in again.
 
     :param wheel: the wheel
     :return: the environment's ``bin``

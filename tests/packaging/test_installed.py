@@ -22,7 +22,7 @@ from airflow.sdk import DAG
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 
 with DAG("shots", schedule=None) as dag:
-    GenerateImageOperator(task_id="shoot", prompt="a red kite", model="gpt-image-1", s3_bucket="pictures")
+    GenerateImageOperator(task_id="shoot", prompt="a red kite", model="gpt-image-1", s3_bucket="images")
 print(dag.task_ids)
 """
 

@@ -97,7 +97,7 @@ class TestMetadata:
         entry_points = contents(release.wheel)[f"{INFO}/entry_points.txt"].decode()
         for line in (
             "[apache_airflow_provider]",
-            f"provider_info = {PACKAGE}.provider_info:get_provider_info",
+            f"provider_info = {PACKAGE}.get_provider_info:get_provider_info",
             "[airflow.plugins]",
             f"imagegen = {PACKAGE}.plugins.imagegen:ImageGenPlugin",
             f"openai = {PACKAGE}.gateways.openai:OpenAIGateway",

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from airflow_provider_imagegen.cli.definition import LEDGER_COMMANDS
 from airflow_provider_imagegen.gateways import ENTRY_POINT_GROUP
-from airflow_provider_imagegen.provider_info import get_provider_info
+from airflow_provider_imagegen.get_provider_info import get_provider_info
 
 PACKAGE = "airflow_provider_imagegen"
 DISTRIBUTION = "airflow-provider-imagegen"
@@ -25,19 +25,19 @@ REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 ALSO: dict[str, tuple[str, ...]] = {
     "emulator": (),
     "gateways": ("ENTRY_POINT_GROUP", "gateway_for", "registered_gateways"),
-    "links.imagegen": ("GatewayTaskLink", "PicturesLink", "S3Link"),
-    "watcher": ("PollSchedule",),
+    "links.imagegen": ("GatewayTaskLink", "ImagesLink", "S3Link"),
+    "polling": ("PollSchedule",),
 }
 """Public without a page: modules, and which of their names; all that do not begin with an underscore if none."""
 
 FORMATS = {
     "manifest": "schemas:Manifest",
-    "batch-summary": "batch.summary:BatchSummary",
-    "batch-row": "batch.results:RowResult",
-    "receipt": "operators.receipts:Receipt",
+    "batch-summary": "schemas.batch:BatchSummary",
+    "batch-row": "engine.batch.results:RowResult",
+    "receipt": "engine.receipts:Receipt",
     "failure": "schemas:Failure",
-    "rehearsal": "rehearsal:Rehearsal",
-    "ledger-record": "ledger:LedgerRecord",
+    "dry-run": "engine.dry_run:DryRun",
+    "ledger-record": "ledger.models:LedgerRecord",
 }
 """Data that leaves the process, by the name of its file."""
 

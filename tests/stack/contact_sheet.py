@@ -1,4 +1,4 @@
-"""One overview picture of many, for people in a hurry."""
+"""One overview image of many, for people in a hurry."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -13,35 +13,35 @@ _PAPER = "#f4f1ea"
 _INK = "#33302a"
 
 
-def draw_contact_sheet(pictures: Sequence[Path], sheet: Path) -> None:
+def draw_contact_sheet(images: Sequence[Path], sheet: Path) -> None:
     """
-    Draw small versions of pictures side by side, each with its name and size below it.
+    Draw small versions of images side by side, each with its name and size below it.
 
-    :param pictures: files to show, at least one
+    :param images: files to show, at least one
     :param sheet: PNG file to write
     """
-    columns = min(4, ceil(len(pictures) ** 0.5))
-    small = [_shrink(path) for path in pictures]
+    columns = min(4, ceil(len(images) ** 0.5))
+    small = [_shrink(path) for path in images]
     rows = [small[start : start + columns] for start in range(0, len(small), columns)]
-    heights = [max(picture.height for picture, _ in row) + _CAPTION for row in rows]
+    heights = [max(image.height for image, _ in row) + _CAPTION for row in rows]
     paper = Image.new("RGB", (_GAP + columns * (_CELL + _GAP), _GAP + sum(heights) + len(rows) * _GAP), _PAPER)
     top = _GAP
     for row, height in zip(rows, heights, strict=True):
-        for column, (picture, caption) in enumerate(row):
-            _paste(paper, picture, caption, (_GAP + column * (_CELL + _GAP), top))
+        for column, (image, caption) in enumerate(row):
+            _paste(paper, image, caption, (_GAP + column * (_CELL + _GAP), top))
         top += height + _GAP
     paper.save(sheet)
 
 
 def _shrink(path: Path) -> tuple[Image.Image, str]:
-    """Make the small version of a picture, and its caption."""
-    with Image.open(path) as picture:
-        caption = f"{path.name}   {picture.width} x {picture.height}"
-        return ImageOps.contain(picture.convert("RGB"), (_CELL, _CELL)), caption
+    """Make the small version of an image, and its caption."""
+    with Image.open(path) as image:
+        caption = f"{path.name}   {image.width} x {image.height}"
+        return ImageOps.contain(image.convert("RGB"), (_CELL, _CELL)), caption
 
 
-def _paste(paper: Image.Image, picture: Image.Image, caption: str, corner: tuple[int, int]) -> None:
+def _paste(paper: Image.Image, image: Image.Image, caption: str, corner: tuple[int, int]) -> None:
     left, top = corner
-    paper.paste(picture, (left + (_CELL - picture.width) // 2, top))
-    position = (left + (_CELL - picture.width) // 2, top + picture.height + 4)
+    paper.paste(image, (left + (_CELL - image.width) // 2, top))
+    position = (left + (_CELL - image.width) // 2, top + image.height + 4)
     ImageDraw.Draw(paper).text(position, caption, fill=_INK, font=ImageFont.load_default(size=16))

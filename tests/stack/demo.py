@@ -1,5 +1,5 @@
 """
-``python -m tests.stack.demo``: the example DAG in a real Airflow, from prompt to pictures in S3.
+``python -m tests.stack.demo``: the example DAG in a real Airflow, from prompt to images in S3.
 
 ``KEEP=1`` leaves everything running until Ctrl-C. ``IMAGEGEN_HOST``, ``IMAGEGEN_API_KEY`` and
 ``IMAGEGEN_GATEWAY`` point it at a real API instead of the emulator.
@@ -41,7 +41,7 @@ TASK_ID = "generate"
 OUTPUT = ROOT / "demo-output"
 _LOG_TAIL = 40
 _LATENCY = 14.0
-"""Seconds for a picture: longer than the operator's grace in the worker, so that the deferral shows."""
+"""Seconds for an image: longer than the operator's grace in the worker, so that the deferral shows."""
 
 
 class DemoFailedError(RuntimeError):
@@ -52,7 +52,7 @@ def main() -> int:
     """
     Run the demo.
 
-    :return: exit status: 0 if every billed picture has landed
+    :return: exit status: 0 if every billed image has landed
     """
     signal.signal(signal.SIGTERM, _leave)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
@@ -105,19 +105,19 @@ def _follow(console: Console, stack: Stack) -> str:
     """Run the example, show what became of it, and return the run's id."""
     run_id, manifest = _run_dag(console, stack.client)
     _print_manifest(console, manifest)
-    pictures = _save_pictures(stack.objectstore.client(), manifest, OUTPUT)
+    images = _save_images(stack.objectstore.client(), manifest, OUTPUT)
     sheet = OUTPUT / "contact-sheet.png"
-    draw_contact_sheet(pictures, sheet)
-    console.print("\nPictures:", style="bold")
-    for path in (*pictures, sheet):
+    draw_contact_sheet(images, sheet)
+    console.print("\nImages:", style="bold")
+    for path in (*images, sheet):
         console.print(f"  {path}")
     if stack.emulator is not None:
-        _print_bill(console, stack.ledger(), landed=len(pictures))
+        _print_bill(console, stack.ledger(), landed=len(images))
     return run_id
 
 
 def _show_gallery(console: Console, stack: Stack, run_id: str) -> None:
-    """Take a picture of the gallery, where there is a browser to take it with."""
+    """Take an image of the gallery, where there is a browser to take it with."""
     home, file = stack.airflow.home, OUTPUT / "gallery.png"
     address = run_address(home.base_url, DAG_ID, run_id)
     heading = "The gallery in Airflow's UI" if _is_kept() else "The gallery in Airflow's UI, until the demo ends"
@@ -125,12 +125,12 @@ def _show_gallery(console: Console, stack: Stack, run_id: str) -> None:
     console.print(f"  {address}", soft_wrap=True)
     executable = find_browser()
     if executable is None:
-        console.print("  (no Chromium here, so no picture of it; `make browser` installs one)")
+        console.print("  (no Chromium here, so no image of it; `make browser` installs one)")
         return
     try:
         photograph(executable, home, address, file)
     except (PlaywrightError, WaitTimeoutError) as error:
-        console.print(f"  (no picture of it: {str(error).splitlines()[0]})")
+        console.print(f"  (no image of it: {str(error).splitlines()[0]})")
         return
     console.print(f"  {file}")
 
@@ -173,21 +173,21 @@ def _print_manifest(console: Console, manifest: Mapping[str, Any]) -> None:
     console.print(JSON.from_data(dict(manifest), sort_keys=True), soft_wrap=True)
 
 
-def _save_pictures(s3: "S3Client", manifest: Mapping[str, Any], directory: Path) -> list[Path]:
-    """Fetch every picture from S3, compare it with the manifest, and write it to a file."""
+def _save_images(s3: "S3Client", manifest: Mapping[str, Any], directory: Path) -> list[Path]:
+    """Fetch every image from S3, compare it with the manifest, and write it to a file."""
     if manifest["delivered"] != manifest["requested"] or len(manifest["images"]) != manifest["delivered"]:
         raise DemoFailedError(
-            f"{manifest['requested']} pictures were requested, {manifest['delivered']} delivered, "
+            f"{manifest['requested']} images were requested, {manifest['delivered']} delivered, "
             f"and the manifest lists {len(manifest['images'])}."
         )
-    return [_save_picture(s3, image, directory) for image in manifest["images"]]
+    return [_save_image(s3, image, directory) for image in manifest["images"]]
 
 
-def _save_picture(s3: "S3Client", image: Mapping[str, Any], directory: Path) -> Path:
+def _save_image(s3: "S3Client", image: Mapping[str, Any], directory: Path) -> Path:
     content = s3.get_object(Bucket=image["bucket"], Key=image["key"])["Body"].read()
     if hashlib.sha256(content).hexdigest() != image["sha256"]:
         raise DemoFailedError(f"{image['uri']} is not what the manifest says: its SHA-256 differs.")
-    path = directory / f"picture-{image['index']}{Path(image['key']).suffix}"
+    path = directory / f"image-{image['index']}{Path(image['key']).suffix}"
     path.write_bytes(content)
     return path
 
@@ -196,10 +196,10 @@ def _print_bill(console: Console, ledger: Mapping[str, Any], *, landed: int) -> 
     totals = ledger["totals"]
     billed = totals["billed_images"]
     console.print("\nThe gateway's ledger:", style="bold")
-    console.print(f"  {totals['submits']} paid requests, {totals['lookup_requests']} look-ups (free)")
-    console.print(f"  {billed} pictures billed, {landed} landed in S3")
+    console.print(f"  {totals['submits']} paid requests, {totals['lookup_requests']} lookups (free)")
+    console.print(f"  {billed} images billed, {landed} landed in S3")
     if billed != landed:
-        raise DemoFailedError(f"{billed} pictures were billed and {landed} landed.")
+        raise DemoFailedError(f"{billed} images were billed and {landed} landed.")
 
 
 def _keep_running(console: Console, stack: Stack, run_id: str) -> None:

@@ -25,7 +25,7 @@ _ALL_LOADED = """(body, selector) => {
 
 def run_address(base_url: str, dag_id: str, run_id: str) -> str:
     """
-    Tell where Airflow's UI shows the pictures of a run.
+    Tell where Airflow's UI shows the images of a run.
 
     :param base_url: the API server's address
     :param dag_id: the DAG
@@ -47,17 +47,17 @@ def log_in(page: Page, username: str, password: str) -> None:
     page.locator("button[type=submit]").click()
 
 
-def wait_for_pictures(where: Page | FrameLocator, selector: str = ".card img", timeout: float = HANG) -> None:
+def wait_for_images(where: Page | FrameLocator, selector: str = ".card img", timeout: float = HANG) -> None:
     """
-    Wait until every picture that is in sight has really loaded.
+    Wait until every image that is in sight has really loaded.
 
     :param where: the gallery, or the frame that it is in
-    :param selector: which pictures
+    :param selector: which images
     :param timeout: seconds until giving up
     """
     where.locator(selector).first.wait_for(timeout=timeout * 1000)
     body = where.locator("body")
-    wait_until(lambda: bool(body.evaluate(_ALL_LOADED, selector)), what="the pictures in sight", timeout=timeout)
+    wait_until(lambda: bool(body.evaluate(_ALL_LOADED, selector)), what="the images in sight", timeout=timeout)
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def visit(browser: Browser, home: AirflowHome, address: str, *, scale: float = 1
 
 def photograph(executable: Path, home: AirflowHome, address: str, file: Path) -> None:
     """
-    Take a picture of a page with the gallery in it.
+    Take an image of a page with the gallery in it.
 
     :param executable: a Chromium
     :param home: what the Airflow was told
@@ -90,5 +90,5 @@ def photograph(executable: Path, home: AirflowHome, address: str, file: Path) ->
     :param file: PNG file to write
     """
     with running_browser(executable) as browser, visit(browser, home, address) as page:
-        wait_for_pictures(page.frame_locator("iframe"))
+        wait_for_images(page.frame_locator("iframe"))
         page.screenshot(path=file)

@@ -59,7 +59,7 @@ class Emulator:
     The provider's emulator as a server.
 
     :param log: file that gets its output
-    :param latency: seconds one picture takes, or a range such as ``1-8``
+    :param latency: seconds one image takes, or a range such as ``1-8``
     :param token: the API token it accepts
     :param options: more command-line options
     :param coarse: whether its images are drawn coarsely, which takes a fifth of the time

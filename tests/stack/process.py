@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tests.stack import keeper
+from tests.stack import process_guard
 from tests.stack.waiting import HANG, WaitTimeoutError, wait_until
 
 
@@ -18,7 +18,7 @@ class ProcessFailedError(RuntimeError):
 
 class Process:
     """
-    A command under a keeper of its own, which ends it and its descendants when this process lets go or dies.
+    A command under a process_guard of its own, which ends it and its descendants when this process lets go or dies.
 
     :param name: what it is called in messages
     :param command: program and arguments
@@ -50,45 +50,45 @@ class Process:
         self._user = -1 if user is None else user
         self._stop_signal = stop_signal
         self._grace = grace
-        self._keeper: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self._leash: int | None = None
 
     def start(self) -> None:
         """Start it; returns at once."""
         if self.is_alive:
             raise RuntimeError(f"{self.name} is running already.")
-        keeper_end, self._leash = os.pipe()
+        guard_end, self._leash = os.pipe()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self.log.open("ab") as output:
-                self._keeper = subprocess.Popen(
-                    [*self._keeper_command(keeper_end), *self._command],
+                self._guard = subprocess.Popen(
+                    [*self._guard_command(guard_end), *self._command],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     env=self._env,
                     cwd=self._cwd,
-                    pass_fds=[keeper_end],
+                    pass_fds=[guard_end],
                     start_new_session=True,
                 )
         finally:
-            os.close(keeper_end)
+            os.close(guard_end)
 
-    def _keeper_command(self, keeper_end: int) -> list[str]:
-        script = [sys.executable, "-I", "-S", str(Path(keeper.__file__))]
-        return [*script, str(keeper_end), str(int(self._stop_signal)), str(self._grace), str(self._user)]
+    def _guard_command(self, guard_end: int) -> list[str]:
+        script = [sys.executable, "-I", "-S", str(Path(process_guard.__file__))]
+        return [*script, str(guard_end), str(int(self._stop_signal)), str(self._grace), str(self._user)]
 
     @property
     def is_alive(self) -> bool:
         """Whether it was started and has not ended."""
-        return self._keeper is not None and self._keeper.poll() is None
+        return self._guard is not None and self._guard.poll() is None
 
     @property
     def pid(self) -> int:
-        """The keeper's process id; everything of this process lives below it."""
-        if self._keeper is None:
+        """The process_guard's process id; everything of this process lives below it."""
+        if self._guard is None:
             raise RuntimeError(f"{self.name} was never started.")
-        return self._keeper.pid
+        return self._guard.pid
 
     def wait_ready(self, probe: Callable[[], bool], *, timeout: float = HANG, interval: float = 0.1) -> None:
         """
@@ -117,10 +117,10 @@ class Process:
         :param timeout: seconds until giving up
         :raises ProcessFailedError: if it ended with another status than 0, or the time is over
         """
-        if self._keeper is None:
+        if self._guard is None:
             raise RuntimeError(f"{self.name} was never started.")
         try:
-            status = self._keeper.wait(timeout)
+            status = self._guard.wait(timeout)
         except subprocess.TimeoutExpired as error:
             raise ProcessFailedError(self._autopsy(f"did not end within {timeout:g} s")) from error
         self.let_go()
@@ -137,15 +137,15 @@ class Process:
             return
         if kill:
             with suppress(BrokenPipeError):
-                os.write(self._leash, keeper.KILL_NOW)
+                os.write(self._leash, process_guard.KILL_NOW)
         os.close(self._leash)
         self._leash = None
 
     def stop(self) -> None:
         """End it and its descendants, and return when all are gone."""
         self.let_go()
-        if self._keeper is not None:
-            self._keeper.wait()
+        if self._guard is not None:
+            self._guard.wait()
 
     def pause(self, title: str = "") -> None:
         """
@@ -160,7 +160,7 @@ class Process:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals, title: str = "") -> None:
-        for pid in keeper.descendants(self.pid):
+        for pid in process_guard.descendants(self.pid):
             with suppress(OSError):
                 if Path(f"/proc/{pid}/cmdline").read_text(errors="replace").startswith(title):
                     os.kill(pid, number)
@@ -181,6 +181,6 @@ class Process:
         return "\n".join(text.splitlines()[-lines:]) or "(empty)"
 
     def _autopsy(self, what: str) -> str:
-        status = self._keeper.poll() if self._keeper is not None else None
+        status = self._guard.poll() if self._guard is not None else None
         ending = "" if status is None else f" (exit status {status})"
         return f"{self.name} {what}{ending}. The end of {self.log}:\n{self.log_tail()}"

@@ -19,7 +19,7 @@ _MEANINGS = {
     "scheduled": "waiting for its turn",
     "queued": "waiting for a worker",
     "running": "on a worker",
-    "deferred": "the picture is being drawn; no worker is held",
+    "deferred": "the image is being drawn; no worker is held",
     "up_for_retry": "will be tried again",
 }
 

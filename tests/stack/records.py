@@ -40,7 +40,7 @@ class Job:
 
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> Self:
-        """Read an answer of the API."""
+        """Read a response of the API."""
         return cls(item["id"], item["job_type"], item["state"], moment(item["latest_heartbeat"]))
 
 
@@ -86,7 +86,7 @@ class TaskInstance:
 
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> Self:
-        """Read an answer of the API."""
+        """Read a response of the API."""
         return cls(
             task_id=item["task_id"],
             map_index=item["map_index"],
@@ -114,7 +114,7 @@ class LogEvent:
 
     @classmethod
     def of(cls, item: str | Mapping[str, Any]) -> Self:
-        """Read an answer of the API."""
+        """Read a response of the API."""
         if isinstance(item, str):
             return cls(None, None, None, item)
         text = str(item.get("event", ""))

@@ -19,7 +19,7 @@ class AirflowClient:
     """
     Speaks to one API server as one user; logs in at the first call.
 
-    Every method raises ``httpx.HTTPStatusError`` if the server refuses, with its answer in the message.
+    Every method raises ``httpx.HTTPStatusError`` if the server refuses, with its response in the message.
 
     :param base_url: the server's address
     :param username: of the simple auth manager

@@ -12,7 +12,7 @@ from tests.stack.airflow_home import AirflowHome
 from tests.stack.database import Database
 from tests.stack.environment import ROOT
 from tests.stack.gateway import Emulator, Gateway
-from tests.stack.objectstore import ObjectStore
+from tests.stack.object_store import ObjectStore
 from tests.stack.ports import free_port
 from tests.stack.process import Process
 from tests.stack.rest import AirflowClient, Connection
@@ -31,7 +31,7 @@ class StackOptions:
 
     :param dag_folders: folders of DAG files, one bundle each
     :param gateway: a real API to use; None starts the emulator
-    :param latency: seconds the emulator takes for a picture, or a range such as ``1-8``
+    :param latency: seconds the emulator takes for an image, or a range such as ``1-8``
     :param emulator_options: more command-line options of the emulator
     :param bucket: the bucket, which DAGs find in the Airflow Variable ``imagegen_bucket``
     :param parallelism: how many tasks run at once

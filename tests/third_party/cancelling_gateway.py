@@ -12,7 +12,7 @@ from airflow_provider_imagegen.gateways.acedatacloud import AceDataCloudGateway
 class CancellingGateway(AceDataCloudGateway):
     name = "cancelling"
     hosts = ()
-    abilities = dataclasses.replace(AceDataCloudGateway.abilities, cancel=True)
+    capabilities = dataclasses.replace(AceDataCloudGateway.capabilities, cancel=True)
 
     def cancel(self, task_id: str) -> httpx.Request:
         return self.request(self.url(f"/_emulator/tasks/{task_id}/cancel"), {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from airflow_provider_imagegen.catalog import check
+from airflow_provider_imagegen.catalog.models import check
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.schemas import ImageRequest
 

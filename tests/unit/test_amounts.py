@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from airflow_provider_imagegen.amounts import (
+from airflow_provider_imagegen.money import (
     NOTHING,
     STEP,
     UNKNOWN,

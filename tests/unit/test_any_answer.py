@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import GatewayError
 from airflow_provider_imagegen.gateways import gateway_for
-from airflow_provider_imagegen.gateways.answers import error_of, read_error, read_outputs
+from airflow_provider_imagegen.gateways.responses import error_of, read_error, read_outputs
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from tests.examples import examples
 
 ANYTHING = st.recursive(

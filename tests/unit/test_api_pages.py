@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_provider_imagegen.connection import GatewaySettings
+from airflow_provider_imagegen.engine.plan import check
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.gateways import gateway_for
 from airflow_provider_imagegen.gateways.base import Gateway
-from airflow_provider_imagegen.planning import check
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageSource, ImageTask
 
 TOKEN = "sesame-token"

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen import catalog
-from airflow_provider_imagegen.batch.formats import Entry, csv_entries, jsonl_entries, list_entries
-from airflow_provider_imagegen.batch.keys import checked_key, default_key, longest_key, object_names
-from airflow_provider_imagegen.batch.lines import MAX_LINE_BYTES, Lines
-from airflow_provider_imagegen.batch.rows import MAX_ROWS, Rows, read_rows
+from airflow_provider_imagegen.catalog import models as catalog
+from airflow_provider_imagegen.engine.batch.formats import Entry, csv_entries, jsonl_entries, list_entries
+from airflow_provider_imagegen.engine.batch.keys import checked_key, default_key, longest_key, object_names
+from airflow_provider_imagegen.engine.batch.lines import MAX_LINE_BYTES, Lines
+from airflow_provider_imagegen.engine.batch.rows import MAX_ROWS, Rows, read_rows
 from airflow_provider_imagegen.exceptions import InvalidRequest, InvalidRow, InvalidRows
-from airflow_provider_imagegen.landing import Destination
 from airflow_provider_imagegen.schemas import ImageRequest
+from airflow_provider_imagegen.storage.destination import Destination
 
 ReadFile = Callable[[Iterable[bytes]], Iterator[Entry]]
 
@@ -133,7 +133,7 @@ class TestRows:
     def test_of_more_than_a_batch_are_refused_with_all_else_that_is_wrong(
         self, monkeypatch: pytest.MonkeyPatch, most: int
     ) -> None:
-        monkeypatch.setattr("airflow_provider_imagegen.batch.rows.MAX_ROWS", most)
+        monkeypatch.setattr("airflow_provider_imagegen.engine.batch.rows.MAX_ROWS", most)
         many = (Entry(f"line {number}", {"prompt": "" if number == 3 else "p"}) for number in range(most + 5))
         with pytest.raises(InvalidRows) as caught:
             rows_of(many)

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.batch.judgement import complaint
-from airflow_provider_imagegen.batch.results import RowResult
-from airflow_provider_imagegen.batch.summary import BatchSummary, Tally
+from airflow_provider_imagegen.engine.batch.outcome import error_for
+from airflow_provider_imagegen.engine.batch.results import RowResult
+from airflow_provider_imagegen.engine.batch.summary import Tally
 from airflow_provider_imagegen.exceptions import ImageGenError, IncompleteBatch, OutOfBalance, PartialDelivery
 from airflow_provider_imagegen.schemas import LandedImage
+from airflow_provider_imagegen.schemas.batch import BatchSummary
 from tests.examples import examples
 
 XCOM_BYTES = 48 * 1024
@@ -49,7 +50,7 @@ def summed(*results: RowResult) -> tuple[BatchSummary, Tally]:
 def judged(*results: RowResult, **choices: Any) -> ImageGenError | None:
     summary, tally = summed(*results)
     usual: dict[str, Any] = {"on_partial": "fail", "on_moderation": "fail", "stopped_by": None}
-    return complaint(summary, tally, **(usual | choices))
+    return error_for(summary, tally, **(usual | choices))
 
 
 @settings(max_examples=examples(60))

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.amounts import NOTHING, UNKNOWN, Cost
-from airflow_provider_imagegen.billing import Account, Ask, Finding, cost_of
+from airflow_provider_imagegen.catalog.price_list import PriceList
+from airflow_provider_imagegen.catalog.prices import read_prices
+from airflow_provider_imagegen.engine.budget import Budget, CostEstimate
+from airflow_provider_imagegen.engine.estimate import Account, Ask, Finding, cost_of
 from airflow_provider_imagegen.exceptions import BudgetExceeded
-from airflow_provider_imagegen.ledger import LedgerKey
-from airflow_provider_imagegen.pricing.price_list import PriceList
-from airflow_provider_imagegen.pricing.prices import read_prices
-from airflow_provider_imagegen.pricing.purse import Bill, Purse
+from airflow_provider_imagegen.ledger.models import LedgerKey
+from airflow_provider_imagegen.money import NOTHING, UNKNOWN, Cost
 from airflow_provider_imagegen.schemas import ImageRequest
 from tests.unit.test_resume import record
 
@@ -122,8 +122,10 @@ class TestWhatARecordCosts:
         assert record("landed").cost_in("USD") == NOTHING
 
 
-def bill(to_pay: str, billed: str = "0", *, calls: int = 1, unpriced: tuple[str, ...] = (), known: bool = True) -> Bill:
-    return Bill(
+def bill(
+    to_pay: str, billed: str = "0", *, calls: int = 1, unpriced: tuple[str, ...] = (), known: bool = True
+) -> CostEstimate:
+    return CostEstimate(
         to_pay=Cost(Decimal(to_pay), not unpriced),
         calls_to_pay=calls,
         unpriced=unpriced,
@@ -133,7 +135,7 @@ def bill(to_pay: str, billed: str = "0", *, calls: int = 1, unpriced: tuple[str,
 
 class TestPurse:
     def test_opens_for_what_it_covers_to_the_last_bit(self) -> None:
-        Purse(Decimal("0.1"), "USD").open(bill("0.06", "0.04"))
+        Budget(Decimal("0.1"), "USD").open(bill("0.06", "0.04"))
 
     @pytest.mark.parametrize(
         ("refused", "words"),
@@ -146,23 +148,23 @@ class TestPurse:
             (bill("0.01", known=False), "what earlier tries were billed is not known"),
         ],
     )
-    def test_refuses_the_rest_in_one_line(self, refused: Bill, words: str) -> None:
+    def test_refuses_the_rest_in_one_line(self, refused: CostEstimate, words: str) -> None:
         with pytest.raises(BudgetExceeded) as caught:
-            Purse(Decimal("0.1"), "USD").open(refused)
+            Budget(Decimal("0.1"), "USD").open(refused)
         assert words in str(caught.value)
         assert "billed: no" in str(caught.value)
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("over", [bill("0", "5", calls=0), bill("0", calls=0, known=False)])
-    def test_refuses_nothing_where_nothing_is_to_be_paid(self, over: Bill) -> None:
-        Purse(Decimal(0), "USD").open(over)
+    def test_refuses_nothing_where_nothing_is_to_be_paid(self, over: CostEstimate) -> None:
+        Budget(Decimal(0), "USD").open(over)
 
     @given(st.lists(st.decimals(0, 1, places=3), max_size=8), st.decimals(0, 3, places=3))
     def test_never_gives_more_than_it_has(self, amounts: list[Decimal], budget: Decimal) -> None:
-        purse, given_out = Purse(budget, "USD"), Decimal(0)
+        granted, given_out = Budget(budget, "USD"), Decimal(0)
         for amount in amounts:
             try:
-                purse.take(amount)
+                granted.take(amount)
             except BudgetExceeded:
                 assert given_out + amount > budget
             else:
@@ -171,4 +173,4 @@ class TestPurse:
 
     def test_gives_nothing_for_what_has_no_price(self) -> None:
         with pytest.raises(BudgetExceeded, match="an unknown amount"):
-            Purse(Decimal(9), "USD").take(None)
+            Budget(Decimal(9), "USD").take(None)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.catalog import MODELS
+from airflow_provider_imagegen.catalog.models import MODELS
 from tests.examples import examples
 from tests.unit.known_models import DALL_ES, GPT_IMAGES, NANO_BANANAS, UNKNOWN, not_refused_as_told, refusal_of, refused
 

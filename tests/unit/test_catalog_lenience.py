@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.catalog import MODELS, check
+from airflow_provider_imagegen.catalog.models import MODELS, check
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.schemas import ImageRequest
 from tests.examples import examples

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from airflow_provider_imagegen.cli import definition
-from airflow_provider_imagegen.ledger import State
+from airflow_provider_imagegen.ledger.models import State
 from airflow_provider_imagegen.operators.base import DEFAULT_LEDGER_KEY
 from tests.airflow_versions import needs_provider_commands
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import ConfigurationError
 from airflow_provider_imagegen.gateways import gateway_for
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
 
 
 def read(**fields: Any) -> GatewaySettings:
@@ -134,7 +134,7 @@ class TestExtra:
         ],
     )
     def test_is_refused_by_name(self, extra: dict[str, Any]) -> None:
-        with pytest.raises(ConfigurationError, match=f"extra {next(iter(extra))}") as caught:
+        with pytest.raises(ConfigurationError, match=f'extra "{next(iter(extra))}"') as caught:
             read(extra=extra)
         assert "hunter22" not in str(caught.value)
 
@@ -157,9 +157,11 @@ class TestGatewayOfAConnection:
         assert gateway_for(read(host="https://api.acedata.cloud")).name == "acedatacloud"
 
     def test_unknown_name_is_refused_with_the_known_ones(self) -> None:
-        with pytest.raises(ConfigurationError, match=r"gateway='acme': allowed is one of .*acedatacloud"):
+        with pytest.raises(
+            ConfigurationError, match=r"invalid extra \"gateway\": 'acme' .expected one of .*acedatacloud"
+        ):
             gateway_for(read(extra={"gateway": "acme"}))
 
     def test_host_that_tells_nothing_is_refused(self) -> None:
-        with pytest.raises(ConfigurationError, match=r"api\.example\.com.*tells no gateway"):
+        with pytest.raises(ConfigurationError, match=r"cannot infer the gateway from host 'api\.example\.com'"):
             gateway_for(read())

@@ -12,10 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
-from airflow_provider_imagegen.landing import Destination, ObjectOptions, default_prefix
-from airflow_provider_imagegen.landing.storing.keys import MAX_PART_BYTES, safe_part
-from airflow_provider_imagegen.landing.storing.options import MAX_METADATA_BYTES, header_text
-from airflow_provider_imagegen.operators.work import key_of, parse_destination
+from airflow_provider_imagegen.storage.destination import Destination, key_of, parse_destination
+from airflow_provider_imagegen.storage.keys import MAX_PART_BYTES, default_prefix, safe_part
+from airflow_provider_imagegen.storage.options import MAX_METADATA_BYTES, ObjectOptions, header_text
 
 ANY_TEXT = st.text(st.characters(), max_size=1000)
 NAMES = st.from_regex(re.compile(r"[\w.-]{1,250}", re.ASCII), fullmatch=True)
@@ -86,7 +85,7 @@ class TestDefaultPrefix:
         ti = SimpleNamespace(dag_id="d", run_id="a/../b", task_id="t", map_index=map_index)
         rendered = "imagegen/d/a/../b/t" + ("" if map_index < 0 else f"/{map_index}")
         assert key_of(rendered, ti) == default_prefix("d", "a/../b", "t", map_index)
-        assert key_of("pictures/a/../b", ti) == "pictures/a/../b"
+        assert key_of("images/a/../b", ti) == "images/a/../b"
 
 
 class TestOptions:
@@ -108,9 +107,9 @@ class TestOptions:
             ("tag_set", {"k": "a&b"}, "letters, digits"),
             ("tag_set", {"AWS:k": "a"}, "does not start with aws:"),
             ("tag_set", {str(number): "日" * 256 for number in range(10)}, "at most 4096 bytes"),
-            ("tag_set", {"k": 1}, "texts by texts"),
-            ("tag_set", ["k"], "texts by texts"),
-            ("metadata", {"k": None}, "texts by texts"),
+            ("tag_set", {"k": 1}, "a dict of str to str"),
+            ("tag_set", ["k"], "a dict of str to str"),
+            ("metadata", {"k": None}, "a dict of str to str"),
             ("metadata", {"K": "v"}, "lower-case"),
             ("metadata", {"a b": "v"}, "lower-case"),
             ("metadata", {"sha256": "0"}, "other names than"),
@@ -124,7 +123,7 @@ class TestOptions:
 
     def test_that_it_takes_reach_it(self) -> None:
         options = ObjectOptions(
-            kms_key_id="alias/pictures",
+            kms_key_id="alias/images",
             acl_policy="bucket-owner-full-control",
             storage_class="INTELLIGENT_TIERING",
             tag_set={"team": "Bild & Ton".replace("&", "+"), "größe": ""},
@@ -132,7 +131,7 @@ class TestOptions:
         )
         assert options.arguments() == {
             "ServerSideEncryption": "aws:kms",
-            "SSEKMSKeyId": "alias/pictures",
+            "SSEKMSKeyId": "alias/images",
             "ACL": "bucket-owner-full-control",
             "StorageClass": "INTELLIGENT_TIERING",
             "Tagging": "team=Bild%20%2B%20Ton&gr%C3%B6%C3%9Fe=",
@@ -155,7 +154,7 @@ class TestHeaderText:
 
 class TestBucket:
     @pytest.mark.parametrize(
-        "name", ["pictures", "my.pictures-2026", "arn:aws:s3:eu-central-1:123456789012:accesspoint/pictures"]
+        "name", ["images", "my.images-2026", "arn:aws:s3:eu-central-1:123456789012:accesspoint/images"]
     )
     def test_may_be_what_s3_knows(self, name: str) -> None:
         assert parse_destination(name, "a", ObjectOptions()).bucket == name

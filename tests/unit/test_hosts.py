@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.connection import GatewaySettings
-from airflow_provider_imagegen.landing.fetching.hosts import Place, ResultHosts, is_public, normal_host
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.landing.download.hosts import Place, ResultHosts, is_public, normal_host
 
 PUBLIC = ["93.184.216.34", "8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:2800::1", "2a00:1450:4001::1"]
 NOT_PUBLIC = [

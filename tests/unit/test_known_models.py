@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_imagegen import catalog
-from airflow_provider_imagegen.catalog import MODELS, images_per_call, known_model, shut_down
+from airflow_provider_imagegen.catalog import models as catalog
+from airflow_provider_imagegen.catalog.models import MODELS, images_per_call, known_model, shut_down
 from tests.unit.known_models import GPT_IMAGES, NANO_BANANAS, UNKNOWN
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
-COMMAND = "python -m airflow_provider_imagegen.catalog"
+COMMAND = "python -m airflow_provider_imagegen.catalog.models"
 START, END = "<!-- models: start -->\n", "<!-- models: end -->\n"
 
 
@@ -95,5 +95,5 @@ class TestTable:
 
     @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
     def test_is_printed_by_the_module(self, capsys: pytest.CaptureFixture[str]) -> None:
-        runpy.run_module("airflow_provider_imagegen.catalog", run_name="__main__")
+        runpy.run_module("airflow_provider_imagegen.catalog.models", run_name="__main__")
         assert capsys.readouterr().out == catalog.table()

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen.cli import advice, rows
+from airflow_provider_imagegen.cli import advice
+from airflow_provider_imagegen.cli import tables as rows
 from airflow_provider_imagegen.cli.advice import Lookups
-from airflow_provider_imagegen.cli.reading import Filed, Place
-from airflow_provider_imagegen.ledger import Attempt, Entry, LedgerKey, LedgerRecord, Reuse, State
+from airflow_provider_imagegen.cli.records import Filed, Place
+from airflow_provider_imagegen.ledger.models import Attempt, Entry, LedgerKey, LedgerRecord, Reuse, State
 from airflow_provider_imagegen.schemas import ImageTask, TaskFailure
 from tests.conftest import BUCKET
 
@@ -47,7 +48,7 @@ class TestStanding:
     def test_a_gateway_that_draws_while_the_worker_waits_has_its_whole_time_out(self) -> None:
         from airflow_provider_imagegen.gateways.openai import OpenAIGateway
 
-        assert Lookups.of("openai", OpenAIGateway.abilities, OpenAIGateway.timeout).grace > OpenAIGateway.timeout
+        assert Lookups.of("openai", OpenAIGateway.capabilities, OpenAIGateway.timeout).grace > OpenAIGateway.timeout
 
 
 class TestAdvice:
@@ -69,8 +70,8 @@ class TestAdvice:
             (filed("claimed", age=1), ASKS, "Wait: it is being sent"),
             (filed("claimed"), ASKS, "or just clear the task"),
             (filed("claimed", reuse="never"), ASKS, "before you clear the task: clearing pays"),
-            (filed("claimed", gateway="openai"), CANNOT_ASK, "To send it anew, and pay for it, set on_unknown"),
-            (filed("claimed", reuse="never"), CANNOT_ASK, "sends the request anew, and that is paid"),
+            (filed("claimed", gateway="openai"), CANNOT_ASK, "To send it again, and pay for it, set on_unknown"),
+            (filed("claimed", reuse="never"), CANNOT_ASK, "sends the request again, and that is paid"),
             (filed("claimed", newest=2), CANNOT_ASK, "generation 2 took its place. Whether this one was billed too"),
             (filed("answered", newest=2, billed=1), CANNOT_ASK, "This one was paid too."),
             (filed("failed", newest=2), ASKS, "This one was not billed."),

@@ -7,10 +7,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.connection import GatewaySettings
+from airflow_provider_imagegen.engine.plan import fingerprint, plan
 from airflow_provider_imagegen.gateways import gateway_for
-from airflow_provider_imagegen.ledger import Attempt, Ledger, LedgerKey
-from airflow_provider_imagegen.planning import fingerprint, plan
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.ledger.models import Attempt, LedgerKey
+from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageSource
 
 GATEWAY = gateway_for(GatewaySettings(base_url="https://a.example", token="sesame-token", gateway="acedatacloud"))
@@ -77,7 +78,7 @@ REQUESTS = st.builds(
 
 class TestFingerprint:
     @given(REQUESTS, REQUESTS)
-    def test_is_the_same_only_for_the_same_picture(self, one: ImageRequest, other: ImageRequest) -> None:
+    def test_is_the_same_only_for_the_same_image(self, one: ImageRequest, other: ImageRequest) -> None:
         assert (fingerprint(one, GATEWAY) == fingerprint(other, GATEWAY)) == (one.asked() == other.asked())
 
     @given(REQUESTS)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import boto3
 import pytest
 
-from airflow_provider_imagegen.connection import GatewaySettings
-from airflow_provider_imagegen.job import Terms
-from airflow_provider_imagegen.landing import Destination
-from airflow_provider_imagegen.ledger import Attempt, Ledger
+from airflow_provider_imagegen.engine.job import JobOptions
+from airflow_provider_imagegen.engine.run import GenerateRun
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.ledger.models import Attempt
+from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.links.imagegen import console_address
-from airflow_provider_imagegen.operators.work import Work
 from airflow_provider_imagegen.schemas import ImageRequest
+from airflow_provider_imagegen.storage.destination import Destination
 
 
 class TestConsole:
@@ -26,34 +27,34 @@ class TestConsole:
         ],
     )
     def test_is_that_of_the_partition(self, endpoint: str, console: str) -> None:
-        assert console_address(endpoint, "pictures", "a/b") == f"{console}/s3/buckets/pictures?prefix=a/b/"
+        assert console_address(endpoint, "images", "a/b") == f"{console}/s3/buckets/images?prefix=a/b/"
 
     @pytest.mark.parametrize(
         "endpoint", ["http://127.0.0.1:8333", "https://minio.example", "https://amazonaws.com.evil.example", ""]
     )
     def test_is_nowhere_for_other_stores(self, endpoint: str) -> None:
-        assert console_address(endpoint, "pictures", "a/b") == ""
+        assert console_address(endpoint, "images", "a/b") == ""
 
     def test_is_the_bucket_without_a_prefix(self) -> None:
-        address = console_address("https://s3.amazonaws.com", "pictures", "")
-        assert address == "https://console.aws.amazon.com/s3/buckets/pictures"
+        address = console_address("https://s3.amazonaws.com", "images", "")
+        assert address == "https://console.aws.amazon.com/s3/buckets/images"
 
     def test_encodes_what_a_query_would_misread(self) -> None:
-        address = console_address("https://s3.amazonaws.com", "pictures", "manual__2026-01-01T00:00:00+00:00/a&b=ü")
+        address = console_address("https://s3.amazonaws.com", "images", "manual__2026-01-01T00:00:00+00:00/a&b=ü")
         assert address.endswith("?prefix=manual__2026-01-01T00%3A00%3A00%2B00%3A00/a%26b%3D%C3%BC/")
 
     def test_is_what_a_task_on_aws_leads_to(self) -> None:
         keys = {"aws_access_key_id": "AK", "aws_secret_access_key": "SK"}
         s3 = boto3.client("s3", region_name="eu-central-1", **keys)
-        work = Work(
+        work = GenerateRun(
             request=ImageRequest(prompt="a kite"),
             settings=GatewaySettings(base_url="https://api.acedata.cloud", token="sesame-token"),
             s3=s3,
-            destination=Destination(bucket="pictures", prefix="kites"),
-            ledger=Ledger(s3, "pictures", "_imagegen/ledger"),
-            terms=Terms(attempt=Attempt(dag_id="d", task_id="t", run_id="r")),
+            destination=Destination(bucket="images", prefix="kites"),
+            ledger=Ledger(s3, "images", "_imagegen/ledger"),
+            terms=JobOptions(attempt=Attempt(dag_id="d", task_id="t", run_id="r")),
         )
-        whereabouts = work.whereabouts(None)
-        assert whereabouts is not None
-        address = console_address(*whereabouts)
-        assert address == "https://console.aws.amazon.com/s3/buckets/pictures?prefix=kites/"
+        s3_location = work.s3_location(None)
+        assert s3_location is not None
+        address = console_address(*s3_location)
+        assert address == "https://console.aws.amazon.com/s3/buckets/images?prefix=kites/"

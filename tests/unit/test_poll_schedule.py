@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.watcher.schedule import (
+from airflow_provider_imagegen.polling.schedule import (
     LATEST_END,
     QUICKEST,
     TICKS_PER_INTERVAL,
@@ -15,7 +15,7 @@ from airflow_provider_imagegen.watcher.schedule import (
     PollSchedule,
     Ticks,
 )
-from airflow_provider_imagegen.watcher.usual_times import KEPT, MODELS, NEEDED, UsualTimes, time_running
+from airflow_provider_imagegen.polling.usual_times import KEPT, MODELS, NEEDED, UsualTimes, time_running
 
 INTERVALS = st.floats(0.01, 1000)
 MOMENTS = st.floats(0, 1e7)
@@ -99,7 +99,7 @@ class TestNextLook:
         due = Ticks(phase).following(schedule, look, end=FAR)
         tick = schedule.interval / TICKS_PER_INTERVAL
         assert due <= max(asked_at + schedule.interval, look.answered_at + tick) + tolerance(asked_at)
-        # Never more often than a tick less than half the interval, and never before the answer is there.
+        # Never more often than a tick less than half the interval, and never before the response is there.
         assert due >= asked_at + schedule.interval / 2 - tick - tolerance(asked_at)
         assert due >= look.answered_at - tolerance(asked_at)
 

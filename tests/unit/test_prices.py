@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_imagegen.catalog.price_list import PriceList
+from airflow_provider_imagegen.catalog.prices import Case, PerImage, PerToken, read_prices
+from airflow_provider_imagegen.engine.plan import plan
 from airflow_provider_imagegen.exceptions import ConfigurationError
 from airflow_provider_imagegen.gateways import gateway_for
-from airflow_provider_imagegen.planning import plan
-from airflow_provider_imagegen.pricing.price_list import PriceList
-from airflow_provider_imagegen.pricing.prices import Case, PerImage, PerToken, read_prices
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageSource
 from tests.unit.test_connection import read
 
@@ -66,7 +66,7 @@ class TestReading:
             ({"m": {}}, "for 'm', per_image, or input_tokens and output_tokens"),
             ({"m": {"per_image": 1, "output_tokens": 1}}, "for 'm', per_image, or"),
             ({"m": {"output_tokens": 1}}, "for 'm', per_image, or"),
-            ({"m": {"per_picture": 1}}, "for 'm', per_image, or"),
+            ({"m": {"per_call": 1}}, "for 'm', per_image, or"),
             ({"m": {"per_image": "cheap"}}, "for 'm', per_image, an amount like '0.042'"),
             ({"m": {"per_image": {}}}, "for 'm', a price per image"),
             ({"m": {"per_image": {"hd": "-1"}}}, "for 'm', per_image 'hd', an amount like '0.042'"),
@@ -78,7 +78,7 @@ class TestReading:
         ],
     )
     def test_says_where_it_is_wrong(self, prices: object, words: str) -> None:
-        with pytest.raises(ConfigurationError, match="extra prices: allowed is") as caught:
+        with pytest.raises(ConfigurationError, match=r"invalid extra .prices. .expected") as caught:
             read(extra={"prices": prices if not isinstance(prices, str) else json.dumps(prices)})
         assert words in str(caught.value)
 
@@ -104,7 +104,7 @@ class TestConnection:
         [{"currency": "€"}, {"currency": 5}, {"list_prices": "often"}, {"list_prices": True, "currency": "EUR"}],
     )
     def test_is_refused_by_name(self, extra: dict[str, Any]) -> None:
-        with pytest.raises(ConfigurationError, match=f"extra {next(iter(extra))}"):
+        with pytest.raises(ConfigurationError, match=f'extra "{next(iter(extra))}"'):
             read(extra=extra)
 
     @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ class TestListPrices:
     def test_nothing_is_estimated_where_no_tokens_are_published(self, model: str) -> None:
         assert self.OPENAI.estimate(asked(model)) is None
 
-    def test_nor_for_pictures_that_are_sent_along(self) -> None:
+    def test_nor_for_images_that_are_sent_along(self) -> None:
         edit = EditRequest(prompt="p", model="gpt-image-1", images=(ImageSource(url="https://a.example/a.png"),))
         assert self.OPENAI.estimate(edit) is None
 
@@ -287,7 +287,7 @@ def refuse(*args, **kwargs):
     raise SystemExit("the network was asked")
 socket.getaddrinfo = refuse
 socket.socket.connect = refuse
-from airflow_provider_imagegen.connection import GatewaySettings
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.schemas import ImageRequest
 request = ImageRequest(prompt="p", model="gpt-image-1", size="1024x1024", quality="low")
 for base_url in sys.argv[1:]:

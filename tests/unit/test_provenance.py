@@ -1,4 +1,4 @@
-"""AI-made pictures say so in the file itself, and nothing else about them changes."""
+"""AI-made images say so in the file itself, and nothing else about them changes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from airflow_provider_imagegen.landing.formats.parts import NotMarkable
-from airflow_provider_imagegen.landing.marking import AiMark, gif, jpeg, mark_as_ai_made, png, webp
-from airflow_provider_imagegen.landing.pictures import verify
+from airflow_provider_imagegen.landing.provenance import AiMark, gif, jpeg, mark_as_ai_made, png, webp
+from airflow_provider_imagegen.landing.verify import verify
 from airflow_provider_imagegen.landing.xmp import AI_MADE, IPTC_EXTENSION, Packet, new_packet
-from tests.fuzz.corpus import SIZE, SVG, exif_with_thumbnail, saved, whole_pictures, with_gif_xmp
+from tests.fuzz.corpus import SIZE, SVG, exif_with_thumbnail, saved, whole_images, with_gif_xmp
 from tests.fuzz.mutations import mend_checksums
 from tests.fuzz.targets import pixels
 
-ROOMS = {"image/png": png, "image/jpeg": jpeg, "image/webp": webp, "image/gif": gif}
+FORMATS = {"image/png": png, "image/jpeg": jpeg, "image/webp": webp, "image/gif": gif}
 STATED = {"png exif and text", "jpeg xmp", "webp xmp", "gif xmp"}
-MARKABLE = [name for name in whole_pictures() if name not in STATED | {"jpeg mpo"}]
+MARKABLE = [name for name in whole_images() if name not in STATED | {"jpeg mpo"}]
 FOREIGN = new_packet(None).replace(b"DigitalSourceType", b"Event")
 TOOL = "{http://ns.adobe.com/xap/1.0/}CreatorTool"
 
@@ -44,7 +44,7 @@ def marked(content: bytes, model: str | None = None, content_type: str | None = 
 
 
 def packet_in(content: bytes) -> bytes:
-    return bytes(ROOMS[type_of(content)].survey(io.BytesIO(content)).packet)
+    return bytes(FORMATS[type_of(content)].survey(io.BytesIO(content)).packet)
 
 
 def stated(packet: bytes) -> dict[str, str]:
@@ -64,9 +64,9 @@ def source_type(packet: bytes) -> str | None:
 
 def payload(content: bytes) -> list[bytes]:
     """The encoded pixels."""
-    room = ROOMS[type_of(content)]
-    found = list(room.parts(io.BytesIO(content)))
-    if room is jpeg:
+    image_format = FORMATS[type_of(content)]
+    found = list(image_format.parts(io.BytesIO(content)))
+    if image_format is jpeg:
         scans = [(part.start, after.start) for part, after in pairwise(found) if part.kind == b"\xda"]
         return [content[start:end] for start, end in scans]
     kinds = {b"IDAT", b"fdAT", b"VP8 ", b"VP8L", b"ALPH", b"ANMF", b","}
@@ -77,7 +77,7 @@ class TestMark:
     @pytest.mark.sampled
     @pytest.mark.parametrize("name", MARKABLE)
     def test_is_added_and_nothing_else_changes(self, name: str) -> None:
-        before = whole_pictures()[name]
+        before = whole_images()[name]
         outcome, after = marked(before, "gpt-image-1")
         assert outcome is AiMark.ADDED
         assert source_type(packet_in(after)) == AI_MADE
@@ -89,20 +89,20 @@ class TestMark:
     @pytest.mark.sampled
     @pytest.mark.parametrize("name", [name for name in MARKABLE if not name.startswith("gif")])
     def test_is_read_by_pillow(self, name: str) -> None:
-        with Image.open(io.BytesIO(marked(whole_pictures()[name])[1])) as image:
+        with Image.open(io.BytesIO(marked(whole_images()[name])[1])) as image:
             packet = image.info["xmp"]
         assert source_type(packet.encode() if isinstance(packet, str) else packet) == AI_MADE
 
     @pytest.mark.sampled
     @pytest.mark.parametrize("name", MARKABLE)
     def test_twice_is_the_same_as_once(self, name: str) -> None:
-        _, once = marked(whole_pictures()[name])
+        _, once = marked(whole_images()[name])
         assert marked(once, "another") == (AiMark.ALREADY_STATED, once)
 
     @pytest.mark.sampled
     @pytest.mark.parametrize("name", MARKABLE)
     def test_leaves_all_other_metadata(self, name: str) -> None:
-        before = whole_pictures()[name]
+        before = whole_images()[name]
         with Image.open(io.BytesIO(before)) as old, Image.open(io.BytesIO(marked(before)[1])) as new:
             added = {"xmp", "XML:com.adobe.xmp", "extension", "version"}
             assert {k: v for k, v in new.info.items() if k not in added} == {
@@ -111,20 +111,20 @@ class TestMark:
             assert dict(new.getexif()) == dict(old.getexif())
 
     def test_names_the_model_only_if_it_is_known(self) -> None:
-        _, named = marked(whole_pictures()["png"], 'a <model> & "more"\x00\ud800')
+        _, named = marked(whole_images()["png"], 'a <model> & "more"\x00\ud800')
         assert stated(packet_in(named))[TOOL] == 'a <model> & "more"'
-        assert TOOL not in stated(packet_in(marked(whole_pictures()["png"])[1]))
+        assert TOOL not in stated(packet_in(marked(whole_images()["png"])[1]))
 
-    def test_does_not_write_behind_the_end_of_the_picture(self) -> None:
+    def test_does_not_write_behind_the_end_of_the_image(self) -> None:
         for name in ("png", "jpeg", "webp", "gif"):
-            outcome, after = marked(whole_pictures()[name] + b"tail")
+            outcome, after = marked(whole_images()[name] + b"tail")
             assert outcome is AiMark.ADDED
             assert after.endswith(b"tail")
 
 
 class TestPlace:
     def test_in_png_is_before_the_pixels(self) -> None:
-        kinds = [part.kind for part in png.parts(io.BytesIO(marked(whole_pictures()["png"])[1]))]
+        kinds = [part.kind for part in png.parts(io.BytesIO(marked(whole_images()["png"])[1]))]
         assert kinds[:2] == [b"IHDR", b"iTXt"]
 
     def test_in_jpeg_is_behind_jfif_and_exif(self) -> None:
@@ -137,7 +137,7 @@ class TestPlace:
         ("name", "has_alpha"), [("webp", False), ("webp lossless", True), ("webp alpha", True), ("webp animated", True)]
     )
     def test_in_webp_is_declared_in_the_header(self, name: str, has_alpha: bool) -> None:
-        after = marked(whole_pictures()[name])[1]
+        after = marked(whole_images()[name])[1]
         parts = list(webp.parts(io.BytesIO(after)))
         assert (parts[0].kind, parts[-1].kind) == (b"VP8X", b"XMP ")
         assert after[parts[0].data] & 0x04
@@ -145,26 +145,26 @@ class TestPlace:
         assert struct.unpack_from("<I", after, 4)[0] + 8 == len(after) == parts[-1].end
         assert len(after) % 2 == 0
 
-    def test_in_gif_is_before_the_first_picture_and_its_control_block(self) -> None:
-        after = marked(whole_pictures()["gif animated"])[1]
+    def test_in_gif_is_before_the_first_image_and_its_control_block(self) -> None:
+        after = marked(whole_images()["gif animated"])[1]
         kinds = [part.kind for part in gif.parts(io.BytesIO(after))]
         assert kinds[:4] == [b"!\xff", b"!\xff", b"!\xf9", b","]
         assert after.startswith(b"GIF89a")
 
     def test_in_gif_makes_an_old_version_new(self) -> None:
-        old = b"GIF87a" + whole_pictures()["gif flat"][6:]
+        old = b"GIF87a" + whole_images()["gif flat"][6:]
         assert marked(old)[1].startswith(b"GIF89a")
 
 
 class TestForeignXmp:
     @pytest.mark.parametrize("name", sorted(STATED))
     def test_that_says_how_it_was_made_is_left(self, name: str) -> None:
-        content = whole_pictures()[name]
+        content = whole_images()[name]
         assert marked(content) == (AiMark.ALREADY_STATED, content)
 
     @pytest.mark.parametrize("name", [name for name in MARKABLE if "foreign" in name])
     def test_that_does_not_is_kept_and_added_to(self, name: str) -> None:
-        _, after = marked(whole_pictures()[name], "m")
+        _, after = marked(whole_images()[name], "m")
         properties = stated(packet_in(after))
         assert properties[f"{{{IPTC_EXTENSION}}}Event"] == AI_MADE
         assert properties[f"{{{IPTC_EXTENSION}}}DigitalSourceType"] == AI_MADE
@@ -205,10 +205,10 @@ class TestForeignXmp:
     def test_that_is_there_twice_is_left(self) -> None:
         [(start, end)] = [
             (part.start, part.end)
-            for part in jpeg.parts(io.BytesIO(whole_pictures()["jpeg foreign xmp"]))
+            for part in jpeg.parts(io.BytesIO(whole_images()["jpeg foreign xmp"]))
             if part.kind == b"\xe1"
         ]
-        content = whole_pictures()["jpeg foreign xmp"]
+        content = whole_images()["jpeg foreign xmp"]
         twice = content[:end] + content[start:end] + content[end:]
         assert marked(twice) == (AiMark.UNSUPPORTED, twice)
 
@@ -268,17 +268,17 @@ class TestOtherFile:
     def test_of_another_type_is_copied(self, content_type: str) -> None:
         assert marked(SVG, content_type=content_type) == (AiMark.UNSUPPORTED, SVG)
 
-    @pytest.mark.parametrize("content_type", ROOMS)
+    @pytest.mark.parametrize("content_type", FORMATS)
     def test_that_is_broken_is_copied(self, content_type: str) -> None:
-        for content in (b"", b"GIF8", SVG, whole_pictures()["png"][:-1], whole_pictures()["webp"][:-1]):
+        for content in (b"", b"GIF8", SVG, whole_images()["png"][:-1], whole_images()["webp"][:-1]):
             assert marked(content, content_type=content_type) == (AiMark.UNSUPPORTED, content)
 
     def test_with_positions_in_it_is_left(self) -> None:
-        content = whole_pictures()["jpeg mpo"]
+        content = whole_images()["jpeg mpo"]
         assert marked(content) == (AiMark.UNSUPPORTED, content)
 
     def test_of_an_unusual_layout_is_left(self) -> None:
-        simple = whole_pictures()["webp"]
+        simple = whole_images()["webp"]
         content = simple[:4] + struct.pack("<I", len(simple)) + simple[8:] + b"EXIF\0\0\0\0"
         assert marked(content) == (AiMark.UNSUPPORTED, content)
 
@@ -291,12 +291,12 @@ class TestOtherFile:
 class TestMemoryAndDisk:
     @pytest.mark.parametrize("name", ["png", "jpeg", "webp", "gif"])
     def test_a_large_file_is_copied_piece_by_piece(self, name: str, tmp_path: Path) -> None:
-        content = whole_pictures()[name] + bytes(20_000_000)
+        content = whole_images()[name] + bytes(20_000_000)
         (tmp_path / "source").write_bytes(content)
         tracemalloc.start()
         try:
             with (tmp_path / "source").open("rb") as source, (tmp_path / "target").open("w+b") as target:
-                assert mark_as_ai_made(source, target, type_of(whole_pictures()[name])) is AiMark.ADDED
+                assert mark_as_ai_made(source, target, type_of(whole_images()[name])) is AiMark.ADDED
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -310,7 +310,7 @@ class TestMemoryAndDisk:
 
         full: IO[bytes] = Full()
         with pytest.raises(OSError, match="no space"):
-            mark_as_ai_made(io.BytesIO(whole_pictures()["png"]), full, "image/png")
+            mark_as_ai_made(io.BytesIO(whole_images()["png"]), full, "image/png")
 
 
 def descriptions(packet: bytes) -> list[ElementTree.Element]:
@@ -330,24 +330,24 @@ def remote_reference() -> bytes:
 
 
 def png_with(kind: bytes, data: bytes) -> bytes:
-    content = whole_pictures()["png"]
+    content = whole_images()["png"]
     chunked = bytearray(content[:33] + struct.pack(">I", len(data)) + kind + data + bytes(4) + content[33:])
     mend_checksums(chunked)
     return bytes(chunked)
 
 
 def jpeg_with(kind: bytes, data: bytes) -> bytes:
-    content = whole_pictures()["jpeg"]
+    content = whole_images()["jpeg"]
     return content[:2] + b"\xff" + kind + struct.pack(">H", len(data) + 2) + data + content[2:]
 
 
 def webp_with(kind: bytes, data: bytes) -> bytes:
-    content = whole_pictures()["webp alpha"]
+    content = whole_images()["webp alpha"]
     body = content[12:] + kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
 
 
 def gif_with(name: bytes, data: bytes) -> bytes:
-    content = whole_pictures()["gif flat"]
+    content = whole_images()["gif flat"]
     block = b"!\xff\x0b" + name + bytes([len(data)]) + data + b"\0"
     return content[:781] + block + content[781:]

@@ -91,7 +91,7 @@ class TestRuleForFormats:
             FORMAT,
             changed(cost={"type": "number"}),
             {**FORMAT, "required": ["version", "images", "model"]},
-            changed(images={"type": "array", "items": {**IMAGE, "title": "Picture"}}),
+            changed(images={"type": "array", "items": {**IMAGE, "title": "Image"}}),
         ],
         ids=["nothing", "a field", "always there", "another name for the type"],
     )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_imagegen.exceptions import GenerationFailed
-from airflow_provider_imagegen.redaction import address_of, hiding, queries_in, redacted, without_secrets
+from airflow_provider_imagegen.redaction import address_of, queries_in, redact_secrets, redacted, without_secrets
 from airflow_provider_imagegen.schemas import TaskFailure
 
 SECRET = 'sk-3f9a/+"b7=='
@@ -49,25 +49,25 @@ class TestHiding:
 
     @pytest.mark.parametrize("spelling", SPELLINGS)
     def test_keeps_a_secret_out_however_it_is_spelled_or_cut(self, spelling: str) -> None:
-        with hiding([SECRET]):
+        with redact_secrets([SECRET]):
             shown = redacted(f"the gateway says {spelling}")
         assert "***" in shown or len(shown) == 200
         assert spelling[-8:] not in shown
         assert "sk-3f9" not in shown
 
     def test_ends_with_the_block_and_adds_to_the_one_around_it(self) -> None:
-        with hiding([SECRET]):
-            with hiding(["another-secret"]):
+        with redact_secrets([SECRET]):
+            with redact_secrets(["another-secret"]):
                 assert redacted(f"{SECRET} another-secret") == "*** ***"
             assert redacted(f"{SECRET} another-secret") == "*** another-secret"
         assert redacted(SECRET) == SECRET
 
     def test_leaves_words_alone_that_are_too_short_for_a_secret(self) -> None:
-        with hiding(["", "image"]):
+        with redact_secrets(["", "image"]):
             assert redacted("the image") == "the image"
 
     def test_reaches_errors_and_failures_that_are_made_inside(self) -> None:
-        with hiding([SECRET]):
+        with redact_secrets([SECRET]):
             error = GenerationFailed(f"no {SECRET}", code=f"odd {SECRET}")
             failure = TaskFailure(code=f"odd {SECRET}", message=f"no {SECRET}")
         assert (error.message, error.code) == ("no ***", "odd ***")

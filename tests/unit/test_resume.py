@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen.exceptions import OutcomeUnknown, PaidImageLost
-from airflow_provider_imagegen.gateways.base import Abilities
-from airflow_provider_imagegen.ledger import Attempt, Entry, LedgerRecord
-from airflow_provider_imagegen.resume import (
+from airflow_provider_imagegen.engine.recovery import (
     Adopt,
     Attach,
     AwaitEnd,
@@ -24,10 +21,13 @@ from airflow_provider_imagegen.resume import (
     next_step,
     when_gone,
 )
+from airflow_provider_imagegen.exceptions import OutcomeUnknown, PaidImageLost
+from airflow_provider_imagegen.gateways.base import Capabilities
+from airflow_provider_imagegen.ledger.models import Attempt, Entry, LedgerRecord
 from airflow_provider_imagegen.schemas import TaskFailure
 
-WITH_LOOK_UP = Abilities(tasks=True, look_up_by_trace_id=True)
-WITHOUT = Abilities()
+WITH_LOOK_UP = Capabilities(tasks=True, look_up_by_trace_id=True)
+WITHOUT = Capabilities()
 ME = Attempt(dag_id="d", task_id="t", run_id="r")
 OTHER = Attempt(dag_id="other", task_id="t", run_id="r")
 
@@ -49,14 +49,14 @@ def record(state: str, **changes: Any) -> LedgerRecord:
 
 
 def step_for(
-    left: LedgerRecord, abilities: Abilities, policy: Policy, *, attempt: Attempt = ME, age: float = 3600.0
+    left: LedgerRecord, capabilities: Capabilities, policy: Policy, *, attempt: Attempt = ME, age: float = 3600.0
 ) -> object:
-    return next_step(Entry(left, "etag", age=age), attempt, abilities, policy, timeout=60.0)
+    return next_step(Entry(left, "etag", age=age), attempt, capabilities, policy, timeout=60.0)
 
 
 class TestNextStep:
     @pytest.mark.parametrize(
-        ("left", "abilities", "policy", "step"),
+        ("left", "capabilities", "policy", "step"),
         [
             (record("claimed"), WITH_LOOK_UP, Policy(), Find()),
             (record("claimed"), WITH_LOOK_UP, Policy(on_unknown="resubmit"), Find()),
@@ -74,8 +74,10 @@ class TestNextStep:
             (record("landed"), WITHOUT, Policy(on_clear="regenerate"), Hand()),
         ],
     )
-    def test_follows_the_table(self, left: LedgerRecord, abilities: Abilities, policy: Policy, step: object) -> None:
-        assert step_for(left, abilities, policy) == step
+    def test_follows_the_table(
+        self, left: LedgerRecord, capabilities: Capabilities, policy: Policy, step: object
+    ) -> None:
+        assert step_for(left, capabilities, policy) == step
 
     def test_stops_where_nobody_can_tell(self) -> None:
         step = step_for(record("claimed"), WITHOUT, Policy())

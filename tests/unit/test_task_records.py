@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import GatewayError, LookUpFailed
 from airflow_provider_imagegen.gateways.acedatacloud import AceDataCloudGateway
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.schemas import ImageTask
 from tests.examples import examples
 
 GATEWAY = AceDataCloudGateway(GatewaySettings(base_url="https://api.example.com", token="sesame-token"))
-PICTURE = {"url": "https://cdn.example.com/1.png?sig=abc"}
+IMAGE = {"url": "https://cdn.example.com/1.png?sig=abc"}
 
 
 def record_state(record: dict[str, object]) -> ImageTask:
@@ -30,13 +30,13 @@ class TestStateOfARecord:
         [
             pytest.param({}, "unseen", id="no record at all"),
             pytest.param(
-                {"id": "t1", "response": {"data": [PICTURE]}, "finished_at": 1.0},
+                {"id": "t1", "response": {"data": [IMAGE]}, "finished_at": 1.0},
                 "succeeded",
                 id="finished, image",
             ),
-            pytest.param({"id": "t1", "response": {"data": [PICTURE]}}, "succeeded", id="old record, image"),
+            pytest.param({"id": "t1", "response": {"data": [IMAGE]}}, "succeeded", id="old record, image"),
             pytest.param(
-                {"id": "t1", "response": {"data": [PICTURE]}, "finished_at": None},
+                {"id": "t1", "response": {"data": [IMAGE]}, "finished_at": None},
                 "running",
                 id="only a preview",
             ),

@@ -1,4 +1,4 @@
-"""What came back is a picture, or is refused by its bytes alone."""
+"""What came back is an image, or is refused by its bytes alone."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from PIL import Image
 
 from airflow_provider_imagegen.exceptions import NotAnImage
 from airflow_provider_imagegen.landing import decode_base64, verify
-from airflow_provider_imagegen.landing.pictures import MAX_BYTES
-from tests.fuzz.corpus import SIZE, SVG, whole_pictures
+from airflow_provider_imagegen.storage.files import MAX_IMAGE_BYTES
+from tests.fuzz.corpus import SIZE, SVG, whole_images
 from tests.fuzz.mutations import mend_checksums
 
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 
 
-def picture(kind: str, size: tuple[int, int] = (64, 48)) -> bytes:
+def image(kind: str, size: tuple[int, int] = (64, 48)) -> bytes:
     buffer = io.BytesIO()
     Image.effect_noise(size, 90).convert("RGB").save(buffer, kind)
     return buffer.getvalue()
 
 
-WHOLE = {kind: picture(kind) for kind in FORMATS}
+WHOLE = {kind: image(kind) for kind in FORMATS}
 
 
 def with_sides(kind: str, width: int, height: int) -> bytes:
-    """A picture whose header claims another size."""
-    content = bytearray(picture(kind))
+    """An image whose header claims another size."""
+    content = bytearray(image(kind))
     if kind == "PNG":
         content[16:24] = struct.pack(">II", width, height)
         mend_checksums(content)
@@ -53,8 +53,8 @@ def with_sides(kind: str, width: int, height: int) -> bytes:
 
 
 def padded_inside(name: str, size: int) -> bytes:
-    """A picture with a large part that is not pixels."""
-    content = whole_pictures()[name]
+    """An image with a large part that is not pixels."""
+    content = whole_images()[name]
     if name == "png":
         chunk = b"prVt" + b"\0" * size
         return content[:33] + struct.pack(">I", size) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[33:]
@@ -71,22 +71,22 @@ def file(content: bytes) -> IO[bytes]:
     return io.BytesIO(content)
 
 
-class TestWholePicture:
+class TestWholeImage:
     @pytest.mark.parametrize("kind", FORMATS)
     def test_is_told_by_its_bytes(self, kind: str) -> None:
-        content = picture(kind)
+        content = image(kind)
         verified = verify(file(content))
         assert (verified.content_type, verified.width, verified.height) == (FORMATS[kind], 64, 48)
         assert (verified.bytes, verified.sha256) == (len(content), hashlib.sha256(content).hexdigest())
         assert verified.file.tell() == 0
 
     def test_may_have_padding_behind_it(self) -> None:
-        assert verify(file(picture("JPEG") + b"\0" * 16)).content_type == "image/jpeg"
+        assert verify(file(image("JPEG") + b"\0" * 16)).content_type == "image/jpeg"
 
     @pytest.mark.sampled
-    @pytest.mark.parametrize("name", whole_pictures())
+    @pytest.mark.parametrize("name", whole_images())
     def test_of_any_kind_is_accepted_and_left_as_it_is(self, name: str) -> None:
-        content = whole_pictures()[name]
+        content = whole_images()[name]
         verified = verify(file(content))
         assert (verified.width, verified.height) == SIZE
         assert verified.content_type == f"image/{'png' if name == 'apng' else name.partition(' ')[0]}"
@@ -95,44 +95,44 @@ class TestWholePicture:
 
     @pytest.mark.parametrize("kind", FORMATS)
     def test_may_have_anything_behind_its_end(self, kind: str) -> None:
-        assert verify(file(picture(kind) + b"<!-- cache -->")).content_type == FORMATS[kind]
+        assert verify(file(image(kind) + b"<!-- cache -->")).content_type == FORMATS[kind]
 
     @pytest.mark.filterwarnings("error")
     def test_may_have_damaged_exif_data(self) -> None:
-        content = whole_pictures()["jpeg thumbnail"].replace(b"Exif\0\0", b"Exif\0\0II*\0\xff\0\0\0", 1)
+        content = whole_images()["jpeg thumbnail"].replace(b"Exif\0\0", b"Exif\0\0II*\0\xff\0\0\0", 1)
         length = content.index(b"Exif") - 2
         size = int.from_bytes(content[length : length + 2], "big") + 8
         content = content[:length] + size.to_bytes(2, "big") + content[length + 2 :]
         assert verify(file(content)).extension == "jpg"
 
     def test_may_be_one_of_several_in_a_file(self) -> None:
-        assert verify(file(whole_pictures()["jpeg mpo"])).content_type == "image/jpeg"
+        assert verify(file(whole_images()["jpeg mpo"])).content_type == "image/jpeg"
 
 
 class TestCutOff:
     @pytest.mark.sampled
-    @pytest.mark.parametrize("name", [name for name in whole_pictures() if name != "jpeg mpo"])
+    @pytest.mark.parametrize("name", [name for name in whole_images() if name != "jpeg mpo"])
     def test_is_refused_wherever_it_was_cut(self, name: str) -> None:
-        content = whole_pictures()[name]
+        content = whole_images()[name]
         for length in range(len(content)):
             with pytest.raises(NotAnImage, match="billed: yes"):
                 verify(file(content[:length]))
 
     def test_is_not_hidden_by_the_end_mark_of_a_thumbnail(self) -> None:
-        content = whole_pictures()["jpeg thumbnail"]
+        content = whole_images()["jpeg thumbnail"]
         assert content.count(b"\xff\xd9") > 1
         with pytest.raises(NotAnImage, match="cut off"):
             verify(file(content[:-2] + b"\0" * 1024))
 
     def test_is_not_hidden_by_padding(self) -> None:
-        for content in (whole_pictures()[name] for name in ("png", "jpeg progressive", "gif animated")):
+        for content in (whole_images()[name] for name in ("png", "jpeg progressive", "gif animated")):
             with pytest.raises(NotAnImage):
                 verify(file(content[: len(content) // 2] + b"\0" * len(content)))
 
 
-class TestNoPicture:
+class TestNoImage:
     @given(st.binary(max_size=300))
-    def test_any_bytes_are_a_picture_or_refused(self, content: bytes) -> None:
+    def test_any_bytes_are_an_image_or_refused(self, content: bytes) -> None:
         try:
             verify(file(content))
         except NotAnImage as error:
@@ -150,7 +150,7 @@ class TestNoPicture:
 
     def test_other_formats_are_refused(self) -> None:
         with pytest.raises(NotAnImage, match="not a whole png, jpeg, webp or gif"):
-            verify(file(picture("TIFF")))
+            verify(file(image("TIFF")))
 
     @pytest.mark.parametrize(("kind", "size"), [("PNG", 60_000), ("JPEG", 60_000), ("GIF", 60_000), ("WEBP", 16_000)])
     @pytest.mark.filterwarnings("error")
@@ -168,7 +168,7 @@ class TestNoPicture:
             verify(file(b"<!doctype html><title>502</title>"), svg=False)
 
     @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
-    def test_a_failing_disk_is_not_called_a_bad_picture(self, code: int) -> None:
+    def test_a_failing_disk_is_not_called_a_bad_image(self, code: int) -> None:
         class Failing(io.BytesIO):
             def read(self, size: int | None = -1, /) -> bytes:
                 if self.tell() > 8:
@@ -177,10 +177,10 @@ class TestNoPicture:
 
         for kind in FORMATS:
             with pytest.raises(OSError, match="the disk"):
-                verify(Failing(picture(kind)))
+                verify(Failing(image(kind)))
 
     def test_a_hostile_number_of_parts_is_refused_soon(self) -> None:
-        head, tail = whole_pictures()["jpeg"][:2], whole_pictures()["jpeg"][2:]
+        head, tail = whole_images()["jpeg"][:2], whole_images()["jpeg"][2:]
         with pytest.raises(NotAnImage, match="too many"):
             verify(file(head + b"\xff\xfe\x00\x02" * 300_000 + tail))
 
@@ -277,7 +277,7 @@ class TestVector:
             verify(file(content), svg=True)
 
     def test_does_not_displace_pixels(self) -> None:
-        assert verify(file(picture("PNG")), svg=True).extension == "png"
+        assert verify(file(image("PNG")), svg=True).extension == "png"
 
 
 class TestBase64:
@@ -299,7 +299,7 @@ class TestBase64:
     def test_that_is_too_long_is_refused(self) -> None:
         class Long(str):
             def __len__(self) -> int:
-                return MAX_BYTES * 2
+                return MAX_IMAGE_BYTES * 2
 
         with pytest.raises(NotAnImage, match="more than"):
             decode_base64(Long("QUJD"), io.BytesIO())

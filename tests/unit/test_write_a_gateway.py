@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from airflow_provider_imagegen.connection import GatewaySettings
 from airflow_provider_imagegen.exceptions import OutcomeUnknown, RateLimited
 from airflow_provider_imagegen.gateways import gateway_for, registered_gateways
 from airflow_provider_imagegen.gateways.base import Gateway
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.schemas import ImageRequest
 
 PAGE = Path(__file__).parents[2] / "docs" / "write-a-gateway.md"

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Messenger:
-    """Waits for tasks whose client asked to be told, and tells it."""
+    """Waits for tasks whose client asked for a callback, and calls it."""
 
     def __init__(self, studio: Studio) -> None:
         self._studio = studio

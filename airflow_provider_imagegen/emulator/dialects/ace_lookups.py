@@ -1,4 +1,4 @@
-"""Task look-ups of Ace Data Cloud, single and bulk.
+"""Task lookups of Ace Data Cloud, single and bulk.
 
 The path that thousands of waiting tasks take every few seconds, so nothing here validates more than it must.
 """
@@ -15,7 +15,7 @@ from airflow_provider_imagegen.emulator.dialects.ace_records import record
 from airflow_provider_imagegen.emulator.studio import Studio
 
 PAGE = 12
-"""How many records a bulk look-up returns unless told."""
+"""Records that a bulk lookup returns by default."""
 
 MOST_PER_PAGE = 1_000
 

@@ -12,7 +12,7 @@ from airflow_provider_imagegen.emulator.models import (
     prompt_limit,
     size_for_ratio,
 )
-from airflow_provider_imagegen.emulator.painter import CONTENT_TYPES, Picture
+from airflow_provider_imagegen.emulator.painter import CONTENT_TYPES, Drawing
 from airflow_provider_imagegen.emulator.sources import count_sources, salt_of
 from airflow_provider_imagegen.emulator.studio import Order
 
@@ -24,7 +24,7 @@ MODEL_FOR_EDITS = "gpt-image-1"
 def read_order(call: Call, weight: int | None) -> Order:
     """Return the order in a body of the OpenAI path.
 
-    :param weight: when set, how many bytes each picture has
+    :param weight: when set, how many bytes each image has
     :raises Refusal: ``bad_request``, naming the field
     """
     body = call.body
@@ -35,7 +35,7 @@ def read_order(call: Call, weight: int | None) -> Order:
     if call.route is Route.EDIT:
         count_sources(call)
     n = whole(body, "n", 1, MOST_IMAGES, 1)
-    first = Picture(
+    first = Drawing(
         prompt=prompt,
         size=_size(body, prompt),
         format=_format(body, model),
@@ -44,14 +44,14 @@ def read_order(call: Call, weight: int | None) -> Order:
         compression=whole(body, "output_compression", 0, 100, 90),
         weight=weight,
     )
-    # Only dall-e-2 honours n; the others silently make one picture.
+    # Only dall-e-2 honours n; the others silently make one image.
     return Order("acedatacloud", model, prompt, body, first.series(n if model == "dall-e-2" else 1), call)
 
 
 def read_native_order(call: Call, weight: int | None) -> Order:
     """Return the order in a body of ``/nano-banana/images``.
 
-    :param weight: when set, how many bytes each picture has
+    :param weight: when set, how many bytes each image has
     :raises Refusal: ``bad_request``, naming the field
     """
     body = call.body
@@ -65,7 +65,7 @@ def read_native_order(call: Call, weight: int | None) -> Order:
     size = size_for_ratio(text_of(body, "aspect_ratio") or "1:1", text_of(body, "resolution") or "1K")
     if size is None:
         raise Refusal("bad_request", "aspect_ratio is like 16:9, resolution 1K, 2K or 4K", param="aspect_ratio")
-    first = Picture(prompt=prompt, size=size, salt=salt_of(call), weight=weight)
+    first = Drawing(prompt=prompt, size=size, salt=salt_of(call), weight=weight)
     count = whole(body, "count", 1, MOST_NATIVE_IMAGES, 1)
     return Order("nano_banana", model, prompt, body, first.series(count), call)
 

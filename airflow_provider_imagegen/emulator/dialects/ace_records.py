@@ -1,4 +1,4 @@
-"""The task record of Ace Data Cloud: what a look-up shows of a task at a moment. It has no status field."""
+"""The task record of Ace Data Cloud: what a lookup shows of a task at a moment. It has no status field."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ACCEPTED_FROM = 0.15
 
 
 def record(task: Task, tickets: Tickets, origin: str, now: float) -> dict[str, Any]:
-    """Return a task's record as a look-up answers it.
+    """Return a task's record as a lookup answers it.
 
     :param origin: scheme and host for result URLs
     """
@@ -53,19 +53,19 @@ def _pending(task: Task, tickets: Tickets, origin: str, now: float) -> dict[str,
         return {"success": False, "task_id": task.id, "error": "temporary"}
     accepted = {"success": True, "task_id": task.id}
     # An old-style record has no finished_at that would tell a preview from a result.
-    if not task.preview or task.old_style or not task.pictures or progress < PREVIEW_FROM:
+    if not task.preview or task.old_style or not task.drawings or progress < PREVIEW_FROM:
         return accepted
-    preview = {picture_key(task): tickets.url(origin, task, PREVIEW, now)}
+    preview = {image_key(task): tickets.url(origin, task, PREVIEW, now)}
     return {**accepted, "trace_id": task.trace_id, "data": [preview]}
 
 
 def outcome(task: Task, tickets: Tickets, origin: str, now: float) -> dict[str, Any]:
-    """Return the response of a finished task: pictures, or an error."""
+    """Return the response of a finished task: images, or an error."""
     ids = {"task_id": task.id, "trace_id": task.trace_id}
     if task.failure:
         error = {"code": task.failure.code, "message": task.failure.message}
         return {"success": False, **ids, "error": error}
-    items = [item(task, number, tickets, origin, now) for number in range(len(task.pictures))]
+    items = [item(task, number, tickets, origin, now) for number in range(len(task.drawings))]
     if task.dialect == "nano_banana":
         return {"success": True, **ids, "data": items}
     return {"success": True, **ids, "created": created(task), "data": items}
@@ -73,7 +73,7 @@ def outcome(task: Task, tickets: Tickets, origin: str, now: float) -> dict[str, 
 
 def item(task: Task, number: int, tickets: Tickets, origin: str, now: float) -> dict[str, Any]:
     """Return one result item; the native nano-banana path calls its URL ``image_url``."""
-    shown: dict[str, Any] = {picture_key(task): tickets.url(origin, task, number, now)}
+    shown: dict[str, Any] = {image_key(task): tickets.url(origin, task, number, now)}
     if task.dialect == "nano_banana":
         return {"prompt": task.prompt, **shown}
     if task.model == "dall-e-3":
@@ -81,11 +81,11 @@ def item(task: Task, number: int, tickets: Tickets, origin: str, now: float) -> 
     return shown
 
 
-def picture_key(task: Task) -> str:
+def image_key(task: Task) -> str:
     """Return the name of the URL field in this task's items."""
     return "image_url" if task.dialect == "nano_banana" else "url"
 
 
 def created(task: Task) -> int:
-    """Return the answer's ``created``, which is 0 for nano-banana."""
+    """Return the response's ``created``, which is 0 for nano-banana."""
     return 0 if is_nano_banana(task.model) else int(task.ready_at)

@@ -1,4 +1,4 @@
-"""Ace Data Cloud: submit with ``async``, look up tasks, or wait for the answer."""
+"""Ace Data Cloud: submit with ``async``, look up tasks, or wait for the response."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class AceDataCloud:
         return await self._serve(read_native_order(call, self._studio.image_bytes))
 
     async def _serve(self, order: Order) -> Response:
-        """Place an order; answer with its ids, or with its pictures when it is not asynchronous."""
+        """Place an order; answer with its ids, or with its images when it is not asynchronous."""
         task = self._studio.place(order)
         origin = order.call.origin
         callback_url = text_of(order.call.body, "callback_url")

@@ -1,4 +1,4 @@
-"""OpenAI and its look-alikes: the answer comes with the picture in it, at once or as a stream of events."""
+"""OpenAI and its look-alikes: the response comes with the image in it, at once or as a stream of events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_imagegen.emulator.dialects.openai_stream import EventStrea
 from airflow_provider_imagegen.emulator.dialects.openai_terms import headers, terms, usage
 from airflow_provider_imagegen.emulator.gate import Gate
 from airflow_provider_imagegen.emulator.models import is_dall_e, parse_size, pick_size
-from airflow_provider_imagegen.emulator.painter import Picture
+from airflow_provider_imagegen.emulator.painter import Drawing
 from airflow_provider_imagegen.emulator.sources import count_sources, salt_of
 from airflow_provider_imagegen.emulator.studio import Order, Studio
 
@@ -95,7 +95,7 @@ class OpenAI:
         if call.route is Route.EDIT:
             count_sources(call)
         size = text_of(body, "size")
-        first = Picture(
+        first = Drawing(
             prompt=call.prompt,
             size=parse_size(size) or (pick_size(call.prompt) if not is_dall_e(model) else (1024, 1024)),
             format=text_of(body, "output_format") or "png",
@@ -107,7 +107,7 @@ class OpenAI:
         return Order(self._name, model, call.prompt, body, first.series(body.get("n", 1)), call)
 
     async def _answer(self, task: Task, body: dict[str, Any], origin: str) -> dict[str, Any]:
-        items = [await self._item(task, number, body, origin) for number in range(len(task.pictures))]
+        items = [await self._item(task, number, body, origin) for number in range(len(task.drawings))]
         answer: dict[str, Any] = {"created": int(task.ready_at), "data": items}
         if is_dall_e(task.model):
             return answer
@@ -119,7 +119,7 @@ class OpenAI:
         if delivery == "url":
             item["url"] = self._studio.tickets.url(origin, task, number, self._studio.clock())
         else:
-            image = await self._studio.gallery.show(task.pictures[number])
+            image = await self._studio.gallery.show(task.drawings[number])
             item["b64_json"] = base64.b64encode(image).decode("ascii")
         if task.model == "dall-e-3":
             item["revised_prompt"] = f"{task.prompt}, in rich detail"

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_imagegen.emulator.books import Task
 from airflow_provider_imagegen.emulator.dialects.openai_terms import terms, usage
-from airflow_provider_imagegen.emulator.painter import Picture
+from airflow_provider_imagegen.emulator.painter import Drawing
 from airflow_provider_imagegen.emulator.studio import Studio
 
 BLUR_PER_STEP = 1.5
@@ -31,13 +31,13 @@ class EventStream:
     async def events(self) -> AsyncIterator[bytes]:
         """Yield the events as the drawing proceeds."""
         partials = self._body.get("partial_images", 0)
-        for index in range(partials if self._task.pictures else 0):
+        for index in range(partials if self._task.drawings else 0):
             await self._until((index + 1) / (partials + 1))
-            draft = replace(self._task.pictures[0], draft=BLUR_PER_STEP * (partials - index))
+            draft = replace(self._task.drawings[0], draft=BLUR_PER_STEP * (partials - index))
             yield await self._event("partial_image", draft, {"partial_image_index": index})
         await self._studio.until_ready(self._task)
-        for picture in self._task.pictures:
-            yield await self._event("completed", picture, {"usage": usage(self._task, self._body)})
+        for drawing in self._task.drawings:
+            yield await self._event("completed", drawing, {"usage": usage(self._task, self._body)})
 
     async def _until(self, progress: float) -> None:
         """Wait until a part of the task's time has passed."""
@@ -46,9 +46,9 @@ class EventStream:
             return
         await self._studio.until(task.created_at + (task.ready_at - task.created_at) * progress)
 
-    async def _event(self, name: str, picture: Picture, details: dict[str, Any]) -> bytes:
+    async def _event(self, name: str, drawing: Drawing, details: dict[str, Any]) -> bytes:
         kind = f"{self._prefix}.{name}"
-        image = await self._studio.gallery.show(picture)
+        image = await self._studio.gallery.show(drawing)
         data = {
             "type": kind,
             "b64_json": base64.b64encode(image).decode("ascii"),

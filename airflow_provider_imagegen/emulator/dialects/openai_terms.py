@@ -1,4 +1,4 @@
-"""What stands around the pictures in an OpenAI answer: what was drawn, the tokens used, the headers."""
+"""What stands around the images in an OpenAI answer: what was drawn, the tokens used, the headers."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ TOKENS_PER_SOURCE = 323
 
 def terms(task: Task, body: dict[str, Any]) -> dict[str, Any]:
     """Return background, format, quality and size as they were drawn, ``auto`` resolved."""
-    if not task.pictures:
+    if not task.drawings:
         return {}
-    picture = task.pictures[0]
+    drawing = task.drawings[0]
     quality = body.get("quality", "auto")
     return {
-        "background": "transparent" if picture.transparent else "opaque",
-        "output_format": picture.format,
+        "background": "transparent" if drawing.transparent else "opaque",
+        "output_format": drawing.format,
         "quality": "medium" if quality == "auto" else quality,
-        "size": f"{picture.width}x{picture.height}",
+        "size": f"{drawing.width}x{drawing.height}",
     }
 
 
 def usage(task: Task, body: dict[str, Any]) -> dict[str, Any]:
-    """Return the token counts: prompt by length, pictures by quality and pixels."""
+    """Return the token counts: prompt by length, images by quality and pixels."""
     quality = terms(task, body).get("quality", "medium")
     per_table = TOKENS_BY_QUALITY.get(quality, TOKENS_BY_QUALITY["medium"])
-    output = sum(round(per_table * p.width * p.height / PIXELS_OF_TABLE) for p in task.pictures)
+    output = sum(round(per_table * p.width * p.height / PIXELS_OF_TABLE) for p in task.drawings)
     text = max(1, len(task.prompt) // 4)
     image = TOKENS_PER_SOURCE if task.route == "edit" else 0
     return {
@@ -41,7 +41,7 @@ def usage(task: Task, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def headers(request_id: str, seconds: float) -> dict[str, str]:
-    """Return the headers that every answer carries."""
+    """Return the headers that every response carries."""
     return {
         "x-request-id": f"req_{request_id}",
         "openai-processing-ms": str(round(seconds * 1000)),

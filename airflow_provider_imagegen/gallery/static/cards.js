@@ -1,7 +1,7 @@
-// One card in the grid: a button with the small picture, or with what went wrong.
+// One card in the grid: a button with the small image, or with what went wrong.
 
 import { element } from "./elements.js";
-import { pictureAddress } from "./places.js";
+import { imageAddress } from "./places.js";
 
 const NARROWEST = 0.72;
 const WIDEST = 1.9;
@@ -14,9 +14,9 @@ export function identity(card) {
   return JSON.stringify([card.dag_id, card.run_id, card.task_id, card.map_index, card.row, card.index, card.kind]);
 }
 
-/** Return what a picture shows, in a line. */
+/** Return what an image shows, in a line. */
 export function description(card) {
-  const place = card.row === undefined ? `Picture ${card.index ?? ""}` : `Row ${card.row}`;
+  const place = card.row === undefined ? `Image ${card.index ?? ""}` : `Row ${card.row}`;
   return card.prompt || card.revised_prompt || card.name || `${place} of ${card.task_id}`;
 }
 
@@ -27,17 +27,17 @@ export function billedText(card) {
 
 /** Make the list item of a card; its button calls `open`. */
 export function cardItem(card, { withDag, open }) {
-  const isPicture = card.kind === "picture";
+  const isImage = card.kind === "image";
   const button = element(
     "button",
     { type: "button", className: "card__button" },
-    isPicture ? frame(card) : failure(card),
-    element("span", { className: "card__prompt", dir: "auto", "aria-hidden": isPicture ? "true" : null }, description(card)),
+    isImage ? frame(card) : failure(card),
+    element("span", { className: "card__prompt", dir: "auto", "aria-hidden": isImage ? "true" : null }, description(card)),
     element("span", { className: "card__meta" }, ...meta(card, withDag)),
   );
   button.addEventListener("click", () => open(card, button));
-  const item = element("li", { className: isPicture ? "card" : "card card--failure" }, button);
-  item.style.setProperty("--ratio", String(isPicture ? ratio(card) : OF_FAILURE));
+  const item = element("li", { className: isImage ? "card" : "card card--failure" }, button);
+  item.style.setProperty("--ratio", String(isImage ? ratio(card) : OF_FAILURE));
   return item;
 }
 
@@ -49,7 +49,7 @@ function ratio(card) {
 function frame(card) {
   const box = element("span", { className: "card__frame" });
   if (card.has_thumbnail === false) {
-    box.append(element("span", { className: "card__note" }, "Vector picture, to be downloaded"));
+    box.append(element("span", { className: "card__note" }, "Vector image, to be downloaded"));
     return box;
   }
   const image = element("img", { alt: description(card), decoding: "async", loading: "lazy", width: card.width, height: card.height });
@@ -57,7 +57,7 @@ function frame(card) {
     image.remove();
     box.append(element("span", { className: "card__note", role: "img", "aria-label": `${description(card)} (no preview)` }, "No preview"));
   });
-  image.src = pictureAddress(card, "thumbnail");
+  image.src = imageAddress(card, "thumbnail");
   box.append(image);
   return box;
 }

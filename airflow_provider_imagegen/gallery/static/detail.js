@@ -2,7 +2,7 @@
 
 import { billedText, description } from "./cards.js";
 import { bytesText, element, moneyText, momentText } from "./elements.js";
-import { airflowAddress, copy, freeFromFrame, pictureAddress } from "./places.js";
+import { airflowAddress, copy, freeFromFrame, imageAddress } from "./places.js";
 
 const find = (id) => document.getElementById(id);
 
@@ -62,13 +62,13 @@ export class Detail {
 
   show() {
     const card = this.list.at(this.position);
-    const isPicture = card.kind === "picture";
-    find("detail-title").textContent = isPicture ? card.name || `${card.task_id}, picture ${card.index + 1}` : card.code;
+    const isImage = card.kind === "image";
+    find("detail-title").textContent = isImage ? card.name || `${card.task_id}, image ${card.index + 1}` : card.code;
     find("detail-position").textContent = `${this.position + 1} of ${this.list.count}${this.list.hasMore ? "+" : ""}`;
     find("previous").disabled = this.position === 0;
     find("next").disabled = this.position + 1 >= this.list.count && !this.list.hasMore;
     showDownload(card);
-    find("stage").replaceChildren(isPicture ? picture(card) : failure(card));
+    find("stage").replaceChildren(isImage ? image(card) : failure(card));
     find("facts").replaceChildren(...facts(card));
     find("facts").scrollTop = 0;
   }
@@ -76,30 +76,30 @@ export class Detail {
 
 function showDownload(card) {
   const link = find("download");
-  link.hidden = card.kind !== "picture";
+  link.hidden = card.kind !== "image";
   if (link.hidden) {
     link.removeAttribute("href");
     return;
   }
-  link.href = pictureAddress(card, "download");
+  link.href = imageAddress(card, "download");
   link.setAttribute("download", "");
 }
 
-function picture(card) {
+function image(card) {
   if (card.has_thumbnail === false) {
-    return element("p", { className: "muted" }, "A vector picture may hold scripts, so it is not opened here. Download it to look at it.");
+    return element("p", { className: "muted" }, "A vector image may hold scripts, so it is not opened here. Download it to look at it.");
   }
-  const box = element("div", { className: "stage__picture" });
+  const box = element("div", { className: "stage__image" });
   box.style.setProperty("--width", `${card.width}px`);
   box.style.setProperty("--ratio", String(card.width / card.height));
-  const small = element("img", { alt: "", className: "stage__small", "aria-hidden": "true", src: pictureAddress(card, "thumbnail") });
+  const small = element("img", { alt: "", className: "stage__small", "aria-hidden": "true", src: imageAddress(card, "thumbnail") });
   const whole = element("img", { alt: description(card), className: "stage__whole", width: card.width, height: card.height });
   whole.addEventListener("load", () => box.classList.add("is-loaded"));
   whole.addEventListener("error", () => {
     whole.remove();
-    box.append(element("p", { className: "stage__note", role: "alert" }, "The whole picture cannot be fetched. It may have been deleted from S3, or your browser cannot reach S3."));
+    box.append(element("p", { className: "stage__note", role: "alert" }, "The whole image cannot be fetched. It may have been deleted from S3, or your browser cannot reach S3."));
   });
-  whole.src = pictureAddress(card);
+  whole.src = imageAddress(card);
   box.append(small, whole);
   return box;
 }

@@ -14,7 +14,7 @@ export function element(name, properties = {}, ...children) {
 
 const numbers = new Intl.NumberFormat();
 
-/** Say how many of a thing: "1 picture", "1,200 pictures". */
+/** Say how many of a thing: "1 image", "1,200 images". */
 export function counted(count, thing) {
   return `${numbers.format(count)} ${thing}${count === 1 ? "" : "s"}`;
 }

@@ -16,7 +16,7 @@ const nearEnd = new IntersectionObserver((entries) => {
 const filters = find("filters");
 const grid = find("grid");
 
-/** What the server has told so far, and the elements that show it. */
+/** What the server has sent so far, and the elements that show it. */
 class Shown {
   constructor() {
     this.cards = [];
@@ -116,7 +116,7 @@ const detail = new Detail(
 );
 
 async function ask(after, signal) {
-  const path = view === "run" ? `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/pictures` : "pictures";
+  const path = view === "run" ? `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/images` : "images";
   const address = new URL(path, gallery);
   for (const [name, value] of new FormData(filters)) if (value.trim()) address.searchParams.set(name, value.trim());
   if (after) address.searchParams.set("after", after);
@@ -161,7 +161,7 @@ function isFiltered() {
 
 function summarise() {
   const failures = shown.cards.filter((card) => card.kind === "failure").length;
-  const parts = [counted(shown.count - failures, "picture")];
+  const parts = [counted(shown.count - failures, "image")];
   if (failures) parts.push(counted(failures, "failure"));
   const more = shown.hasMore ? (shown.count ? ", and more below" : " so far") : "";
   find("count").textContent = `${parts.join(", ")}${more}${shown.isFinished ? "" : "; the run goes on"}`;
@@ -180,11 +180,11 @@ function ending() {
     button.addEventListener("click", () => { filters.reset(); restart(); });
     return [element("p", { className: "empty" }, "Nothing matches these filters."), button];
   }
-  const where = view === "run" ? "This run has no pictures" : "No DAG that you may read has pictures";
+  const where = view === "run" ? "This run has no images" : "No DAG that you may read has images";
   return [element("p", { className: "empty" }, shown.isFinished ? `${where}.` : `${where} yet. They appear here as they land.`)];
 }
 
-/** Begin anew, with the filters as they are. */
+/** Begin again, with the filters as they are. */
 function restart() {
   shown.stop();
   shown = new Shown();
@@ -207,7 +207,7 @@ async function fill() {
   if (current === shown && empty < EMPTY_PAGES) watchEnd();
 }
 
-/** Ask to be told anew whether the end is near: who scrolled there before the observer saw it leave is not noticed. */
+/** Observe the end again: who scrolled there before the observer saw it leave is not noticed. */
 function watchEnd() {
   nearEnd.unobserve(find("end"));
   nearEnd.observe(find("end"));
@@ -255,7 +255,7 @@ async function lookAgain() {
   summarise();
 }
 
-/** Let arrow keys move between cards, as in any grid of pictures. */
+/** Let arrow keys move between cards, as in any grid of images. */
 function onGridKey(event) {
   const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   const move = moves[event.key];

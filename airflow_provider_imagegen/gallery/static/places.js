@@ -6,8 +6,8 @@ export const gallery = new URL("../", import.meta.url);
 /** The root of Airflow's UI. */
 export const airflow = new URL("../", gallery);
 
-/** Return the address of a card's picture, of its small version, or of its download. */
-export function pictureAddress(card, kind = "") {
+/** Return the address of a card's image, of its small version, or of its download. */
+export function imageAddress(card, kind = "") {
   const address = new URL(card.address + (kind ? `/${kind}` : ""), gallery);
   address.search = card.version;
   return address.href;
@@ -38,14 +38,14 @@ export function freeFromFrame(link) {
     const outside = outermost();
     if (outside === document || !link.href) return;
     event.preventDefault();
-    const twin = outside.createElement("a");
-    twin.href = link.href;
-    twin.rel = "noopener";
-    if (link.hasAttribute("download")) twin.download = "";
-    else if (event.ctrlKey || event.metaKey || event.shiftKey) twin.target = "_blank";
-    outside.body.append(twin);
-    twin.click();
-    twin.remove();
+    const clone = outside.createElement("a");
+    clone.href = link.href;
+    clone.rel = "noopener";
+    if (link.hasAttribute("download")) clone.download = "";
+    else if (event.ctrlKey || event.metaKey || event.shiftKey) clone.target = "_blank";
+    outside.body.append(clone);
+    clone.click();
+    clone.remove();
   });
 }
 

@@ -1,1 +1,1 @@
-"""The anatomy of picture files: where their parts begin and end, and whether all of them are there."""
+"""The anatomy of image files: where their parts begin and end, and whether all of them are there."""

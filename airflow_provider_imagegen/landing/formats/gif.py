@@ -10,7 +10,7 @@ from typing import IO
 
 from airflow_provider_imagegen.landing.formats.parts import (
     MAX_PARTS,
-    BrokenPicture,
+    BrokenImage,
     NotMarkable,
     Part,
     Splice,
@@ -33,11 +33,11 @@ _BEFORE_PIXELS = {b"!\xff", b"!\xfe"}
 def parts(file: IO[bytes]) -> Iterator[Part]:
     """Walk through the blocks to the trailer; what is behind it is left out.
 
-    :raises BrokenPicture: If a block or the trailer is missing.
+    :raises BrokenImage: If a block or the trailer is missing.
     """
     head = read_at(file, 0, 13)
     if head[:6] not in {b"GIF87a", b"GIF89a"}:
-        raise BrokenPicture("it does not begin like a GIF")
+        raise BrokenImage("it does not begin like a GIF")
     position, has_pixels = 13 + _table(head[10]), False
     for _ in range(MAX_PARTS):
         block = _block_at(file, position)
@@ -47,13 +47,13 @@ def parts(file: IO[bytes]) -> Iterator[Part]:
             break
         position = block.end
     else:
-        raise BrokenPicture("it has too many blocks")
+        raise BrokenImage("it has too many blocks")
     if not has_pixels:
-        raise BrokenPicture("it has no pixels")
+        raise BrokenImage("it has no pixels")
 
 
 def header(file: IO[bytes]) -> bytes:
-    """Return the screen's and the first picture's description, without comments and extensions."""
+    """Return the screen's and the first image's description, without comments and extensions."""
     screen = read_at(file, 0, 13)
     screen += read_at(file, 13, _table(screen[10]))
     first = next(part for part in parts(file) if part.kind == _IMAGE)
@@ -63,7 +63,7 @@ def header(file: IO[bytes]) -> bytes:
 def survey(file: IO[bytes]) -> Survey:
     """Tell what the file says about where it comes from.
 
-    :raises BrokenPicture: If it is no whole GIF.
+    :raises BrokenImage: If it is no whole GIF.
     :raises NotMarkable: If what it says cannot be understood.
     """
     xmp, is_signed = None, False
@@ -100,7 +100,7 @@ def _block_at(file: IO[bytes], position: int) -> Part:
         flags = read_at(file, position + 9, 1)[0]
         data, kind = position + 11 + _table(flags), introducer
     else:
-        raise BrokenPicture("there is something between its blocks")
+        raise BrokenImage("there is something between its blocks")
     end = _end_of_sub_blocks(file, data)
     return Part(kind, position, data, end - data, end)
 

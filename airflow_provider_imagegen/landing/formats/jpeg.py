@@ -1,6 +1,6 @@
 """The segments of a JPEG file, and where in it the mark goes.
 
-Source: ITU-T T.81 annex B (markers); XMP specification part 3 (1.1.3 JPEG); CIPA DC-007 (multi-picture files).
+Source: ITU-T T.81 annex B (markers); XMP specification part 3 (1.1.3 JPEG); CIPA DC-007 (multi-image files).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import IO
 from airflow_provider_imagegen.landing.formats.parts import (
     MAX_PARTS,
     PIECE,
-    BrokenPicture,
+    BrokenImage,
     NotMarkable,
     Part,
     Splice,
@@ -38,14 +38,14 @@ _MAX_SEGMENT = 0xFFFF - 2
 
 
 def parts(file: IO[bytes]) -> Iterator[Part]:
-    """Walk through the segments to the end mark of the picture; what is behind it (padding) is left out.
+    """Walk through the segments to the end mark of the image; what is behind it (padding) is left out.
 
     Only segments are jumped over, so that the end mark of an embedded thumbnail is not taken for it.
 
-    :raises BrokenPicture: If a segment or the end mark is missing.
+    :raises BrokenImage: If a segment or the end mark is missing.
     """
     if read_at(file, 0, 3) != SIGNATURE:
-        raise BrokenPicture("it does not begin like a JPEG")
+        raise BrokenImage("it does not begin like a JPEG")
     position, seen = 2, set()
     for _ in range(MAX_PARTS):
         segment = _segment_at(file, _next_marker(file, position))
@@ -55,15 +55,15 @@ def parts(file: IO[bytes]) -> Iterator[Part]:
             break
         position = segment.end
     else:
-        raise BrokenPicture("it has too many segments")
+        raise BrokenImage("it has too many segments")
     if _START_OF_SCAN not in seen or not seen & _START_OF_FRAME:
-        raise BrokenPicture("it has no pixels")
+        raise BrokenImage("it has no pixels")
 
 
 def header(file: IO[bytes]) -> bytes:
     """Return what comes before the pixels and describes them, without comments and application data.
 
-    :raises BrokenPicture: If that is larger than any real one.
+    :raises BrokenImage: If that is larger than any real one.
     """
     content = bytearray(SIGNATURE[:2])
     for part in parts(file):
@@ -72,15 +72,15 @@ def header(file: IO[bytes]) -> bytes:
         if part.kind == _START_OF_SCAN:
             break
         if len(content) > _MAX_HEADER:
-            raise BrokenPicture("its header is too large")
+            raise BrokenImage("its header is too large")
     return bytes(content)
 
 
 def survey(file: IO[bytes]) -> Survey:
     """Tell what the file says about where it comes from.
 
-    :raises BrokenPicture: If it is no whole JPEG.
-    :raises NotMarkable: If what it says cannot be understood, or other pictures in it would be lost.
+    :raises BrokenImage: If it is no whole JPEG.
+    :raises NotMarkable: If what it says cannot be understood, or other images in it would be lost.
     """
     xmp, is_signed, is_compound = None, False, False
     for part in parts(file):
@@ -95,7 +95,7 @@ def survey(file: IO[bytes]) -> Survey:
     if is_signed:
         return Survey(is_signed=True)
     if is_compound:
-        raise NotMarkable("the file has more pictures or XMP than its first, which point at positions in it")
+        raise NotMarkable("the file has more images or XMP than its first, which point at positions in it")
     skipped = len(_XMP)
     return Survey(xmp, read_packet(file, xmp.data + skipped, xmp.size - skipped) if xmp else b"")
 
@@ -132,7 +132,7 @@ def _segment_at(file: IO[bytes], position: int) -> Part:
     size = int.from_bytes(read_at(file, position + 2, 2), "big")
     end = position + 2 + size
     if size < 2:
-        raise BrokenPicture("a segment of it is shorter than its header")
+        raise BrokenImage("a segment of it is shorter than its header")
     if end > file.seek(0, 2):
         raise cut_off()
     return Part(kind, position, position + 4, size - 2, end)

@@ -1,6 +1,6 @@
-"""A picture file as the row of parts it is made of; how to read them safely and copy a file with some replaced.
+"""An image file as the row of parts it is made of; how to read them safely and copy a file with some replaced.
 
-The rooms of the formats build on it; neither a length a file claims nor its size decides how much memory is used.
+The modules of the formats build on it; neither a length a file claims nor its size decides how much memory is used.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import IO
 
 PIECE = 64 * 1024
 MAX_PARTS = 1 << 18
-"""Most parts that are walked through; a 64 MiB picture in 8 KiB chunks has 8192."""
+"""Most parts that are walked through; a 64 MiB image in 8 KiB chunks has 8192."""
 MAX_PACKET_BYTES = 1 << 20
 """Largest XMP packet that is read into memory."""
 
 
-class BrokenPicture(ValueError):
+class BrokenImage(ValueError):
     """A file is cut off, or not of the format its first bytes promise."""
 
 
@@ -65,15 +65,15 @@ class Splice:
     content: bytes
 
 
-def cut_off() -> BrokenPicture:
+def cut_off() -> BrokenImage:
     """Return the error of a file that ends too early."""
-    return BrokenPicture("the picture is cut off")
+    return BrokenImage("the image is cut off")
 
 
 def read_at(file: IO[bytes], position: int, size: int) -> bytes:
     """Read exactly so many bytes.
 
-    :raises BrokenPicture: If the file ends before.
+    :raises BrokenImage: If the file ends before.
     """
     file.seek(position)
     content = file.read(size)

@@ -14,7 +14,7 @@ from airflow_provider_imagegen.landing.formats.parts import (
     MAX_PACKET_BYTES,
     MAX_PARTS,
     PIECE,
-    BrokenPicture,
+    BrokenImage,
     NotMarkable,
     Part,
     Splice,
@@ -34,35 +34,35 @@ _END_OF_IHDR = 33
 def parts(file: IO[bytes]) -> Iterator[Part]:
     """Walk through the chunks up to IEND, checking every checksum.
 
-    :raises BrokenPicture: If one is damaged or missing.
+    :raises BrokenImage: If one is damaged or missing.
     """
     if read_at(file, 0, 8) != SIGNATURE:
-        raise BrokenPicture("it does not begin like a PNG")
+        raise BrokenImage("it does not begin like a PNG")
     position, has_pixels = 8, False
     for number in range(MAX_PARTS):
         chunk = _chunk_at(file, position)
         if (number == 0) != (chunk.kind == b"IHDR") or (number == 0 and chunk.size != 13):
-            raise BrokenPicture("its IHDR chunk is not where it belongs")
+            raise BrokenImage("its IHDR chunk is not where it belongs")
         has_pixels = has_pixels or chunk.kind == b"IDAT"
         yield chunk
         if chunk.kind == b"IEND":
             break
         position = chunk.end
     else:
-        raise BrokenPicture("it has too many chunks")
+        raise BrokenImage("it has too many chunks")
     if not has_pixels:
-        raise BrokenPicture("it has no pixels")
+        raise BrokenImage("it has no pixels")
 
 
 def header(file: IO[bytes]) -> bytes:
-    """Return the part of the file that says how large the picture is, without what else is said about it."""
+    """Return the part of the file that says how large the image is, without what else is said about it."""
     return read_at(file, 0, _END_OF_IHDR) + b"\0\0\0\0IDAT"
 
 
 def survey(file: IO[bytes]) -> Survey:
     """Tell what the file says about where it comes from.
 
-    :raises BrokenPicture: If it is no whole PNG.
+    :raises BrokenImage: If it is no whole PNG.
     :raises NotMarkable: If what it says cannot be understood.
     """
     xmp, is_signed = None, False
@@ -91,7 +91,7 @@ def _chunk_at(file: IO[bytes], position: int) -> Part:
         checksum = zlib.crc32(piece, checksum)
         left -= len(piece)
     if read_at(file, position + 8 + size, 4) != struct.pack(">I", checksum):
-        raise BrokenPicture(f"the checksum of its {kind!r} chunk is wrong")
+        raise BrokenImage(f"the checksum of its {kind!r} chunk is wrong")
     return Part(kind, position, position + 8, size, position + 12 + size)
 
 

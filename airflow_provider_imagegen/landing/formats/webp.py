@@ -12,7 +12,7 @@ from typing import IO
 
 from airflow_provider_imagegen.landing.formats.parts import (
     MAX_PARTS,
-    BrokenPicture,
+    BrokenImage,
     NotMarkable,
     Part,
     Splice,
@@ -24,13 +24,13 @@ from airflow_provider_imagegen.landing.formats.parts import (
 )
 
 SIGNATURE = b"RIFF"
-_PICTURES = {b"VP8 ", b"VP8L", b"ANMF"}
+_IMAGES = {b"VP8 ", b"VP8L", b"ANMF"}
 _HAS_XMP, _HAS_ALPHA = 0x04, 0x10
 
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """Size of a picture in pixels, and whether it may be transparent."""
+    """Size of an image in pixels, and whether it may be transparent."""
 
     width: int
     height: int
@@ -40,7 +40,7 @@ class Canvas:
 def parts(file: IO[bytes]) -> Iterator[Part]:
     """Walk through the chunks; what is behind the RIFF container is left out.
 
-    :raises BrokenPicture: If the container is cut off or holds no picture.
+    :raises BrokenImage: If the container is cut off or holds no image.
     """
     riff_end = _end_of_riff(file)
     position, has_pixels = 12, False
@@ -51,30 +51,30 @@ def parts(file: IO[bytes]) -> Iterator[Part]:
         data = position + 8
         if data + size > riff_end:
             raise cut_off()
-        has_pixels = has_pixels or kind in _PICTURES
+        has_pixels = has_pixels or kind in _IMAGES
         position = data + size + size % 2
         yield Part(kind, data - 8, data, size, position)
     else:
-        raise BrokenPicture("it has too many chunks")
+        raise BrokenImage("it has too many chunks")
     if not has_pixels:
-        raise BrokenPicture("it has no pixels")
+        raise BrokenImage("it has no pixels")
 
 
 def canvas(file: IO[bytes]) -> Canvas:
-    """Read the size of the picture from its first chunk; no pixel is decoded.
+    """Read the size of the image from its first chunk; no pixel is decoded.
 
-    :raises BrokenPicture: If that chunk is not one that WebP files begin with, or the picture has no area.
+    :raises BrokenImage: If that chunk is not one that WebP files begin with, or the image has no area.
     """
     size = _canvas(file)
     if not size.width * size.height:
-        raise BrokenPicture(f"it is {size.width}x{size.height} pixels large")
+        raise BrokenImage(f"it is {size.width}x{size.height} pixels large")
     return size
 
 
 def survey(file: IO[bytes]) -> Survey:
     """Tell what the file says about where it comes from.
 
-    :raises BrokenPicture: If it is no whole WebP.
+    :raises BrokenImage: If it is no whole WebP.
     :raises NotMarkable: If what it says cannot be understood.
     """
     xmp, is_signed = None, False
@@ -122,7 +122,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 def _end_of_riff(file: IO[bytes]) -> int:
     riff, size, webp = struct.unpack("<4sI4s", read_at(file, 0, 12))
     if riff != SIGNATURE or webp != b"WEBP":
-        raise BrokenPicture("it does not begin like a WebP")
+        raise BrokenImage("it does not begin like a WebP")
     if size + 8 > file.seek(0, 2):
         raise cut_off()
     return int(size) + 8
@@ -142,4 +142,4 @@ def _canvas(file: IO[bytes]) -> Canvas:
         tag, mark, width, height = struct.unpack("<B2x3sHH", read_at(file, 20, 10))
         if mark == b"\x9d\x01\x2a" and tag & 1 == 0:
             return Canvas(width & 0x3FFF, height & 0x3FFF, has_alpha=False)
-    raise BrokenPicture("its first chunk is not that of a WebP picture")
+    raise BrokenImage("its first chunk is not that of a WebP image")

@@ -1,4 +1,4 @@
-"""The same pictures three ways: one task for all, an operator each, and a function each, as it is usually written."""
+"""The same images three ways: one task for all, an operator each, and a function each, as it is usually written."""
 
 from __future__ import annotations
 

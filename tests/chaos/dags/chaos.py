@@ -1,4 +1,4 @@
-"""As many pictures as the run is told to draw, one or two per task; every task's prompt is its own."""
+"""As many images as the run is told to draw, one or two per task; every task's prompt is its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sixty pictures in one task, all of which still run when the last is submitted."""
+"""Sixty images in one task, all of which still run when the last is submitted."""
 
 from __future__ import annotations
 

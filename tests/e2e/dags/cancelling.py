@@ -1,4 +1,4 @@
-"""One picture from a gateway that can cancel."""
+"""One image from a gateway that can cancel."""
 
 from airflow.sdk import DAG
 

@@ -1,4 +1,4 @@
-"""What Airflow engineers expect of a provider, all in one run: pictures take longer than a worker waits for them."""
+"""What Airflow engineers expect of a provider, all in one run: images take longer than a worker waits for them."""
 
 from __future__ import annotations
 

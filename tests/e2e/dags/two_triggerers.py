@@ -1,4 +1,4 @@
-"""As many pictures as the run is told to draw, one per task, without retries; every task's prompt is its own."""
+"""As many images as the run is told to draw, one per task, without retries; every task's prompt is its own."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def stack(lineage: Path) -> Iterator[Stack]:
         frugal=True,
         parallelism=12,
         path="/team/airflow",
-        python_path=(ROOT / "tests" / "third_party", scene.AUTHORITY),
+        python_path=(ROOT / "tests" / "third_party", scene.AUTH_MANAGER_FOLDER),
         settings={
             "core.auth_manager": scene.AUTH_MANAGER,
             "core.simple_auth_manager_users": scene.USERS,

@@ -78,7 +78,7 @@ def finished(stack: Stack, lineage: Path) -> Finished:
 
 
 class TestRun:
-    def test_ends_well_and_pays_for_every_picture_once(self, finished: Finished) -> None:
+    def test_ends_well_and_pays_for_every_image_once(self, finished: Finished) -> None:
         assert {(task.task_id, task.state, task.try_number) for task in finished.tasks} == {
             (name, "success", 1) for name in ("boat", "ferry", "fleet", "ids", "land", "submit", "watch")
         }
@@ -123,11 +123,11 @@ class TestSensor:
 
 
 class TestLinks:
-    def test_lead_to_the_pictures_and_the_gateways_page(self, finished: Finished) -> None:
+    def test_lead_to_the_images_and_the_gateways_page(self, finished: Finished) -> None:
         page = f"/imagegen/dags/{DAG}/runs/{quote(finished.run.run_id, safe='')}"
         (image,) = finished.xcom("ferry")["images"]
         assert finished.links("ferry") == {
-            "Pictures": f"{finished.stack.airflow.home.base_url}{page}",
+            "Images": f"{finished.stack.airflow.home.base_url}{page}",
             "Gateway task": f"https://gpu.example/tasks/{image['task_id']}",
             "S3": None,
         }

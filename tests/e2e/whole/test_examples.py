@@ -226,7 +226,7 @@ class TestBatch:
 
 
 class TestEdit:
-    def test_sends_the_drawn_picture_and_the_mask(self, examples: Finished) -> None:
+    def test_sends_the_drawn_image_and_the_mask(self, examples: Finished) -> None:
         dag_id = "example_edit_image"
         drawn = examples.xcom(dag_id, "generate")["images"][0]
         for task_id in ("at_night", "with_gulls"):
@@ -239,7 +239,7 @@ class TestEdit:
 class TestApproval:
     DAG = "example_approve_images"
 
-    def test_shows_the_pictures(self, examples: Finished) -> None:
+    def test_shows_the_images(self, examples: Finished) -> None:
         path = f"dags/{self.DAG}/dagRuns/approve/taskInstances/decide/-1/hitlDetails"
         body = examples.stack.client.request("GET", path)["body"]
         shown = re.findall(r"!\[\w+\]\((\S+)\)", body)
@@ -248,9 +248,9 @@ class TestApproval:
             home = examples.stack.airflow.home.base_url
             answer = browser.post(f"{home}/auth/token", json={"username": login.username, "password": login.password})
             browser.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-            pictures = [browser.get(address).raise_for_status().content for address in shown]
+            images = [browser.get(address).raise_for_status().content for address in shown]
         landed = examples.xcom(self.DAG, "generate", "approve")["images"]
-        assert [hashlib.sha256(each).hexdigest() for each in pictures] == [image["sha256"] for image in landed]
+        assert [hashlib.sha256(each).hexdigest() for each in images] == [image["sha256"] for image in landed]
 
     def test_approved_ones_go_out(self, examples: Finished) -> None:
         states = examples.states(self.DAG, "approve")
@@ -296,8 +296,8 @@ class TestModeration:
 class TestHook:
     def test_keeps_a_small_copy(self, examples: Finished) -> None:
         uri = examples.xcom("example_taskflow_hook", "draw_thumbnail")
-        with Image.open(io.BytesIO(examples.content({"uri": uri}))) as picture:
-            assert (picture.format, picture.size) == ("WEBP", (256, 256))
+        with Image.open(io.BytesIO(examples.content({"uri": uri}))) as image:
+            assert (image.format, image.size) == ("WEBP", (256, 256))
         assert sum(row["billed"] for row in examples.rows("A lighthouse in fog")) == 1
 
 

@@ -14,10 +14,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, FrameLocator, Page, expect
 
-from airflow_provider_imagegen.gallery.addresses import newest_page, picture, run_page
+from airflow_provider_imagegen.gallery.addresses import image_path, newest_page, run_page
 from tests.gallery.scene import CLOSED, DAG_IDS, FORGED, LONG, OPEN, Scene
 from tests.stack.browser import install_browser, running_browser
-from tests.stack.gallery_page import log_in, wait_for_pictures
+from tests.stack.gallery_page import log_in, wait_for_images
 from tests.stack.ports import free_port
 from tests.stack.process import Process
 from tests.stack.stack import Stack
@@ -99,13 +99,13 @@ class TestInAirflow:
         page = context.new_page()
         page.goto(f"{scene.base_url}/{scene.path(OPEN)}")
         log_in(page, "viewer", scene.password("viewer"))
-        page.get_by_role("link", name="Pictures").click()
+        page.get_by_role("link", name="Images").click()
         complaints: list[str] = []
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         gallery = gallery_in(page)
-        expect(gallery.get_by_role("status").first).to_have_text("8 pictures, 5 failures")
-        wait_for_pictures(gallery)
+        expect(gallery.get_by_role("status").first).to_have_text("8 images, 5 failures")
+        wait_for_images(gallery)
         gallery.get_by_role("button", name="Two <b>boats</b>").first.click()
         with page.expect_download(timeout=HANG * 1000) as download:
             gallery.get_by_role("link", name="Download").click()
@@ -122,10 +122,10 @@ class TestInAirflow:
     def test_is_in_the_navigation_and_follows_the_theme(self, open_page: OpenPage) -> None:
         page = open_page("viewer", "", dark=True)
         page.get_by_role("button", name="Browse").click()
-        page.get_by_role("menuitem", name="Pictures").click()
+        page.get_by_role("menuitem", name="Images").click()
         gallery = gallery_in(page)
-        expect(gallery.get_by_role("heading", level=1)).to_have_text("Newest pictures")
-        wait_for_pictures(gallery)
+        expect(gallery.get_by_role("heading", level=1)).to_have_text("Newest images")
+        wait_for_images(gallery)
         html = gallery.locator("html")
         expect(html).to_have_attribute("data-theme", "dark")
         page.get_by_role("button", name="User").click()
@@ -137,7 +137,7 @@ class TestInAirflow:
 class TestPermissionInTheBrowser:
     def test_is_missed_in_words(self, scene: Scene, open_page: OpenPage, browser: Browser) -> None:
         page = open_page("guest", "imagegen/newest")
-        expect(page.get_by_role("status").first).to_contain_text("pictures")
+        expect(page.get_by_role("status").first).to_contain_text("images")
         expect(page.locator(".card")).not_to_have_count(0)
         expect(page.get_by_text(CLOSED)).to_have_count(0)
 
@@ -157,8 +157,8 @@ class TestCards:
         return page
 
     def test_take_prompts_for_text(self, page: Page) -> None:
-        picture = page.get_by_role("img", name='Two <b>boats</b> & a "buoy"')
-        expect(picture).to_have_count(2)
+        image_path = page.get_by_role("img", name='Two <b>boats</b> & a "buoy"')
+        expect(image_path).to_have_count(2)
         assert page.locator(".grid b").count() == 0
 
     def test_tell_of_failures(self, page: Page) -> None:
@@ -171,16 +171,16 @@ class TestCards:
     def test_are_filtered_by_text_model_and_status(self, page: Page) -> None:
         count = page.get_by_role("status").first
         page.get_by_label("Search").fill("bridge")
-        expect(count).to_have_text("2 pictures")
+        expect(count).to_have_text("2 images")
         page.get_by_label("Search").fill("")
         page.get_by_label("Status").select_option("failed-billed")
-        expect(count).to_have_text("0 pictures, 2 failures")
+        expect(count).to_have_text("0 images, 2 failures")
         page.get_by_label("Model").fill("nothing of the kind")
         expect(page.get_by_text("Nothing matches these filters.")).to_be_visible()
         page.reload()
         expect(page.get_by_label("Model")).to_have_value("nothing of the kind")
         page.get_by_role("button", name="Clear filters").click()
-        expect(count).to_have_text("8 pictures, 5 failures")
+        expect(count).to_have_text("8 images, 5 failures")
         assert "?" not in page.url
 
     def test_are_filtered_by_dag_among_the_newest(self, scene: Scene, open_page: OpenPage) -> None:
@@ -206,15 +206,15 @@ class TestCards:
 
 
 class TestRunThatGoesOn:
-    def test_shows_pictures_as_they_land(self, stack: Stack, scene: Scene, open_page: OpenPage) -> None:
+    def test_shows_images_as_they_land(self, stack: Stack, scene: Scene, open_page: OpenPage) -> None:
         stack.hold("A closed door")
         run_id = stack.client.trigger(CLOSED)
         page = open_page("viewer", run_page(CLOSED, run_id).lstrip("/"))
         expect(page.get_by_text("They appear here as they land.")).to_be_visible()
         wait_until(lambda: stack.rows("A closed door")[-1]["state"] == "running", what="the submit")
         stack.release("A closed door")
-        wait_for_pictures(page)
-        expect(page.get_by_role("status").first).to_have_text("1 picture")
+        wait_for_images(page)
+        expect(page.get_by_role("status").first).to_have_text("1 image")
 
 
 class TestDetail:
@@ -224,10 +224,10 @@ class TestDetail:
         expect(page.locator(".card")).to_have_count(CARDS)
         return page
 
-    def test_shows_the_whole_picture_and_all_about_it(self, scene: Scene, page: Page) -> None:
+    def test_shows_the_whole_image_and_all_about_it(self, scene: Scene, page: Page) -> None:
         page.get_by_role("button", name="Two <b>boats</b>").first.click()
-        dialog = page.get_by_role("dialog", name="pair, picture 1")
-        wait_for_pictures(page, ".stage__whole")
+        dialog = page.get_by_role("dialog", name="pair, image 1")
+        wait_for_images(page, ".stage__whole")
         assert dialog.locator(".stage__whole").evaluate("image => image.naturalWidth") == 1024
         image = scene.xcom(OPEN, "pair")["images"][0]
         for text in (image["uri"], image["task_id"], image["trace_id"], "1024 × 1024", "gpt-image-1 at acedatacloud"):
@@ -273,9 +273,9 @@ class TestDetail:
             is_outside = page.evaluate("!!document.activeElement.closest('main, header')")
             assert not is_outside
 
-    def test_tells_when_the_picture_is_gone(self, scene: Scene, open_page: OpenPage) -> None:
+    def test_tells_when_the_image_is_gone(self, scene: Scene, open_page: OpenPage) -> None:
         page = open_page("viewer", f"imagegen/{scene.path(OPEN)}", bears="404")
-        page.route(re.compile(r"/pictures/0\?"), lambda route: route.fulfill(status=404, body=""))
+        page.route(re.compile(r"/images/0\?"), lambda route: route.fulfill(status=404, body=""))
         page.get_by_role("button", name="A stone bridge").click()
         expect(page.get_by_role("alert")).to_contain_text("cannot be fetched")
 
@@ -284,10 +284,10 @@ class TestAccessibility:
     @pytest.mark.parametrize("dark", [False, pytest.param(True, marks=pytest.mark.full)])
     def test_has_nothing_that_axe_complains_of(self, scene: Scene, open_page: OpenPage, dark: bool) -> None:
         page = open_page("viewer", f"imagegen/{scene.path(OPEN)}", dark=dark)
-        wait_for_pictures(page)
+        wait_for_images(page)
         assert violations(page) == []
         page.get_by_role("button", name="A stone bridge").click()
-        wait_for_pictures(page, ".stage__whole")
+        wait_for_images(page, ".stage__whole")
         expect(page.locator(".is-loaded")).to_be_attached()
         assert violations(page) == []
         page.keyboard.press("Escape")
@@ -297,11 +297,11 @@ class TestAccessibility:
 
 def has_cards(page: Page) -> bool:
     page.reload()
-    expect(page.get_by_role("status").first).to_contain_text("picture")
+    expect(page.get_by_role("status").first).to_contain_text("image")
     return page.locator(".card").count() > 0
 
 
-class TestManyPictures:
+class TestManyImages:
     @pytest.mark.parametrize("many", [400, pytest.param(1000, marks=pytest.mark.full)])
     def test_are_fetched_and_drawn_as_one_scrolls(self, scene: Scene, open_page: OpenPage, many: int) -> None:
         scene.put_long_batch()
@@ -309,12 +309,12 @@ class TestManyPictures:
         cards = page.locator(".card")
         # In Airflow 3.1 a changed XCom is as old as before, so for a minute it is taken for what it was.
         wait_until(lambda: has_cards(page), what="the rows", interval=2)
-        wait_for_pictures(page)
+        wait_for_images(page)
         assert cards.count() < 300 < LONG
         while (count := cards.count()) < many:
             page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
             expect(cards).not_to_have_count(count)
-        wait_for_pictures(page)
+        wait_for_images(page)
         fetched = page.evaluate("performance.getEntriesByType('resource').filter(e => /thumbnail/.test(e.name)).length")
         assert fetched < cards.count() * 0.8
         near = "card.firstChild.checkVisibility({contentVisibilityAuto: true})"
@@ -324,7 +324,7 @@ class TestManyPictures:
 
 @pytest.mark.full
 class TestAtTheRoot:
-    """On a server that has no path before its own, and hands pictures out itself."""
+    """On a server that has no path before its own, and hands images out itself."""
 
     @pytest.fixture(scope="class")
     def base_url(self, stack: Stack) -> Iterator[str]:
@@ -345,19 +345,19 @@ class TestAtTheRoot:
         finally:
             process.stop()
 
-    def test_shows_pictures_in_airflows_frame(self, base_url: str, scene: Scene, open_page: OpenPage) -> None:
+    def test_shows_images_in_airflows_frame(self, base_url: str, scene: Scene, open_page: OpenPage) -> None:
         page = open_page("viewer", f"{scene.path(OPEN)}/{AS_AIRFLOW}", base_url=base_url)
         gallery = gallery_in(page)
         expect(gallery.locator(".card")).to_have_count(CARDS)
-        wait_for_pictures(gallery)
+        wait_for_images(gallery)
         gallery.get_by_role("button", name="A stone bridge").click()
-        wait_for_pictures(gallery, ".stage__whole")
+        wait_for_images(gallery, ".stage__whole")
         gallery.get_by_role("link", name="mapped [0]").click()
         expect(page).to_have_url(f"{base_url}/{scene.path(OPEN)}/tasks/mapped/mapped/0")
 
-    def test_hands_pictures_out_itself(self, base_url: str, scene: Scene) -> None:
+    def test_hands_images_out_itself(self, base_url: str, scene: Scene) -> None:
         image = scene.xcom(OPEN, "pair")["images"][0]
-        path = picture(OPEN, scene.run_ids[OPEN], "pair", -1, 0)
+        path = image_path(OPEN, scene.run_ids[OPEN], "pair", -1, 0)
         with scene.client("viewer", base_url) as viewer:
             assert "img-src 'self';" in viewer.get(newest_page()).headers["content-security-policy"]
             shown, saved = viewer.get(path), viewer.get(f"{path}/download")

@@ -12,16 +12,16 @@ from urllib.parse import quote
 
 import pytest
 
-from airflow_provider_imagegen.emulator.painter import Picture, paint
+from airflow_provider_imagegen.emulator.painter import Image, paint
 from tests.airflow_versions import AUDIT_LOG_MASKS
 from tests.e2e.canaries import Canaries, Case, cases_at_once, cases_of_tasks, echoes
 from tests.e2e.evidence import Find, Trace, collect, find
+from tests.stack.recording_proxy import RecordingProxy, Seen
 from tests.stack.rest import Connection, DagRun
 from tests.stack.stack import Stack
 from tests.stack.waiting import HANG, scaled, wait_until
-from tests.stack.witness import Seen, Witness
 
-PICTURE = paint(Picture(prompt="A canary", size=(64, 64)))
+IMAGE = paint(Image(prompt="A canary", size=(64, 64)))
 DAG = "canaries"
 
 
@@ -46,15 +46,15 @@ class Aftermath:
 
 @pytest.fixture(scope="module")
 def aftermath(stack: Stack) -> Iterator[Aftermath]:
-    with Witness(PICTURE) as witness:
+    with RecordingProxy(IMAGE) as recorder:
         canaries = Canaries()
-        callback = f"http://{witness.address}/hooks/{canaries.callback_path}?key={canaries.callback_query}"
+        callback = f"http://{recorder.address}/hooks/{canaries.callback_path}?key={canaries.callback_query}"
         words, bucket = echoes(canaries), stack.objectstore.bucket
         cases = {
-            "generate": cases_of_tasks(canaries, words, callback, witness.address, bucket),
+            "generate": cases_of_tasks(canaries, words, callback, recorder.address, bucket),
             "generate_at_once": cases_at_once(words, bucket),
         }
-        plant(stack, canaries, witness, callback)
+        plant(stack, canaries, recorder, callback)
         try:
             arm(stack, [case for each in cases.values() for case in each])
             run = run_to_the_end(stack, cases)
@@ -63,18 +63,18 @@ def aftermath(stack: Stack) -> Iterator[Aftermath]:
             stack.release()
             stack.disarm()
             stack.change(token=stack.gateway.token)
-        yield Aftermath(canaries, cases, stack, run, faults, witness.seen, collect(stack, DAG))
+        yield Aftermath(canaries, cases, stack, run, faults, recorder.seen, collect(stack, DAG))
 
 
-def plant(stack: Stack, canaries: Canaries, witness: Witness, callback: str) -> None:
+def plant(stack: Stack, canaries: Canaries, recorder: RecordingProxy, callback: str) -> None:
     """Put the secrets where users keep them."""
     stack.change(token=canaries.token)
-    for connection in connections(stack, canaries, witness.address):
+    for connection in connections(stack, canaries, recorder.address):
         stack.client.create_connection(connection)
     variables = {
         "canary_callback": callback,
         "canary_link": f"https://cdn.example/style.png?sig={canaries.link_query}&v=2",
-        "canary_source": f"http://{witness.address}/source.png?sig={canaries.source_query}&v=2",
+        "canary_source": f"http://{recorder.address}/source.png?sig={canaries.source_query}&v=2",
         "canary_astray": f"cdn.example/source.png?sig={canaries.source_query}&v=2",
         "canary_decoy": canaries.decoy,
     }
@@ -82,7 +82,7 @@ def plant(stack: Stack, canaries: Canaries, witness: Witness, callback: str) -> 
         stack.client.request("POST", "variables", json={"key": key, "value": value})
 
 
-def connections(stack: Stack, canaries: Canaries, witness: str) -> Iterator[Connection]:
+def connections(stack: Stack, canaries: Canaries, recorder: str) -> Iterator[Connection]:
     """Yield good and bad ones, all with secrets."""
     emulator, password = stack.gateway.host, canaries.proxy_password
     # What is accepted is seen at once, however late it is answered; what is refused is never seen.
@@ -96,7 +96,7 @@ def connections(stack: Stack, canaries: Canaries, witness: str) -> Iterator[Conn
 
     yield to("", emulator)
     yield to("_silent", emulator, timeout=scaled(3.0))
-    yield to("_watched", emulator, proxy=f"http://passer:{password}@{witness}")
+    yield to("_watched", emulator, proxy=f"http://passer:{password}@{recorder}")
     yield to("_nowhere", emulator, proxy=f"http://passer:{password}@127.0.0.1:9")
     yield to("_no_address", f"user:{canaries.host_password}@gateway.example")
     yield to("_no_proxy", emulator, proxy=f"passer:{password}@127.0.0.1")

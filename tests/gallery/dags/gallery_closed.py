@@ -1,4 +1,4 @@
-"""A picture that not everybody may see."""
+"""An image that not everybody may see."""
 
 from __future__ import annotations
 

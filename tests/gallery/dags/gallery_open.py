@@ -1,4 +1,4 @@
-"""What the gallery has to show: single pictures, mapped ones, a batch with refused rows, tasks that failed."""
+"""What the gallery has to show: single images, mapped ones, a batch with refused rows, tasks that failed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ with DAG("gallery_open", schedule=None, default_args=ASKED) as dag:
         task_id="batch",
         requests=[
             {"key": "poplars/one", "prompt": "A row of poplars", "model": "nano-banana"},
-            {"key": "refused", "prompt": f"A picture that is refused {REFUSED}"},
+            {"key": "refused", "prompt": f"An image that is refused {REFUSED}"},
             {"key": "wide", "prompt": "A wide plain", "size": "1536x1024", "n": 2},
         ],
         on_partial="accept",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from airflow_provider_imagegen.gallery.addresses import PREFIX, newest_page, picture
+from airflow_provider_imagegen.gallery.addresses import PREFIX, image_path, newest_page
 from tests.gallery.scene import CLOSED, OPEN, Scene
 from tests.gallery.whole.asking import listed, pages_of, short, start_anew
 
@@ -17,7 +17,7 @@ from tests.gallery.whole.asking import listed, pages_of, short, start_anew
 class TestConfiguration:
     @pytest.fixture
     def configure(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-        """Start the gallery anew with another configuration."""
+        """Start the gallery again with another configuration."""
 
         def configured(**options: str) -> None:
             for name, value in options.items():
@@ -26,11 +26,11 @@ class TestConfiguration:
 
         return configured
 
-    def test_may_have_the_server_hand_pictures_out(
+    def test_may_have_the_server_hand_images_out(
         self, scene: Scene, viewer: httpx.Client, configure: Callable[..., None]
     ) -> None:
         configure(gallery_redirects="False")
-        path = picture(OPEN, scene.run_ids[OPEN], "pair", -1, 0)
+        path = image_path(OPEN, scene.run_ids[OPEN], "pair", -1, 0)
         shown, saved = viewer.get(path), viewer.get(f"{path}/download")
         assert hashlib.sha256(shown.content).hexdigest() == scene.xcom(OPEN, "pair")["images"][0]["sha256"]
         assert "sandbox" in shown.headers["content-security-policy"]
@@ -57,19 +57,19 @@ class TestConfiguration:
         monkeypatch.setenv("AIRFLOW_CONN_AWS_WRONG", json.dumps(connection))
         configure(gallery_aws_conn_id="aws_wrong")
         assert viewer.get(newest_page()).status_code == 200
-        pages = list(pages_of(viewer, f"{scene.path(OPEN)}/pictures"))
+        pages = list(pages_of(viewer, f"{scene.path(OPEN)}/images"))
         told = " ".join(warning for page in pages for warning in page["warnings"])
         assert words in told
         assert "Prompts are missing." in told
         assert "The rows of batch are missing." in told
-        assert ("picture", "pair", None, 0) in {short(card) for page in pages for card in page["cards"]}
-        answer = viewer.get(picture(OPEN, scene.run_ids[OPEN], "pair", -1, 0))
+        assert ("image", "pair", None, 0) in {short(card) for page in pages for card in page["cards"]}
+        answer = viewer.get(image_path(OPEN, scene.run_ids[OPEN], "pair", -1, 0))
         assert answer.status_code == 502
         assert words in answer.json()["detail"]
 
     def test_may_keep_no_thumbnails(self, scene: Scene, viewer: httpx.Client, configure: Callable[..., None]) -> None:
         configure(gallery_cache_directory="/dev/null/thumbnails", gallery_cache_megabytes="0")
-        path = f"{picture(CLOSED, scene.run_ids[CLOSED], 'secret', -1, 0)}/thumbnail"
+        path = f"{image_path(CLOSED, scene.run_ids[CLOSED], 'secret', -1, 0)}/thumbnail"
         assert viewer.get(path).headers["content-type"] == "image/webp"
 
 
@@ -89,6 +89,6 @@ class TestWithoutTaskInstances:
     def test_shows_what_is_returned(self, scene: Scene) -> None:
         """Whoever may read XComs need not be allowed to see task instances."""
         with scene.client("reader") as reader:
-            cards = {short(card) for card in listed(reader, f"{scene.path(OPEN)}/pictures")}
-        assert ("picture", "pair", None, 0) in cards
+            cards = {short(card) for card in listed(reader, f"{scene.path(OPEN)}/images")}
+        assert ("image", "pair", None, 0) in cards
         assert ("failure", "silent", None, None) not in cards

@@ -7,31 +7,31 @@ import json
 import httpx
 import pytest
 
-from airflow_provider_imagegen.gallery.addresses import PREFIX, picture
-from airflow_provider_imagegen.landing import default_prefix
+from airflow_provider_imagegen.gallery.addresses import PREFIX, image_path
+from airflow_provider_imagegen.storage.keys import default_prefix
 from tests.gallery.scene import CLOSED, DAG_IDS, FORGED, LONG, OPEN, Scene
 from tests.gallery.whole.asking import address, listed, short, start_anew
 
 
 class TestRun:
     def test_shows_everything_that_its_tasks_left(self, scene: Scene, viewer: httpx.Client) -> None:
-        cards = {short(card): card for card in listed(viewer, f"{scene.path(OPEN)}/pictures")}
+        cards = {short(card): card for card in listed(viewer, f"{scene.path(OPEN)}/images")}
         assert set(cards) == {
-            ("picture", "pair", None, 0),
-            ("picture", "pair", None, 1),
-            ("picture", "mapped[0]", None, 0),
-            ("picture", "mapped[1]", None, 0),
-            ("picture", "batch", 0, 0),
+            ("image", "pair", None, 0),
+            ("image", "pair", None, 1),
+            ("image", "mapped[0]", None, 0),
+            ("image", "mapped[1]", None, 0),
+            ("image", "batch", 0, 0),
             ("failure", "batch", 1, 0),
-            ("picture", "batch", 2, 0),
-            ("picture", "batch", 2, 1),
+            ("image", "batch", 2, 0),
+            ("image", "batch", 2, 1),
             ("failure", "fails", None, 0),
-            ("picture", "half", 0, 0),
+            ("image", "half", 0, 0),
             ("failure", "half", 1, 0),
             ("failure", "silent", None, None),
             ("failure", "tells", None, 0),
         }
-        drawn = cards["picture", "pair", None, 1]
+        drawn = cards["image", "pair", None, 1]
         image = scene.xcom(OPEN, "pair")["images"][1]
         assert drawn["prompt"] == 'Two <b>boats</b> & a "buoy"'
         assert drawn["uri"] == image["uri"]
@@ -49,7 +49,7 @@ class TestRun:
         assert (told["code"], told["billed"]) == ("expired", "yes")
 
     def test_comes_page_by_page(self, scene: Scene, viewer: httpx.Client) -> None:
-        path = f"{scene.path(OPEN)}/pictures"
+        path = f"{scene.path(OPEN)}/images"
         first = viewer.get(f"{PREFIX}/{path}", params={"limit": 1}).json()
         assert 1 <= len(first["cards"]) < 10
         assert first["after"]
@@ -66,29 +66,29 @@ class TestRun:
         ],
     )
     def test_is_filtered(self, scene: Scene, viewer: httpx.Client, wish: dict[str, str], found: set[str]) -> None:
-        cards = listed(viewer, f"{scene.path(OPEN)}/pictures", **wish)
+        cards = listed(viewer, f"{scene.path(OPEN)}/images", **wish)
         assert {card["task_id"] for card in cards} == found
 
     @pytest.mark.parametrize("params", [{"after": "1.2"}, {"after": "x"}, {"limit": 0}, {"status": "?"}])
     def test_takes_no_nonsense(self, scene: Scene, viewer: httpx.Client, params: dict[str, str]) -> None:
-        assert viewer.get(f"{PREFIX}/{scene.path(OPEN)}/pictures", params=params).status_code == 422
+        assert viewer.get(f"{PREFIX}/{scene.path(OPEN)}/images", params=params).status_code == 422
 
     def test_may_not_exist(self, viewer: httpx.Client) -> None:
-        assert viewer.get(f"{PREFIX}/dags/{OPEN}/runs/no-such-run/pictures").status_code == 404
+        assert viewer.get(f"{PREFIX}/dags/{OPEN}/runs/no-such-run/images").status_code == 404
 
 
 class TestNewest:
     def test_begins_with_the_last_run(self, viewer: httpx.Client) -> None:
-        page = viewer.get(f"{PREFIX}/pictures", params={"limit": 3}).json()
+        page = viewer.get(f"{PREFIX}/images", params={"limit": 3}).json()
         assert {card["dag_id"] for card in page["cards"]} == {DAG_IDS[0]}
         assert page["after"]
 
     def test_goes_on_to_older_ones(self, viewer: httpx.Client) -> None:
-        (card,) = listed(viewer, "pictures", text="door", limit=1)
+        (card,) = listed(viewer, "images", text="door", limit=1)
         assert card["dag_id"] == CLOSED
 
     def test_is_filtered_by_dag(self, viewer: httpx.Client) -> None:
-        assert {card["dag_id"] for card in listed(viewer, "pictures", dag_id=CLOSED)} == {CLOSED}
+        assert {card["dag_id"] for card in listed(viewer, "images", dag_id=CLOSED)} == {CLOSED}
 
 
 class TestFailedBatch:
@@ -104,7 +104,7 @@ class TestFailedBatch:
         scene.store.client().put_object(Bucket=bucket, Key=key, Body="\n".join(map(json.dumps, lines)).encode())
         summary = {"version": 1, "rows": count, "images": 0, "manifest_uri": f"s3://{bucket}/{key}"}
         scene.forge("broken", summary, "failure")
-        path = f"{scene.path(FORGED)}/pictures"
+        path = f"{scene.path(FORGED)}/images"
         assert viewer.get(f"{PREFIX}/{path}", params={"text": "broken-", "limit": 10}).json()["after"]
         cards = listed(viewer, path, text="broken-", limit=10)
         assert [card["row"] for card in cards] == list(range(count))
@@ -117,13 +117,13 @@ class TestLongBatch:
         start_anew(monkeypatch)
 
     def test_comes_in_small_pages(self, long_batch: Scene, viewer: httpx.Client) -> None:
-        answer = viewer.get(f"{PREFIX}/{long_batch.path(FORGED)}/pictures")
+        answer = viewer.get(f"{PREFIX}/{long_batch.path(FORGED)}/images")
         assert len(answer.json()["cards"]) <= 160
         assert len(answer.content) < 300_000
 
     def test_is_searched_to_its_end(self, long_batch: Scene, viewer: httpx.Client) -> None:
-        (card,) = listed(viewer, f"{long_batch.path(FORGED)}/pictures", text=f"row-{LONG - 1}")
+        (card,) = listed(viewer, f"{long_batch.path(FORGED)}/images", text=f"row-{LONG - 1}")
         assert card["row"] == LONG - 1
         assert viewer.get(address(card)).status_code == 307
-        path = picture(FORGED, long_batch.run_ids[FORGED], "long", -1, 0, row=LONG - 1)
+        path = image_path(FORGED, long_batch.run_ids[FORGED], "long", -1, 0, row=LONG - 1)
         assert viewer.get(path).status_code == 307

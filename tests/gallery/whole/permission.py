@@ -39,20 +39,20 @@ class TestPermission:
 
     def test_decides_what_is_newest(self, scene: Scene) -> None:
         with scene.client("guest") as guest, scene.client("viewer") as viewer:
-            assert [card["dag_id"] for card in listed(viewer, "pictures", text="door")] == [CLOSED]
-            assert listed(guest, "pictures", text="door") == []
-            assert len(listed(guest, "pictures", text="bridge")) == 2
-            assert guest.get(f"{PREFIX}/pictures", params={"dag_id": CLOSED}).status_code == 403
+            assert [card["dag_id"] for card in listed(viewer, "images", text="door")] == [CLOSED]
+            assert listed(guest, "images", text="door") == []
+            assert len(listed(guest, "images", text="bridge")) == 2
+            assert guest.get(f"{PREFIX}/images", params={"dag_id": CLOSED}).status_code == 403
 
     @pytest.mark.parametrize("dag_id", ["~", "%2E%2E", "."])
     def test_is_never_asked_for_all_dags_at_once(self, viewer: httpx.Client, dag_id: str) -> None:
-        path = f"{PREFIX}/dags/{dag_id}/runs/~/pictures"
+        path = f"{PREFIX}/dags/{dag_id}/runs/~/images"
         assert viewer.get(path).status_code == 404
 
     def test_is_also_given_by_a_token(self, scene: Scene) -> None:
         headers = {"Authorization": f"Bearer {scene.token('viewer')}"}
         with scene.client(None) as client:
-            assert client.get(f"{PREFIX}/{scene.path(OPEN)}/pictures", headers=headers).status_code == 200
+            assert client.get(f"{PREFIX}/{scene.path(OPEN)}/images", headers=headers).status_code == 200
 
 
 class TestHeaders:
@@ -64,7 +64,7 @@ class TestHeaders:
             assert headers["x-content-type-options"] == "nosniff", path
             assert headers["cache-control"].startswith("private"), path
 
-    def test_let_pages_show_pictures_of_s3_only(self, scene: Scene, viewer: httpx.Client) -> None:
+    def test_let_pages_show_images_of_s3_only(self, scene: Scene, viewer: httpx.Client) -> None:
         policy = viewer.get(f"{PREFIX}/newest").headers["content-security-policy"]
         assert f"img-src 'self' {scene.store.endpoint};" in policy
         assert "script-src 'self';" in policy

@@ -1,1 +1,0 @@
-"""Many pictures from one Airflow task: rows in, submitted, watched and landed within one budget, a summary out."""

@@ -1,0 +1,105 @@
+"""Records as lines of a table; the words in them come from :mod:`airflow_provider_imagegen.cli.advice`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from airflow_provider_imagegen.cli import advice
+from airflow_provider_imagegen.cli.advice import Finding, Lookups
+from airflow_provider_imagegen.cli.records import Filed
+from airflow_provider_imagegen.ledger.models import LedgerRecord
+
+Row = dict[str, Any]
+
+
+def row(filed: Filed, lookups: Lookups, now: float) -> Row:
+    """Return a record as one line of a list."""
+    record = filed.record
+    return {
+        **where(record),
+        "generation": record.generation,
+        "state": advice.standing(record, lookups, now),
+        "gateway": record.gateway,
+        "gateway_task": record.task_id or "",
+        "trace_id": record.trace_id,
+        "billed": record.billed,
+        "landed": len(record.images),
+        "updated": advice.iso(record.updated_at),
+    }
+
+
+def details(filed: Filed, lookups: Lookups, now: float) -> Row:
+    """Return everything about a record."""
+    record = filed.record
+    failure = record.failure
+    return {
+        "next": advice.next_step(filed, lookups, now),
+        **row(filed, lookups, now),
+        "address": filed.place.uri,
+        "try": record.attempt.try_number,
+        "cleared": record.attempt.epoch,
+        "process": record.attempt.process,
+        "claimed": advice.iso(record.claimed_at),
+        "reuse": advice.reuse_of(record),
+        "newest_generation": filed.place.newest,
+        "billed_before": record.billed_before,
+        "images": [image.uri for image in record.images],
+        "failure": f"{failure.code}: {failure.message}" if failure else "",
+        "estimate": _amount(record.estimate, record.currency),
+        "cost": _amount(record.cost, record.currency),
+        "cost_before": _amount(record.cost_before, record.currency),
+        "usage": ", ".join(f"{name} {count}" for name, count in record.usage.items()),
+        "fingerprint": record.fingerprint,
+    }
+
+
+def _amount(amount: Decimal | None, currency: str) -> str:
+    return "" if amount is None else f"{amount:f} {currency}"
+
+
+def where(record: LedgerRecord) -> Row:
+    """Return whose record it is."""
+    attempt = record.attempt
+    return {
+        "dag_id": attempt.dag_id,
+        "task_id": attempt.task_id,
+        "run_id": attempt.run_id,
+        "map_index": attempt.map_index,
+        "item": record.item,
+    }
+
+
+def totals(rows: Sequence[Row]) -> str:
+    """Return the sums of listed rows, in words."""
+    billed = sum(one["billed"] for one in rows)
+    landed = sum(one["landed"] for one in rows)
+    count = {state: sum(one["state"] == state for one in rows) for state in ("unknown", "submitted")}
+    records = "1 record" if len(rows) == 1 else f"{len(rows)} records"
+    return (
+        f"{records}: {billed} image(s) known to be billed, {landed} landed; "
+        f"{count['submitted']} request(s) open at the gateway, {count['unknown']} of unknown outcome."
+    )
+
+
+def reconciled(record: LedgerRecord, finding: Finding, noted: str) -> Row:
+    """Return what asking brought for one record.
+
+    :param noted: What became of the finding's changes.
+    """
+    return {
+        **where(record),
+        "gateway_task": finding.changes.get("task_id") or record.task_id or "",
+        "trace_id": record.trace_id,
+        "found": finding.found,
+        "noted": noted,
+        "next": finding.advice,
+    }
+
+
+def reconciliation(asked: int, rows: Sequence[Row], connection: str, is_dry_run: bool) -> str:
+    """Return what asking brought in all, in words."""
+    changed = sum(row["noted"] in ("submitted", "failed") for row in rows)
+    wrote = "dry run, nothing noted" if is_dry_run else f"{changed} noted in the ledger"
+    return f"{len(rows)} open record(s), {asked} looked up through {connection}; {wrote}. Nothing was paid."

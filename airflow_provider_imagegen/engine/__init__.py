@@ -1,0 +1,1 @@
+"""The engine: plan, claim, submit once, recover, deliver, sum up; without Airflow."""

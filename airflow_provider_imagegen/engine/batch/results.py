@@ -1,0 +1,112 @@
+"""What became of a row: one JSON line of ``manifest.jsonl``, and one of a batch that waits."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from airflow_provider_imagegen.engine.batch.rows import Row
+from airflow_provider_imagegen.engine.task_error import MODERATION_CODES
+from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRow, ModerationBlocked, PermanentError
+from airflow_provider_imagegen.schemas import LandedImage, Manifest, MissingImage, Submission
+from airflow_provider_imagegen.schemas.base import PersistedModel
+from airflow_provider_imagegen.schemas.money import Money
+
+RowStatus = Literal["landed", "failed", "unknown", "skipped"]
+
+
+class RowResult(PersistedModel):
+    """One line of ``manifest.jsonl``.
+
+    :param row: Position of the row in the batch, from 0.
+    :param key: Its name.
+    :param status: ``landed``: all of its images are in S3; ``unknown``: nobody can tell whether it was billed;
+        ``skipped``: it makes no request, and ``on_invalid`` is ``skip``.
+    :param images: What is in S3, also where something else is missing.
+    :param failures: What is missing.
+    :param code: Why it has not landed, in one word.
+    :param message: Why, in words.
+    :param retryable: Whether another try may cure it.
+    :param billed: Number of images that this task instance has paid for.
+    :param usage: Token counts.
+    :param cost: What this task instance has paid for it; ``None`` if part of it is not known.
+    :param cost_at_least: The part of it that is known.
+    :param fingerprint: SHA-256 of everything that decides what the image is.
+    :param request: What was asked for, without secrets.
+    """
+
+    row: int
+    key: str
+    status: RowStatus
+    images: tuple[LandedImage, ...] = ()
+    failures: tuple[MissingImage, ...] = ()
+    code: str | None = None
+    message: str | None = None
+    retryable: bool = False
+    billed: int = 0
+    usage: dict[str, JsonValue] = Field(default_factory=dict)
+    cost: Money | None = None
+    cost_at_least: Money = Decimal(0)
+    fingerprint: str = ""
+    request: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, row: Row, manifest: Manifest, error: ImageGenError | None) -> RowResult:
+        """Return the result of a row of which something may be in S3.
+
+        :param error: Why that is not enough; ``None`` if it is.
+        """
+        return cls(
+            row=row.number,
+            key=row.key,
+            images=manifest.images,
+            failures=manifest.failures,
+            billed=manifest.billed,
+            usage=manifest.usage,
+            cost=manifest.cost,
+            cost_at_least=manifest.cost_at_least,
+            fingerprint=manifest.fingerprint,
+            request=row.request.described(),
+            **({"status": "landed"} if error is None else _why(error, manifest.failures)),
+        )
+
+    @classmethod
+    def refused(cls, row: Row, error: ImageGenError) -> RowResult:
+        """Return the result of a row of which nothing came."""
+        cost = Decimal(0) if error.billed == "no" else None
+        return cls(row=row.number, key=row.key, cost=cost, request=row.request.described(), **_why(error, ()))
+
+    @classmethod
+    def skipped(cls, row: InvalidRow) -> RowResult:
+        """Return the result of a row that makes no request."""
+        number = row.number or 0
+        return cls(row=number, key="", status="skipped", code="invalid", message=str(row), cost=Decimal(0))
+
+    @property
+    def is_moderated(self) -> bool:
+        """Whether the gateway's content policy refused it."""
+        return self.status == "failed" and self.code in MODERATION_CODES | {ModerationBlocked.__name__}
+
+
+class OpenRow(PersistedModel):
+    """A row that waits at the gateway while the Airflow task is deferred.
+
+    :param row: Position of the row in the batch, from 0.
+    :param submission: What became of its submits.
+    """
+
+    row: int
+    submission: Submission
+
+
+def _why(error: ImageGenError, missing: tuple[MissingImage, ...]) -> dict[str, Any]:
+    codes = [entry.code for entry in missing]
+    is_unknown = error.billed == "unknown" or any(entry.billed == "unknown" for entry in missing)
+    return {
+        "status": "unknown" if is_unknown else "failed",
+        "code": error.code or (codes[0] if codes else type(error).__name__),
+        "message": error.message,
+        "retryable": not isinstance(error, PermanentError),
+    }

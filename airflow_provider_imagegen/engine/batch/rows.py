@@ -1,0 +1,164 @@
+"""From what a user gives to checked rows: every request of a batch, and every row that makes none, with its reason.
+
+Pure decisions over entries from anywhere; the batch operator calls :func:`read_rows` before anything is paid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from airflow_provider_imagegen.engine.batch.formats import Entry, json_value, unknown_words
+from airflow_provider_imagegen.engine.batch.keys import MAX_KEY_BYTES, checked_key, default_key, object_names
+from airflow_provider_imagegen.exceptions import InvalidRequest, InvalidRow, InvalidRows
+from airflow_provider_imagegen.schemas import ImageRequest
+
+T = TypeVar("T")
+
+MAX_ROWS = 100_000
+"""Most rows of one batch."""
+
+_MAX_REASON = 500
+
+Check = Callable[[ImageRequest], None]
+"""Refuses, with :class:`InvalidRequest`, what model or gateway are known not to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One request of a batch.
+
+    :param number: Position in the batch, from 0; rows that are wrong count too.
+    :param key: Name of its objects under the prefix, see
+        :func:`~airflow_provider_imagegen.engine.batch.keys.object_names`.
+    :param request: What is asked for.
+    """
+
+    number: int
+    key: str
+    request: ImageRequest
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A batch as it was read.
+
+    :param valid: What can be submitted, in order.
+    :param invalid: What cannot, in order.
+    """
+
+    valid: tuple[Row, ...]
+    invalid: tuple[InvalidRow, ...]
+
+
+def read_rows(
+    entries: Iterable[Entry], defaults: Mapping[str, Any], check: Check, most_key_bytes: int = MAX_KEY_BYTES
+) -> Rows:
+    """Check every entry of a batch; one that is wrong does not keep the others from being looked at.
+
+    :param entries: What the rows say.
+    :param defaults: Parameters of all rows that do not say otherwise; of ``extra``, each body field by itself.
+    :param check: Refuses what model or gateway are known not to do.
+    :param most_key_bytes: Longest key of a row, see :func:`~airflow_provider_imagegen.engine.batch.keys.longest_key`.
+    :raises InvalidRows: If the batch as a whole is wrong, whatever its rows: too many, or columns that are not known.
+    """
+    reading = _Reading(defaults, check, most_key_bytes)
+    valid: list[Row] = []
+    invalid: list[InvalidRow] = []
+    for number, entry in enumerate(entries):
+        if number == MAX_ROWS:
+            too_many = InvalidRow(entry.place, f"a batch has at most {MAX_ROWS} rows", number)
+            raise InvalidRows((too_many, *invalid), advice="Split the batch.")
+        row = reading.row(number, entry)
+        if isinstance(row, Row):
+            valid.append(row)
+        else:
+            invalid.append(row)
+    return Rows(tuple(valid), tuple(invalid))
+
+
+class _Reading:
+    """One reading of a batch: knows the names that are taken."""
+
+    def __init__(self, defaults: Mapping[str, Any], check: Check, most_key_bytes: int) -> None:
+        self._defaults = _checked_defaults(defaults)
+        self._check = check
+        self._most_key_bytes = most_key_bytes
+        self._takers: dict[str, str] = {}
+
+    def row(self, number: int, entry: Entry) -> Row | InvalidRow:
+        """Return what an entry is."""
+        if entry.fault is not None:
+            return InvalidRow(entry.place, entry.fault, number)
+        fields = without_none(entry.fields)
+        given_key = fields.pop("key", default_key(number))
+        unknown = [name for name in fields if name not in ImageRequest.model_fields]
+        request = _tried(lambda: self._request({name: fields[name] for name in fields if name not in unknown}))
+        count = request.n if isinstance(request, ImageRequest) else 1
+        key = _tried(lambda: self._taken(checked_key(given_key, self._most_key_bytes), count, entry.place))
+        if isinstance(key, str) and isinstance(request, ImageRequest) and not unknown:
+            return Row(number, key, request)
+        reasons = [result.message for result in (key, request) if isinstance(result, InvalidRequest)]
+        return InvalidRow(entry.place, _line([unknown_words(unknown)] * bool(unknown) + reasons), number)
+
+    def _request(self, fields: Mapping[str, Any]) -> ImageRequest:
+        merged = {**self._defaults, **fields}
+        if "extra" in fields:
+            merged["extra"] = _merged(self._defaults.get("extra"), _extra(fields["extra"]))
+        request = ImageRequest.checked(merged)
+        self._check(request)
+        return request
+
+    def _taken(self, key: str, count: int, place: str) -> str:
+        """Take a key, and all names that follow from it, for one row.
+
+        :raises InvalidRequest: If another row has taken one of them.
+        """
+        names = dict.fromkeys((key, *object_names(key, count)))
+        if taken := next((name for name in names if name in self._takers), None):
+            raise InvalidRequest("key", key, f"{self._takers[taken]} has the name {taken!r} already")
+        self._takers.update(dict.fromkeys(names, place))
+        return key
+
+
+def without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that are set."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    given = without_none(defaults)
+    for name in given.keys() - ImageRequest.model_fields.keys():
+        raise InvalidRequest(name, given[name], f"known parameters are {', '.join(ImageRequest.model_fields)}")
+    if "extra" in given:
+        given["extra"] = _extra(given["extra"])
+    return given
+
+
+def _extra(given: object) -> object:
+    """Return further body fields, parsed where they come as JSON."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return json_value(given)
+    except ValueError as error:
+        raise InvalidRequest("extra", "(hidden)", str(error)) from None
+
+
+def _merged(defaults: object, own: object) -> object:
+    return {**defaults, **own} if isinstance(defaults, Mapping) and isinstance(own, Mapping) else own
+
+
+def _tried(make: Callable[[], T]) -> T | InvalidRequest:
+    try:
+        return make()
+    except InvalidRequest as refusal:
+        return refusal
+
+
+def _line(reasons: Iterable[str]) -> str:
+    """Return reasons as one short line that any log takes."""
+    text = " ".join("; ".join(reasons).split())
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return text if len(text) <= _MAX_REASON else f"{text[: _MAX_REASON - 1]}…"

@@ -1,0 +1,64 @@
+"""Generation without a destination: calls out, tasks back, nothing landed and nothing noted.
+
+Behind the hook's ``generate`` and ``edit``; the operators use the job instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+
+from airflow_provider_imagegen.engine.plan import Call, plan
+from airflow_provider_imagegen.engine.task_error import task_error
+from airflow_provider_imagegen.exceptions import ImageGenError
+from airflow_provider_imagegen.gateways.client import ImageClient
+from airflow_provider_imagegen.polling import PollSchedule, TaskPoller
+from airflow_provider_imagegen.schemas import ImageRequest, ImageTask
+
+
+async def generate(
+    client: ImageClient, request: ImageRequest, *, timeout: float, poll_interval: float
+) -> list[ImageTask]:
+    """Send every call a request needs, side by side, each once, and wait until each is done.
+
+    :param client: An opened client.
+    :param request: What to generate, and how many.
+    :param timeout: Seconds to wait at most.
+    :param poll_interval: Seconds between lookups.
+    :return: The finished tasks, in order.
+    :raises ImageGenError: The first thing that went wrong; it says ``billed: yes`` if any call was paid for.
+    """
+    started = time.time()
+    places = asyncio.Semaphore(client.settings.max_in_flight)
+
+    async def send(call: Call) -> ImageTask | ImageGenError:
+        try:
+            async with places:
+                return await client.submit(call.request, str(uuid.uuid4()))
+        except ImageGenError as error:
+            return error
+
+    results = await asyncio.gather(*(send(call) for call in plan(request, client.gateway)))
+    tasks = [result for result in results if isinstance(result, ImageTask)]
+    errors = [result for result in results if isinstance(result, ImageGenError)]
+    if errors:
+        raise _with_siblings(errors[0], tasks)
+    poller = TaskPoller(client, PollSchedule(interval=poll_interval))
+    open_ids = [task.task_id for task in tasks if task.task_id and not task.is_terminal]
+    seen = await poller.wait(open_ids, until=started + timeout, submitted_at=started)
+    finished = [seen.tasks.get(task.task_id or "", task) for task in tasks]
+    for task in finished:
+        if error := task_error(task, client.gateway.name, seen.last_fault):
+            raise _with_siblings(error, [other for other in finished if other.state == "succeeded"])
+    return finished
+
+
+def _with_siblings(error: ImageGenError, siblings: Sequence[ImageTask]) -> ImageGenError:
+    """Say what calls beside the failed one cost: a repetition would pay for them again."""
+    if siblings:
+        ids = ", ".join(task.task_id or task.trace_id or "?" for task in siblings)
+        error.billed = "yes"
+        error.advice = f"{len(siblings)} other call(s) of this request were accepted and are billed: {ids}"
+    return error

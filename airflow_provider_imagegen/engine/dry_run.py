@@ -1,0 +1,207 @@
+"""A dry run: the calls it would send, without secrets, and what they would cost.
+
+The operators' work returns a :class:`DryRun` where ``validate_only`` is set; it always fits into an XCom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Literal
+
+import httpx
+from pydantic import JsonValue
+
+from airflow_provider_imagegen.engine.budget import Budget, CostEstimate
+from airflow_provider_imagegen.engine.estimate import Account, Ask, Billing
+from airflow_provider_imagegen.engine.job import JobOptions
+from airflow_provider_imagegen.gateways.base import Gateway
+from airflow_provider_imagegen.landing import Landing
+from airflow_provider_imagegen.ledger.models import LedgerKey
+from airflow_provider_imagegen.ledger.store import Ledger
+from airflow_provider_imagegen.redaction import address_of, short_in_json, without_secrets
+from airflow_provider_imagegen.schemas import EditRequest, ImageRequest
+from airflow_provider_imagegen.schemas.base import StrictModel
+from airflow_provider_imagegen.schemas.money import Money
+
+MAX_SHOWN = 20
+"""Calls that are shown whole."""
+
+# Bytes as JSON writes them: twenty calls and what stands around them stay below 48 KB.
+_TEXT_BYTES, _BODY_BYTES, _NAME_BYTES = 300, 1100, 420
+_MODELS_SHOWN = 5
+_HIDDEN = frozenset({"callback_url", "user"})
+
+
+class Estimate(StrictModel):
+    """What it would cost.
+
+    :param to_pay: What would still have to be paid, at most; ``None`` if part of it has no known price.
+    :param to_pay_at_least: The part of it that has.
+    :param calls_to_pay: Number of calls for that; the others cost nothing more.
+    :param unpriced_models: Some of the models without a known price.
+    :param billed: What earlier tries of the task instance were billed; ``None`` if part of it is not known.
+    :param billed_at_least: The part of it that is known.
+    :param budget: The operator's ``budget``.
+    :param currency: What all of these are in.
+    """
+
+    to_pay: Money | None
+    to_pay_at_least: Money
+    calls_to_pay: int
+    unpriced_models: tuple[str, ...]
+    billed: Money | None
+    billed_at_least: Money
+    budget: Money | None
+    currency: str
+
+    def __str__(self) -> str:
+        if self.to_pay is not None:
+            return f"{self.to_pay:f} {self.currency}"
+        return f"unknown, at least {self.to_pay_at_least:f} {self.currency}"
+
+    @classmethod
+    def of(cls, bill: CostEstimate, budget: Budget | None, currency: str) -> Estimate:
+        """Tell a bill."""
+        return cls(
+            to_pay=bill.to_pay.total,
+            to_pay_at_least=bill.to_pay.known,
+            calls_to_pay=bill.calls_to_pay,
+            unpriced_models=tuple(short_in_json(name, _TEXT_BYTES) for name in sorted(bill.unpriced)[:_MODELS_SHOWN]),
+            billed=bill.billed.total,
+            billed_at_least=bill.billed.known,
+            budget=budget.budget if budget else None,
+            currency=currency,
+        )
+
+
+class DryRun(StrictModel):
+    """The result of a task that only validates: what the operators push to XCom then.
+
+    :param gateway: Name of the gateway.
+    :param destination: Where the images would go.
+    :param rows: Number of rows of a batch that would be sent; 1 for a single request.
+    :param skipped: Number of wrong rows that would be left out.
+    :param calls: Number of calls that rows make.
+    :param images: Number of images that they ask for.
+    :param requests: The first of the calls: method, address, body, and what each would cost.
+    :param estimate: What all of them would cost.
+    """
+
+    version: Literal[1] = 1
+    dry_run: Literal[True] = True
+    gateway: str
+    destination: str
+    rows: int = 1
+    skipped: int = 0
+    calls: int
+    images: int
+    requests: tuple[dict[str, JsonValue], ...]
+    estimate: Estimate
+
+    def __str__(self) -> str:
+        asked = f"{self.calls} call(s) for {self.images} image(s) at {self.gateway}, to {self.destination}"
+        return f"Nothing was sent. Would be asked for: {asked}; to be paid: {self.estimate}"
+
+
+class DryRunPlanner:
+    """Plans calls without sending them.
+
+    :param gateway: Builds them; nothing is sent.
+    :param ledger: Knows what was paid before, and the trace ids that calls would have.
+    :param terms: On what terms they would be sent.
+    :param landing: Where their images would go.
+    """
+
+    def __init__(self, gateway: Gateway, ledger: Ledger, terms: JobOptions, landing: Landing) -> None:
+        self._gateway = gateway
+        self._ledger = ledger
+        self._terms = terms
+        self._landing = landing
+
+    async def play(
+        self, asks: Sequence[Ask], names_of: Callable[[Ask], Iterable[str]], *, rows: int = 1, skipped: int = 0
+    ) -> DryRun:
+        """Check what nobody else has, and tell.
+
+        :param asks: The calls, each of which is known to be right in itself.
+        :param names_of: File names of a call's images, without extension.
+        :param rows: Number of rows they are of.
+        :param skipped: Number of rows that are left out.
+        :raises DestinationError: If the bucket is not there.
+        :raises ObjectExists: If something is where an image belongs, and nothing may be replaced.
+        :raises BudgetExceeded: If the budget does not cover it.
+        """
+        await asyncio.to_thread(self._ledger.check_bucket)
+        account = await Billing(self._gateway, self._ledger, self._terms).account(asks)
+        if self._terms.budget is not None:
+            self._terms.budget.open(account.bill)
+        paid = (ask for ask in asks if account.generation_to_pay(ask.key) is not None)
+        await self._landing.check_free(name for ask in paid for name in names_of(ask))
+        destination = self._landing.destination
+        return DryRun(
+            gateway=self._gateway.name,
+            destination=destination.uri(destination.prefix),
+            rows=rows,
+            skipped=skipped,
+            calls=account.calls,
+            images=account.images,
+            requests=self._shown(asks, account),
+            estimate=Estimate.of(account.bill, self._terms.budget, self._gateway.settings.currency),
+        )
+
+    def _shown(self, asks: Sequence[Ask], account: Account) -> tuple[dict[str, JsonValue], ...]:
+        """Return the first calls as they may be shown; of equal ones, only the first is paid."""
+        seen: set[LedgerKey] = set()
+        shown = []
+        for ask in asks[:MAX_SHOWN]:
+            shown.append(self._shown_call(ask, account, is_duplicate=ask.key in seen))
+            seen.add(ask.key)
+        return tuple(shown)
+
+    def _shown_call(self, ask: Ask, account: Account, is_duplicate: bool) -> dict[str, JsonValue]:
+        generation = account.generation_to_pay(ask.key)
+        is_paid = generation is not None and not is_duplicate
+        cost = account.estimate(ask.key).total if is_paid else Decimal(0)
+        call = self._call(ask.request, self._ledger.trace_id(ask.key, generation or 1))
+        return {
+            **({"key": short_in_json(ask.row, _NAME_BYTES)} if ask.row else {}),
+            "index": ask.index,
+            "images": ask.request.n,
+            "is_paid": is_paid,
+            "cost": None if cost is None else float(cost),
+            "method": call.method,
+            "url": short_in_json(address_of(str(call.url)), _TEXT_BYTES),
+            "body": self._body(call, ask.request),
+        }
+
+    def _call(self, request: ImageRequest, trace_id: str) -> httpx.Request:
+        if isinstance(request, EditRequest):
+            return self._gateway.edit(request, trace_id)
+        return self._gateway.submit(request, trace_id)
+
+    def _body(self, call: httpx.Request, request: ImageRequest) -> dict[str, JsonValue]:
+        """Return a call's body as it may be shown; of one in parts, what was asked for."""
+        is_json = call.headers.get("content-type", "").startswith("application/json")
+        body = json.loads(call.content) if is_json else None
+        settings = self._gateway.settings
+        shown = _shown_without(
+            body if isinstance(body, dict) else request.described(), [settings.token, *settings.headers.values()]
+        )
+        size = len(json.dumps(shown))
+        return shown if size <= _BODY_BYTES else {"prompt": shown.get("prompt"), "left_out": f"a body of {size} bytes"}
+
+
+def _shown_without(body: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
+    """Return a body without what is nobody's business, long texts shortened."""
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, str):
+            return short_in_json(without_secrets(value, secrets), _TEXT_BYTES)
+        if isinstance(value, Mapping):
+            return {short_in_json(name, _TEXT_BYTES): shown(entry) for name, entry in value.items()}
+        return [shown(entry) for entry in value] if isinstance(value, list) else value
+
+    return {name: shown(value) for name, value in body.items() if name not in _HIDDEN}

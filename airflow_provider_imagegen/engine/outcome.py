@@ -1,0 +1,233 @@
+"""What became of calls, summed up: the manifest, and what to complain of; decisions, without any I/O."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from airflow_provider_imagegen.engine.plan import fingerprint
+from airflow_provider_imagegen.exceptions import (
+    FewerImages,
+    GenerationFailed,
+    ImageGenError,
+    OutcomeUnknown,
+    PartialDelivery,
+    PermanentError,
+)
+from airflow_provider_imagegen.gateways.base import Gateway
+from airflow_provider_imagegen.money import NOTHING, UNKNOWN, Cost, shares, shares_of_tokens
+from airflow_provider_imagegen.schemas import (
+    ImageRequest,
+    ImageTask,
+    LandedImage,
+    Manifest,
+    MissingImage,
+    Submission,
+)
+
+OnPartial = Literal["fail", "accept"]
+
+FEWER_IMAGES = "fewer_images"
+"""Code of images that a gateway did not make although it was asked for them."""
+
+_EXACT_SIZE = re.compile(r"\d+x\d+")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Images that came to nothing, and why."""
+
+    index: int
+    count: int
+    error: ImageGenError
+
+    @property
+    def missing(self) -> tuple[MissingImage, ...]:
+        """One entry for every image."""
+        indices = range(self.index, self.index + self.count)
+        return tuple(MissingImage.because_of(self.error, index) for index in indices)
+
+    @property
+    def is_about_landing(self) -> bool:
+        """Whether the image was paid for and did not arrive."""
+        return self.error.billed == "yes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one call.
+
+    :param cost: Of all that ``billed`` counts.
+    """
+
+    images: tuple[LandedImage, ...] = ()
+    billed: int = 0
+    usage: Mapping[str, object] = field(default_factory=dict)
+    cost: Cost = NOTHING
+    errors: tuple[Refused, ...] = ()
+
+    def paid_by_others(self) -> Outcome:
+        """Return it with a bill of nothing: another task instance has it on theirs."""
+        return Outcome(images=self.images, errors=self.errors)
+
+    def with_earlier_bills(self, billed: int, cost: Cost) -> Outcome:
+        """Return it with what earlier generations of the same call cost."""
+        return replace(self, billed=self.billed + billed, cost=self.cost + cost)
+
+
+def priced(images: Mapping[int, LandedImage], made: int, usage: Mapping[str, object], cost: Cost) -> list[LandedImage]:
+    """Return the images of one response with their shares of what it took.
+
+    :param images: Those that landed, by position in the response.
+    :param made: Number of images in the response.
+    :param usage: Token counts of the response.
+    :param cost: Of the response.
+    """
+    costs, counts = shares(cost.total, made), shares_of_tokens(usage, made)
+    return [
+        image.model_copy(update={"cost": costs[position], "usage": counts[position]})
+        for position, image in images.items()
+    ]
+
+
+def total_cost(outcomes: Iterable[Outcome]) -> Cost:
+    """Return the sum of what calls cost."""
+    return sum((outcome.cost for outcome in outcomes), NOTHING)
+
+
+def shortfall(first_index: int, count: int, made: int) -> tuple[Refused, ...]:
+    """Return what a call falls short of that made fewer images than it was asked for."""
+    if made >= count:
+        return ()
+    fewer = GenerationFailed("the gateway made fewer images than asked", code=FEWER_IMAGES)
+    return (Refused(first_index + made, count - made, fewer),)
+
+
+def most_severe(errors: Iterable[ImageGenError]) -> ImageGenError:
+    """Return the error to stop with: an unknown outcome first, then what no retry cures, then the first."""
+
+    def mildness(error: ImageGenError) -> int:
+        return 0 if isinstance(error, OutcomeUnknown) else 1 if isinstance(error, PermanentError) else 2
+
+    return min(errors, key=mildness)
+
+
+def total_usage(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """Return the sum of the token counts."""
+    total: Counter[str] = Counter()
+    for outcome in outcomes:
+        total.update({name: count for name, count in outcome.usage.items() if type(count) is int})
+    return dict(total)
+
+
+def tally(submission: Submission, tasks: Sequence[ImageTask]) -> str:
+    """Return in words how the tasks ended."""
+    counts = Counter(task.state for task in tasks)
+    words = [f"{count} {state}" for state, count in counts.items()]
+    if submission.landed:
+        words.append(f"{len(submission.landed)} landed already")
+    return ", ".join(words) or "nothing open"
+
+
+def differences(request: ImageRequest, image: LandedImage) -> dict[str, str]:
+    """Return in what an image is not what was asked for: the parameter, and what came instead."""
+    came: dict[str, str] = {}
+    if request.size and _EXACT_SIZE.fullmatch(request.size) and request.size != f"{image.width}x{image.height}":
+        came["size"] = f"{image.width}x{image.height}"
+    kind = image.key.rpartition(".")[2].replace("jpg", "jpeg")
+    if request.output_format and request.output_format.replace("jpg", "jpeg") != kind:
+        came["output_format"] = kind
+    return came
+
+
+def manifest_of(
+    request: ImageRequest, gateway: Gateway, submission: Submission, outcomes: Sequence[Outcome], uri: str
+) -> Manifest:
+    """Sum up what became of a request.
+
+    :param request: What was asked for.
+    :param gateway: Of whom.
+    :param submission: What became of the submits.
+    :param outcomes: What became of the calls that were open after them.
+    :param uri: Where the manifest will be, if anything landed.
+    """
+    images = [*submission.landed, *(image for outcome in outcomes for image in outcome.images)]
+    missing = [missing for outcome in outcomes for error in outcome.errors for missing in error.missing]
+    failures = sorted([*submission.failures, *missing], key=lambda entry: entry.index)
+    cost = _cost_of(submission) + total_cost(outcomes)
+    if any(failure.billed == "unknown" for failure in failures):
+        cost += UNKNOWN
+    return Manifest(
+        gateway=gateway.name,
+        model=request.model,
+        requested=request.n,
+        delivered=len(images),
+        billed=submission.billed + sum(outcome.billed for outcome in outcomes),
+        reused=sum(image.reused for image in images),
+        images=tuple(sorted(images, key=lambda image: image.index)),
+        failures=tuple(failures),
+        usage=dict(Counter(submission.usage) + Counter(total_usage(outcomes))),
+        fingerprint=submission.fingerprint or fingerprint(request, gateway),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        elapsed=round(time.time() - submission.submitted_at, 3),
+        manifest_uri=uri if images else "",
+        cost=cost.total,
+        cost_at_least=cost.known,
+        currency=gateway.settings.currency,
+    )
+
+
+def _cost_of(submission: Submission) -> Cost:
+    """Return what submits cost; an older release has noted how many were billed, and no more."""
+    return Cost(submission.cost_at_least, submission.cost is not None or not submission.billed)
+
+
+def error_for(
+    submission: Submission, manifest: Manifest, errors: Sequence[ImageGenError], on_partial: OnPartial
+) -> ImageGenError | None:
+    """Return the error that a manifest with missing images is reported by, with it; ``None`` if it is good enough.
+
+    :param submission: What became of the submits.
+    :param manifest: What there is.
+    :param errors: Why images are missing, as far as this process saw it.
+    :param on_partial: Whether fewer images are an error.
+    """
+    if manifest.images and (manifest.delivered >= manifest.requested or on_partial == "accept"):
+        return None
+    known = [*errors, *(missing.as_error(manifest.gateway) for missing in submission.failures)]
+    error = with_billed(_worst(known, manifest), manifest.billed, manifest.failures)
+    error.result = manifest
+    return error
+
+
+def _worst(errors: Sequence[ImageGenError], manifest: Manifest) -> ImageGenError:
+    worst = most_severe(errors) if errors else None
+    if worst is not None and (not manifest.images or isinstance(worst, PermanentError)):
+        return worst
+    reasons = "; ".join(f"image {missing.index}: {missing.message}" for missing in manifest.failures)
+    if not manifest.images:
+        return GenerationFailed(f"no image landed ({reasons})", gateway=manifest.gateway)
+    is_short_answer = all(missing.code == FEWER_IMAGES for missing in manifest.failures)
+    kind = FewerImages if is_short_answer else PartialDelivery
+    summary = f"{manifest.delivered} of {manifest.requested} images landed ({reasons})"
+    return kind(summary, gateway=manifest.gateway)
+
+
+def with_billed(error: ImageGenError, billed: int, missing: Iterable[MissingImage]) -> ImageGenError:
+    """Return an error that speaks for several calls, with the bill of all of them.
+
+    :param error: The one to report.
+    :param billed: Number of images that were paid for.
+    :param missing: What is missing, and whether it was billed.
+    """
+    bills = {error.billed, *(entry.billed for entry in missing)}
+    if billed or "yes" in bills:
+        error.billed = "yes"
+    elif "unknown" in bills:
+        error.billed = "unknown"
+    return error

@@ -1,0 +1,176 @@
+"""What a task with ``wait=False`` leaves: a receipt in XCom, and beside the ledger all that landing needs to know.
+
+Issued by the generating operators, redeemed by the landing one. Neither holds a secret; the receipt, which Airflow
+stores and shows, holds no prompt.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import ConfigDict, JsonValue, ValidationError
+
+from airflow_provider_imagegen.exceptions import InvalidRequest, LedgerCorrupt
+from airflow_provider_imagegen.ledger.documents import document_uri, read_document, write_document
+from airflow_provider_imagegen.ledger.models import Attempt
+from airflow_provider_imagegen.redaction import without_queries
+from airflow_provider_imagegen.schemas import ImageRequest, Submission
+from airflow_provider_imagegen.schemas.base import PersistedModel
+from airflow_provider_imagegen.storage.destination import Destination
+from airflow_provider_imagegen.storage.options import ObjectOptions
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+    from airflow_provider_imagegen.engine.run import GenerateRun
+
+NOTE = "submitted"
+_RECEIPT = "what a task with wait=False returned, or a list of that"
+
+
+class KeptRequest(ImageRequest):
+    """A request as it is kept: enough to land what it asked for, price it and tell of it, not to ask for it again.
+
+    :param shown_parameters: What was asked for, without secrets.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    shown_parameters: dict[str, JsonValue]
+
+    @classmethod
+    def of(cls, request: ImageRequest) -> Self:
+        """Return a request as it may be kept."""
+        facts = {name: getattr(request, name) for name in ImageRequest.model_fields}
+        facts |= {"extra": without_queries(request.extra), "callback_url": None}
+        return cls(**facts, shown_parameters=request.described())
+
+    def described(self) -> dict[str, JsonValue]:
+        """Return all that was asked for, as it was described when it was."""
+        return dict(self.shown_parameters)
+
+
+class LandingDocument(PersistedModel):
+    """What whoever lands a submitted request must know besides its ids.
+
+    :param gateway: Name of the gateway it was submitted to.
+    :param request: What was asked for.
+    :param attempt: Who asked, and pays.
+    :param ledger_key: Key prefix of the ledger's records, in the images' bucket.
+    :param bucket: Where the images go.
+    :param prefix: Key prefix of the images.
+    :param options: How objects are put: the fields of
+        :class:`~airflow_provider_imagegen.storage.options.ObjectOptions`.
+    :param metadata: User metadata of the objects.
+    :param svg: Whether svg images are landed.
+    :param provenance: Whether images are marked as AI-made.
+    """
+
+    version: Literal[1] = 1
+    gateway: str
+    request: KeptRequest
+    attempt: Attempt
+    ledger_key: str
+    bucket: str
+    prefix: str
+    options: dict[str, JsonValue]
+    metadata: dict[str, str]
+    svg: bool
+    provenance: bool
+
+    @property
+    def destination(self) -> Destination:
+        """Where the images go."""
+        known = {field.name for field in dataclasses.fields(ObjectOptions)}
+        options: dict[str, Any] = {name: value for name, value in self.options.items() if name in known}
+        return Destination(bucket=self.bucket, prefix=self.prefix, options=ObjectOptions(**options))
+
+
+class Receipt(PersistedModel):
+    """What was submitted, for a later task to land: the XCom of a task with ``wait=False``.
+
+    :param gateway: Name of the gateway.
+    :param model: Name of the model, as far as it was named.
+    :param requested: Number of images asked for.
+    :param task_ids: The gateway's ids of what was open when the task ended.
+    :param submission: What became of the submits.
+    :param document_uri: Address of the :class:`LandingDocument`.
+    :param imagegen_conn_id: Connection that it was submitted through.
+    :param aws_conn_id: Connection to S3.
+    """
+
+    version: Literal[1] = 1
+    gateway: str
+    model: str | None
+    requested: int
+    task_ids: tuple[str, ...]
+    submission: Submission
+    document_uri: str
+    imagegen_conn_id: str
+    aws_conn_id: str | None
+
+
+def issue(work: GenerateRun, submission: Submission, imagegen_conn_id: str, aws_conn_id: str | None) -> Receipt:
+    """Write down what landing needs to know, and return the receipt for it. Blocking.
+
+    :param work: What submitted.
+    :param submission: What became of it, without prompts.
+    :raises UploadFailed: If S3 does not take the note; a retry attaches to what was submitted.
+    """
+    uri = document_uri(work.ledger, work.terms.attempt, NOTE)
+    note = LandingDocument(
+        gateway=work.gateway.name,
+        request=KeptRequest.of(work.request),
+        attempt=work.terms.attempt,
+        ledger_key=work.ledger.prefix,
+        bucket=work.destination.bucket,
+        prefix=work.destination.prefix,
+        options=dataclasses.asdict(work.destination.options),
+        metadata=dict(work.metadata),
+        svg=work.treatment.svg,
+        provenance=work.treatment.provenance,
+    )
+    write_document(work.s3, uri, [note.model_dump_json()])
+    return Receipt(
+        gateway=note.gateway,
+        model=work.request.model,
+        requested=work.request.n,
+        task_ids=tuple(submission.task_ids),
+        submission=submission,
+        document_uri=uri,
+        imagegen_conn_id=imagegen_conn_id,
+        aws_conn_id=aws_conn_id,
+    )
+
+
+def read_receipts(given: object) -> Iterator[Receipt]:
+    """Yield receipts as they come out of XCom: one, or those of a mapped task.
+
+    :raises InvalidRequest: If one is none.
+    """
+    for entry in [given] if isinstance(given, Mapping) else _listed(given):
+        try:
+            yield Receipt.model_validate(entry)
+        except ValidationError:
+            raise InvalidRequest("submitted", type(entry).__name__, _RECEIPT) from None
+
+
+def landing_document(s3: S3Client, receipt: Receipt) -> LandingDocument:
+    """Return what landing needs to know. Blocking.
+
+    :raises LedgerError: If S3 does not hand it over.
+    :raises LedgerCorrupt: If it cannot be understood.
+    """
+    try:
+        return LandingDocument.model_validate_json("".join(read_document(s3, receipt.document_uri)))
+    except ValidationError:
+        raise LedgerCorrupt(f"{receipt.document_uri} cannot be understood") from None
+
+
+def _listed(given: object) -> Iterator[object]:
+    # The XComs of a mapped task are a sequence that is no list.
+    if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
+        raise InvalidRequest("submitted", type(given).__name__, _RECEIPT)
+    yield from given

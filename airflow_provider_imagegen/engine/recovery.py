@@ -1,0 +1,170 @@
+"""What to do with what an earlier attempt left in the ledger: a decision, without any I/O.
+
+The submitter asks :func:`next_step` for every record that it did not create itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from airflow_provider_imagegen.exceptions import ImageGenError, OutcomeUnknown, PaidImageLost
+from airflow_provider_imagegen.gateways.base import Capabilities
+from airflow_provider_imagegen.ledger.models import Attempt, Entry, LedgerRecord, Reuse
+
+OnUnknown = Literal["fail", "resubmit"]
+OnClear = Literal["reuse", "regenerate"]
+
+LANDING = 300.0
+"""Seconds within which another task instance lands an image that came with a response."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What the user chose for the cases in which there is a choice.
+
+    :param reuse: Who may have an image that is already paid for: this task instance, anyone, or no later try.
+    :param on_unknown: What to do where nobody can tell whether a request was accepted.
+    :param on_clear: What a cleared task that had succeeded does: hand out the same images, or pay for new ones.
+    """
+
+    reuse: Reuse = "task"
+    on_unknown: OnUnknown = "fail"
+    on_clear: OnClear = "reuse"
+
+
+@dataclass(frozen=True)
+class Attach:
+    """The gateway has it: wait for this task."""
+
+    task_id: str
+
+
+@dataclass(frozen=True)
+class AwaitEnd:
+    """The gateway was asked to cancel it: see what becomes of this task."""
+
+    task_id: str
+
+
+@dataclass(frozen=True)
+class Find:
+    """It may have been sent: look for it by trace id, and send only if it does not show up."""
+
+
+@dataclass(frozen=True)
+class Hand:
+    """It is in S3: hand it out."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Somebody else may just be at it, and the gateway cannot be asked: read the record again."""
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """It came with the response: it is in S3 if it was put, and nowhere else."""
+
+
+@dataclass(frozen=True)
+class Renew:
+    """This generation is over: start the next one."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Nobody can tell whether it was paid: stop."""
+
+    error: ImageGenError
+
+
+Step = Attach | AwaitEnd | Adopt | Wait | Find | Hand | Renew | Stop
+
+
+def lease_time(visibility_grace: float) -> float:
+    """Return for how many seconds a claim entitles to send."""
+    return visibility_grace / 2
+
+
+def time_to_show_up(visibility_grace: float, timeout: float) -> float:
+    """Return within how many seconds of its claim a request shows up, if it was ever sent.
+
+    It may have been sent as late as its lease allowed, and accepted as late as its sender would have waited for
+    the response, even if that did not live to see it.
+
+    :param visibility_grace: Seconds an accepted request may stay invisible to lookups.
+    :param timeout: Seconds the gateway may stay silent.
+    """
+    return lease_time(visibility_grace) + timeout + visibility_grace
+
+
+def next_step(entry: Entry, attempt: Attempt, capabilities: Capabilities, policy: Policy, timeout: float) -> Step:
+    """Return what to do about a record that somebody left.
+
+    :param entry: What stands in the ledger.
+    :param attempt: Who asks now.
+    :param capabilities: What the gateway can do.
+    :param policy: What the user chose.
+    :param timeout: Seconds the gateway may stay silent.
+    """
+    record = entry.record
+    if record.state == "failed" or _is_to_be_drawn_anew(record, attempt, policy):
+        return Renew()
+    if record.state == "landed":
+        return Hand()
+    if record.task_id is not None:
+        return _go_on_with(record, record.task_id, policy)
+    if capabilities.look_up_by_trace_id:
+        return Find()
+    if record.attempt.instance != attempt.instance and entry.age < (timeout if record.state == "claimed" else LANDING):
+        return Wait()
+    return Adopt() if record.state == "answered" else _resubmit_or_stop(record, policy)
+
+
+def _go_on_with(record: LedgerRecord, task_id: str, policy: Policy) -> Step:
+    if record.failure is not None and policy.on_unknown == "resubmit":
+        return Renew()
+    return AwaitEnd(task_id) if record.state == "cancelling" else Attach(task_id)
+
+
+def when_gone(record: LedgerRecord, policy: Policy) -> Renew | Stop:
+    """Return what to do about a record whose images were paid for and are not in S3."""
+    return Renew() if record.state == "landed" else _resubmit_or_stop(record, policy)
+
+
+def is_held_by_older_epoch(record: LedgerRecord, attempt: Attempt, policy: Policy) -> bool:
+    """Return whether what a cleared task attaches to must be noted as its own.
+
+    Else what an older try lands in its place would count as made before the clear, and a retry would pay for another.
+
+    :param record: What it attaches to.
+    :param attempt: Who attaches.
+    :param policy: What the user chose.
+    """
+    is_older = record.attempt.instance == attempt.instance and record.attempt.epoch < attempt.epoch
+    return is_older and policy.on_clear == "regenerate"
+
+
+def _resubmit_or_stop(record: LedgerRecord, policy: Policy) -> Renew | Stop:
+    return Renew() if policy.on_unknown == "resubmit" else Stop(_why_nobody_can_tell(record))
+
+
+def _is_to_be_drawn_anew(record: LedgerRecord, attempt: Attempt, policy: Policy) -> bool:
+    drawn_in = record.attempt.epoch if record.attempt.instance == attempt.instance else 0
+    return record.state == "landed" and policy.on_clear == "regenerate" and attempt.epoch > drawn_in
+
+
+def _why_nobody_can_tell(record: LedgerRecord) -> ImageGenError:
+    origin = f"try {record.attempt.try_number} of {record.attempt.dag_id}.{record.attempt.task_id}"
+    if record.state == "answered":
+        return PaidImageLost(
+            f"{origin} got the image and did not land it; {record.gateway} keeps no copy to fetch",
+            gateway=record.gateway,
+            trace_id=record.trace_id,
+        )
+    return OutcomeUnknown(
+        f"{origin} did not tell what became of its request, and {record.gateway} cannot look requests up",
+        gateway=record.gateway,
+        trace_id=record.trace_id,
+    )

@@ -1,0 +1,53 @@
+"""Retries of a request that was certainly not accepted: after a 429, or where no byte left."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from airflow_provider_imagegen.exceptions import ImageGenError, NotSent, RateLimited
+
+Response = TypeVar("Response")
+
+
+Tell = Callable[[ImageGenError, float], None]
+
+
+async def retry_until(
+    send_once: Callable[[], Awaitable[Response]], deadline: float, clock: Callable[[], float], tell: Tell
+) -> Response:
+    """Send again what was certainly not accepted: as asked by ``Retry-After``, else with jitter, until the deadline.
+
+    :param send_once: Sends.
+    :param deadline: Unix seconds.
+    :param clock: Wall clock, in unix seconds.
+    :param tell: Called before every wait: why, and how many seconds it takes.
+    :return: What ``send_once`` returned.
+    :raises RateLimited: If there is no time left to wait as long as was asked.
+    :raises NotSent: If there is no time left for another attempt.
+    """
+    backoff = wait_random_exponential(multiplier=1, max=60)
+
+    def pause(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after if isinstance(error, RateLimited) and error.retry_after is not None else 0.0
+        return asked + backoff(state)
+
+    def is_too_late(state: RetryCallState) -> bool:
+        return clock() + state.upcoming_sleep > deadline
+
+    def before_pause(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, ImageGenError):
+            tell(error, state.upcoming_sleep)
+
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type((RateLimited, NotSent)),
+        wait=pause,
+        stop=is_too_late,
+        before_sleep=before_pause,
+        reraise=True,
+    )
+    return await retrying(send_once)

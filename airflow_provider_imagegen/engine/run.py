@@ -1,0 +1,230 @@
+"""What one task instance has to do, between Airflow's calls: begin, and resume after a deferral.
+
+Imported by the operators when a task runs, never at DAG parse; the heavy imports live here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from airflow_provider_imagegen.engine.cancel import cancel_all
+from airflow_provider_imagegen.engine.dry_run import DryRun, DryRunPlanner
+from airflow_provider_imagegen.engine.estimate import Ask, Billing, asks_of
+from airflow_provider_imagegen.engine.job import ImageJob, JobOptions
+from airflow_provider_imagegen.engine.plan import check, fingerprint
+from airflow_provider_imagegen.engine.terms import GRACE
+from airflow_provider_imagegen.exceptions import InvalidRequest
+from airflow_provider_imagegen.gateways import gateway_for
+from airflow_provider_imagegen.gateways.base import Gateway
+from airflow_provider_imagegen.gateways.client import ImageClient
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.landing import ImageProcessing, Landing
+from airflow_provider_imagegen.ledger.store import Ledger
+from airflow_provider_imagegen.redaction import redact_secrets
+from airflow_provider_imagegen.schemas import ImageRequest, ImageTask, Manifest, OpenTask, Submission
+from airflow_provider_imagegen.storage.destination import Destination
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+    from airflow_provider_imagegen.schemas.batch import BatchSummary
+
+    Result = Manifest | BatchSummary
+
+log = logging.getLogger(__name__)
+
+CANCEL_TIMEOUT = 15.0
+"""Seconds a killed task takes at most to cancel what it submitted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRun:
+    """What one task instance works with, whatever it has to do.
+
+    :param settings: The gateway's connection.
+    :param s3: A boto3 S3 client.
+    :param destination: Where the images go.
+    :param ledger: Where claims stand.
+    :param terms: On what terms the job works.
+    :param metadata: User metadata of the objects.
+    :param treatment: What images go through on their way.
+    :param deferrable: Whether waiting may be handed to a trigger.
+    """
+
+    settings: GatewaySettings
+    s3: S3Client
+    destination: Destination
+    ledger: Ledger
+    terms: JobOptions
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    treatment: ImageProcessing = field(default_factory=ImageProcessing)
+    deferrable: bool = True
+
+    @property
+    def gateway(self) -> Gateway:
+        """The gateway that the connection leads to.
+
+        :raises ConfigurationError: If it leads to none.
+        """
+        return gateway_for(self.settings)
+
+    async def begin(self) -> Result | Submission:
+        """Do it, or hand over what to wait for."""
+        raise NotImplementedError
+
+    async def resume(self, submission: Submission, gave_up: bool) -> Result | Submission:
+        """Go on after a deferral, which may have ended early.
+
+        :param submission: What was waited for.
+        :param gave_up: Whether the trigger could not go on looking; then neither can this.
+        """
+        raise NotImplementedError
+
+    async def dry_run(self) -> DryRun:
+        """Check everything and tell what would be sent and what it would cost; send and claim nothing.
+
+        :raises ImageGenError: What would be refused before anything is paid.
+        """
+        raise InvalidRequest("validate_only", True, "False: this pays for nothing")
+
+    @property
+    def billing(self) -> Billing:
+        """What draws up accounts."""
+        return Billing(self.gateway, self.ledger, self.terms)
+
+    @property
+    def stage(self) -> DryRunPlanner:
+        """Plans calls without sending them."""
+        landing = Landing(self.s3, self.destination, self.settings, self.metadata, self.treatment)
+        return DryRunPlanner(self.gateway, self.ledger, self.terms, landing)
+
+    def open_tasks(self) -> list[OpenTask]:
+        """Return what is known to be at the gateway; from any thread."""
+        raise NotImplementedError
+
+    def s3_location(self, result: Result | None) -> tuple[str, str, str] | None:
+        """Return S3 endpoint, bucket and key prefix of the images.
+
+        :param result: What landed, if anything did.
+        """
+        return self.s3.meta.endpoint_url, self.destination.bucket, self.destination.prefix
+
+    def gateway_page(self, result: Result | None) -> str | None:
+        """Return the page on which the gateway shows the first task, where it has such pages.
+
+        :param result: What landed, if anything did.
+        """
+        landed = [image.task_id for image in result.images] if isinstance(result, Manifest) else []
+        known = [*(task.task_id for task in self.open_tasks()), *filter(None, landed)]
+        return self.gateway.task_page(known[0]) if known else None
+
+    def cancel(self) -> None:
+        """Cancel what was submitted, where the gateway can; from any thread, at any time.
+
+        On a thread and loop of its own: Airflow calls this from a signal handler, in the middle of everything.
+        """
+        thread = threading.Thread(target=lambda: asyncio.run(self._cancel()), name="imagegen-cancel")
+        thread.start()
+        thread.join(CANCEL_TIMEOUT)
+
+    async def _cancel(self) -> None:
+        async with ImageClient(self.settings) as client:
+            await cancel_all(self.open_tasks(), client, self.ledger, self.terms.attempt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRun(TaskRun):
+    """One request of one task instance.
+
+    :param request: What to generate.
+    :param waits: Whether to see it through; if not, it ends when everything is submitted.
+    """
+
+    request: ImageRequest
+    waits: bool = True
+    _at_work: list[ImageJob] = field(default_factory=list, init=False, repr=False)
+
+    async def begin(self) -> Manifest | Submission:
+        """Submit and wait: for a moment if waiting may be handed on, else to the end.
+
+        :return: The manifest, or what to wait for.
+        :raises ImageGenError: As the error tree says.
+        """
+        async with self._job() as job:
+            job.check()
+            self._tell_what_is_asked()
+            await self.billing.reserve_budget(self._asks())
+            submission = await job.submit()
+            if not self.waits:
+                return submission.without_prompts()
+            grace = min(GRACE, self.terms.timeout) if self.deferrable else self.terms.timeout
+            tasks = await job.wait(submission, submission.submitted_at + grace)
+            if self.deferrable and _still_running(tasks):
+                return submission.without_prompts()
+            return await job.land(submission, tasks)
+
+    async def resume(self, submission: Submission, gave_up: bool) -> Manifest | Submission:
+        """Go on after a deferral, which may have ended early: look up afresh, then land.
+
+        :param submission: What was submitted.
+        :param gave_up: Whether the trigger could not go on looking; then neither can this.
+        :return: The manifest, or what is still to be waited for.
+        :raises ImageGenError: As the error tree says.
+        """
+        async with self._job(submission.fingerprint) as job:
+            now = time.time()
+            tasks = await job.wait(submission, now)
+            if _still_running(tasks) and now < submission.deadline:
+                if gave_up and job.last_fault is not None:
+                    raise job.last_fault
+                return submission
+            return await job.land(submission, tasks)
+
+    async def dry_run(self) -> DryRun:
+        """Check the request and tell what would be sent and what it would cost.
+
+        :raises ImageGenError: What would be refused before anything is paid.
+        """
+        with redact_secrets([self.request.callback_url or ""]):
+            check(self.request, self.gateway)
+            return await self.stage.play(self._asks(), lambda ask: map(str, ask.indices))
+
+    def _asks(self) -> list[Ask]:
+        return list(asks_of(self.request, self.gateway, self.terms.attempt, self.terms.policy.reuse))
+
+    def open_tasks(self) -> list[OpenTask]:
+        """Return what is known to be at the gateway; from any thread."""
+        return [task for job in self._at_work for task in job.open]
+
+    @asynccontextmanager
+    async def _job(self, known_fingerprint: str = "") -> AsyncIterator[ImageJob]:
+        """Open a job; after a deferral, what is left of the request may no longer tell its fingerprint."""
+        with redact_secrets([self.request.callback_url or ""]):
+            async with ImageClient(self.settings) as client:
+                known_fingerprint = known_fingerprint or fingerprint(self.request, client.gateway)
+                metadata = {**self.metadata, "fingerprint": known_fingerprint}
+                async with Landing(self.s3, self.destination, self.settings, metadata, self.treatment) as landing:
+                    job = ImageJob(self.request, client, landing, self.ledger, self.terms)
+                    self._at_work.append(job)
+                    yield job
+
+    def _tell_what_is_asked(self) -> None:
+        log.info(
+            "Validated: %d image(s) by %s at %s, to %s; prompt: %s",
+            self.request.n,
+            self.request.model or "the gateway's usual model",
+            self.settings.host,
+            self.destination.uri(self.destination.prefix),
+            self.request.shown_prompt(),
+        )
+
+
+def _still_running(tasks: Mapping[str, ImageTask]) -> bool:
+    return any(not task.is_terminal for task in tasks.values())

@@ -1,0 +1,122 @@
+"""Images to edit and their masks: read from where the user has them, checked before anything is paid.
+
+The edit operator and the hook call :func:`read_sources`; the gateways get what it returns.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
+
+from PIL import Image, UnidentifiedImageError
+
+from airflow_provider_imagegen.exceptions import InvalidRequest
+from airflow_provider_imagegen.schemas import EditRequest, ImageSource
+
+MAX_SOURCE_BYTES = 50 * 1024 * 1024
+MAX_MASK_BYTES = 4 * 1024 * 1024
+MAX_DALL_E_2_BYTES = 4 * 1024 * 1024
+
+ReadObject = Callable[[str, str], bytes]
+"""Reads an S3 object: bucket, key, and gives its bytes."""
+
+_MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+_WITH_ALPHA = frozenset({"RGBA", "LA", "PA"})
+
+
+def read_sources(
+    given: Sequence[str | bytes], field: str, bucket: str | None, read_object: ReadObject
+) -> tuple[ImageSource, ...]:
+    """Turn what a user wrote into image sources; addresses stay addresses, all else becomes bytes.
+
+    :param given: ``https://`` addresses, ``s3://bucket/key`` addresses, keys in ``bucket``, or bytes.
+    :param field: Name of the parameter, for errors.
+    :param bucket: Bucket of bare keys.
+    :param read_object: Reads an S3 object; its errors pass through.
+    :raises InvalidRequest: If an entry is none of these, or no image.
+    """
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+        raise InvalidRequest(field, type(given).__name__, "a list of addresses, S3 keys or bytes")
+    return tuple(_read_source(entry, field, bucket, read_object) for entry in given)
+
+
+def name_sources(given: Sequence[str], bucket: str) -> tuple[ImageSource, ...]:
+    """Turn what a user wrote into image sources by address alone, nothing of which is read.
+
+    :param given: ``https://`` addresses, ``s3://bucket/key`` addresses, or keys in ``bucket``.
+    :param bucket: Bucket of bare keys.
+    """
+    return tuple(ImageSource(url=entry if "://" in entry else f"s3://{bucket}/{entry}") for entry in given)
+
+
+def _read_source(entry: str | bytes, field: str, bucket: str | None, read_object: ReadObject) -> ImageSource:
+    if isinstance(entry, bytes):
+        return _source_of(entry, field, "image")
+    if not isinstance(entry, str) or not entry:
+        raise InvalidRequest(field, entry, "addresses, S3 keys or bytes")
+    if entry.startswith(("http://", "https://")):
+        return ImageSource(url=entry)
+    key = entry
+    if entry.startswith("s3://"):
+        bucket, _, key = entry.removeprefix("s3://").partition("/")
+    if not bucket or not key:
+        raise InvalidRequest(field, entry, "an https:// address, s3://bucket/key, or a key in s3_bucket")
+    return _source_of(read_object(bucket, key), field, PurePosixPath(key).stem)
+
+
+def _source_of(content: bytes, field: str, stem: str) -> ImageSource:
+    if len(content) > MAX_SOURCE_BYTES:
+        raise InvalidRequest(field, f"{len(content)} bytes", f"at most {MAX_SOURCE_BYTES} bytes an image")
+    kind, _, _ = _header(content, field)
+    return ImageSource(content=content, name=f"{stem}.{kind.lower()}", content_type=_MEDIA_TYPES[kind])
+
+
+def check_sources(request: EditRequest) -> None:
+    """Refuse images and masks that are known to be wrong, as far as their bytes are here.
+
+    Source: the parameter list of OpenAI's ``images/edits`` page.
+
+    :raises InvalidRequest: Naming what is wrong.
+    """
+    kinds = {source.content is None for source in request.sources}
+    if len(kinds) > 1:
+        raise InvalidRequest("images", "addresses and files", "all addresses, or all S3 keys and bytes")
+    if request.model == "dall-e-2":
+        _check_dall_e_2(request)
+    if request.mask is not None and request.mask.content is not None:
+        _check_mask(request.mask.content, request.images[0].content or b"")
+
+
+def _check_dall_e_2(request: EditRequest) -> None:
+    if len(request.images) != 1:
+        raise InvalidRequest("images", f"{len(request.images)} images", "one image with dall-e-2")
+    content = request.images[0].content
+    if content is None:
+        return
+    kind, (width, height), _ = _header(content, "images")
+    if kind != "PNG" or width != height or len(content) > MAX_DALL_E_2_BYTES:
+        raise InvalidRequest(
+            "images", f"{kind} of {width}x{height}, {len(content)} bytes", "a square png of at most 4 MB with dall-e-2"
+        )
+
+
+def _check_mask(mask: bytes, image: bytes) -> None:
+    kind, size, mode = _header(mask, "mask")
+    if kind != "PNG" or mode not in _WITH_ALPHA:
+        raise InvalidRequest("mask", f"{kind} with mode {mode}", "a png with an alpha channel")
+    if len(mask) > MAX_MASK_BYTES:
+        raise InvalidRequest("mask", f"{len(mask)} bytes", f"at most {MAX_MASK_BYTES} bytes")
+    _, image_size, _ = _header(image, "images")
+    if size != image_size:
+        allowed = f"the first image's size, {image_size[0]}x{image_size[1]}"
+        raise InvalidRequest("mask", f"{size[0]}x{size[1]}", allowed)
+
+
+def _header(content: bytes, field: str) -> tuple[str, tuple[int, int], str]:
+    """Return format, size and mode of an image, from its header alone."""
+    try:
+        with Image.open(io.BytesIO(content), formats=list(_MEDIA_TYPES)) as image:
+            return str(image.format), image.size, image.mode
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError):
+        raise InvalidRequest(field, f"{len(content)} bytes", "a png, jpeg or webp image") from None

@@ -1,0 +1,61 @@
+"""Every point at which a job does something outside itself, listed once.
+
+Code that writes, sends or puts does it inside :func:`failpoint`. Observers learn of it before and after; crash
+tests kill the process there, and a new point cannot be forgotten because the list is this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Literal
+
+Moment = Literal["before", "after"]
+
+
+class Failpoint(StrEnum):
+    """What a job does outside itself."""
+
+    CLAIM = "claim"
+    """Create a ledger record."""
+    SUBMIT = "submit"
+    """Send the paid call."""
+    RECORD = "record"
+    """Update a ledger record."""
+    PUT_IMAGE = "put_image"
+    """Put an image into S3."""
+    PUT_MANIFEST = "put_manifest"
+    """Put the manifest into S3."""
+    PUT_CHECKPOINT = "put_checkpoint"
+    """Put into S3 how far a batch is, before it defers."""
+    CANCEL = "cancel"
+    """Ask the gateway to cancel a task."""
+
+
+Observer = Callable[[Failpoint, Moment], None]
+
+_observers: list[Observer] = []
+
+
+@contextmanager
+def failpoint(which: Failpoint) -> Iterator[None]:
+    """Mark the block as one effect."""
+    _tell(which, "before")
+    yield
+    _tell(which, "after")
+
+
+def observe(observer: Observer) -> Callable[[], None]:
+    """Call ``observer`` before and after every effect of this process.
+
+    :param observer: Called on the thread that does the effect.
+    :return: A function that ends the observation.
+    """
+    _observers.append(observer)
+    return lambda: _observers.remove(observer)
+
+
+def _tell(which: Failpoint, moment: Moment) -> None:
+    for observer in tuple(_observers):
+        observer(which, moment)

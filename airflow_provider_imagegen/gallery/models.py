@@ -1,0 +1,88 @@
+"""What the gallery reads: XComs of the operators and the documents beside the images, of this release and others.
+
+Lenient on purpose: whoever may write XComs can write anything there, and what is no manifest is nobody's error.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue, ValidationError
+
+from airflow_provider_imagegen.schemas import LandedImage, MissingImage, Origin
+from airflow_provider_imagegen.schemas.base import PersistedModel
+
+LINK = "_link_ImagesLink"
+"""XCom key of the link to this gallery, which every operator of this provider leaves, whatever becomes of it."""
+
+MAX_IMAGES = 200
+"""Images of one manifest that are shown; a request asks for ten at most."""
+
+
+class ShownManifest(PersistedModel):
+    """A manifest, as far as it is shown; see :class:`~airflow_provider_imagegen.schemas.Manifest`."""
+
+    version: Literal[1]
+    gateway: str = ""
+    model: str | None = None
+    images: tuple[LandedImage, ...]
+    failures: tuple[MissingImage, ...] = ()
+    usage: dict[str, JsonValue] = Field(default_factory=dict)
+    currency: str = ""
+    fingerprint: str = ""
+    created_at: str = ""
+    manifest_uri: str = ""
+
+    def image(self, index: int) -> LandedImage | None:
+        """Return the image at a position among those asked for; ``None`` if there is none."""
+        return next((image for image in self.images if image.index == index), None)
+
+
+class ShownSummary(PersistedModel):
+    """The shown part of a batch's summary; see :class:`~airflow_provider_imagegen.schemas.batch.BatchSummary`."""
+
+    version: Literal[1]
+    gateway: str = ""
+    rows: int
+    currency: str = ""
+    created_at: str = ""
+    manifest_uri: str
+
+
+class ShownSidecar(PersistedModel):
+    """What stands beside images, as far as it is shown; see :class:`~airflow_provider_imagegen.schemas.Sidecar`."""
+
+    version: Literal[1]
+    fingerprint: str
+    origin: Origin
+    request: dict[str, JsonValue]
+
+
+Result = ShownManifest | ShownSummary
+
+
+def read_result(value: Any) -> Result | None:
+    """Return an XCom's value as what an operator returned; ``None`` if it is nothing of that kind."""
+    if not isinstance(value, dict):
+        return None
+    kind: type[Result] = ShownManifest if isinstance(value.get("images"), list) else ShownSummary
+    try:
+        return kind.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def read_sidecar(body: bytes) -> ShownSidecar | None:
+    """Return a document as a sidecar; ``None`` if it is none."""
+    try:
+        return ShownSidecar.model_validate_json(body)
+    except ValidationError:
+        return None
+
+
+def split_uri(uri: str) -> tuple[str, str] | None:
+    """Return bucket and key of an ``s3://`` address; ``None`` if it is none."""
+    if not uri.startswith("s3://"):
+        return None
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return (bucket, key) if bucket and key else None

@@ -1,0 +1,228 @@
+"""What gateways answer, read once for all of them: JSON bodies, images in them, errors in them.
+
+Lenient about everything that is not needed, strict about success: an image is only an image if there is
+one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+import httpx
+
+from airflow_provider_imagegen.exceptions import (
+    AuthenticationError,
+    GatewayError,
+    LookUpFailed,
+    ModerationBlocked,
+    OutcomeUnknown,
+    OutOfBalance,
+    RateLimited,
+    RequestRefused,
+    UnreadableResponse,
+)
+from airflow_provider_imagegen.redaction import redacted
+from airflow_provider_imagegen.schemas import ImageOutput, ImageTask
+
+Phase = Literal["submit", "look_up"]
+
+_REPORTED = ("size", "quality", "background", "output_format")
+
+# Source: the error tables of Ace Data Cloud and OpenAI. The HTTP status of a code differs between pages,
+# so the code decides first.
+_BY_CODE: dict[str, type[GatewayError]] = {
+    "no_token": AuthenticationError,
+    "token_mismatched": AuthenticationError,
+    "invalid_token": AuthenticationError,
+    "token_expired": AuthenticationError,
+    "authentication_failed": AuthenticationError,
+    "invalid_api_key": AuthenticationError,
+    "used_up": OutOfBalance,
+    "insufficient_quota": OutOfBalance,
+    "billing_hard_limit_reached": OutOfBalance,
+    "too_many_requests": RateLimited,
+    "rate_limited": RateLimited,
+    "rate_limit_exceeded": RateLimited,
+    "moderation_blocked": ModerationBlocked,
+    "content_policy_violation": ModerationBlocked,
+    "bad_request": RequestRefused,
+    "api_not_implemented": RequestRefused,
+    "no_api": RequestRefused,
+    "disabled": RequestRefused,
+    "forbidden": RequestRefused,
+    "request_too_large": RequestRefused,
+}
+_BY_STATUS: dict[int, type[GatewayError]] = {
+    401: AuthenticationError,
+    402: OutOfBalance,
+    403: AuthenticationError,
+    429: RateLimited,
+}
+# Codes and statuses that leave it open whether the request went through.
+_UNSETTLED_CODES = frozenset({"api_error", "timeout"})
+_UNSETTLED_STATUSES = frozenset({408, 409, 425})
+
+
+@dataclass(frozen=True)
+class ErrorWords:
+    """What an error body says, whatever its shape.
+
+    :param code: The gateway's code, if any.
+    :param message: Its words, never empty.
+    :param trace_id: The gateway's id of the call, if any.
+    """
+
+    code: str | None
+    message: str
+    trace_id: str | None
+
+
+def text_or_none(value: object) -> str | None:
+    """Return ``value`` if it is a text that says something, else ``None``."""
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def read_document(response: httpx.Response) -> dict[str, Any] | None:
+    """Return the JSON object of a response, or ``None`` if its body is none."""
+    try:
+        document = response.json()
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def read_success(
+    document: Mapping[str, Any], task_id: str | None = None, trace_id: str | None = None
+) -> ImageTask | None:
+    """Return the finished task that a response with images stands for, or ``None`` if it holds none.
+
+    :param document: A response's body, or the ``response`` of a task record.
+    :param task_id: The task's id where the document itself names none.
+    :param trace_id: The trace id where the document itself names none.
+    """
+    outputs = read_outputs(document.get("data"))
+    if not outputs:
+        return None
+    usage, created = document.get("usage"), document.get("created")
+    return ImageTask(
+        state="succeeded",
+        task_id=text_or_none(document.get("task_id")) or task_id,
+        trace_id=text_or_none(document.get("trace_id")) or trace_id,
+        outputs=outputs,
+        usage=usage if isinstance(usage, dict) else None,
+        # nano-banana answers 0 where it does not know.
+        created=float(created) if isinstance(created, int | float) and created else None,
+        reported={name: value for name in _REPORTED if (value := text_or_none(document.get(name)))},
+    )
+
+
+def read_outputs(data: object) -> tuple[ImageOutput, ...]:
+    """Return the images of a ``data`` list; entries without one are left out."""
+    entries = data if isinstance(data, list) else []
+    outputs = (_read_output(entry) for entry in entries if isinstance(entry, dict))
+    return tuple(output for output in outputs if output is not None)
+
+
+def _read_output(entry: dict[str, Any]) -> ImageOutput | None:
+    url = text_or_none(entry.get("url")) or text_or_none(entry.get("image_url"))
+    b64_json = text_or_none(entry.get("b64_json"))
+    if url is None and b64_json is None:
+        return None
+    return ImageOutput(url=url, b64_json=b64_json, revised_prompt=text_or_none(entry.get("revised_prompt")))
+
+
+def read_error(document: Mapping[str, Any]) -> ErrorWords | None:
+    """Return what an error body says, or ``None`` if it is not one.
+
+    Understands ``{"error": {"code", "message"}}``, ``{"error": "words"}`` and ``{"detail": …}``.
+    """
+    trace_id = text_or_none(document.get("trace_id"))
+    error = document.get("error")
+    if isinstance(error, dict):
+        code = text_or_none(error.get("code"))
+        if code is None or code.isdigit():
+            code = text_or_none(error.get("type")) or code
+        message = text_or_none(error.get("message")) or code or "no message"
+        return ErrorWords(code, message, trace_id)
+    words = text_or_none(error) or text_or_none(document.get("detail"))
+    return ErrorWords(None, words, trace_id) if words else None
+
+
+def error_of(response: httpx.Response, gateway: str, phase: Phase, token: str) -> GatewayError:
+    """Return the error that a response stands for: by its code first, its status second.
+
+    :param response: A response that is not a success.
+    :param gateway: Name of the gateway, for the error.
+    :param phase: Whether the paid call or a lookup was answered.
+    :param token: The API token, to be cut out of quoted words.
+    """
+    words = read_error(read_document(response) or {}) or ErrorWords(None, "", None)
+    status = response.status_code
+    message = redacted(words.message or response.text or "empty response", [token])
+    kind = _error_class(words.code, status, phase)
+    error = kind(
+        f"the gateway answered {status}: {message}",
+        gateway=gateway,
+        code=words.code,
+        status=status,
+        trace_id=words.trace_id,
+        request_id=response.headers.get("x-request-id"),
+    )
+    if isinstance(error, RateLimited):
+        error.retry_after = retry_after(response.headers)
+    _mention_proxy(error, response)
+    return error
+
+
+def unreadable(response: httpx.Response, gateway: str, phase: Phase, token: str) -> GatewayError:
+    """Return the error for a success status whose body says nothing that is understood."""
+    excerpt = redacted(response.text, [token], limit=120) or "an empty body"
+    kind = OutcomeUnknown if phase == "submit" else UnreadableResponse
+    error = kind(
+        f"the gateway answered {response.status_code} with neither a task nor an image: {excerpt}",
+        gateway=gateway,
+        request_id=response.headers.get("x-request-id"),
+    )
+    _mention_proxy(error, response)
+    return error
+
+
+def _mention_proxy(error: GatewayError, response: httpx.Response) -> None:
+    """Say what a LiteLLM proxy in between does to responses: it drops task ids, and repeats what fails."""
+    if isinstance(error, OutcomeUnknown) and any(name.startswith("x-litellm") for name in response.headers):
+        error.advice = (
+            "A LiteLLM proxy stands in between; it drops task ids and by itself repeats calls that fail, so the "
+            "gateway may have billed several. Look there, and point the connection at the gateway itself."
+        )
+
+
+def retry_after(headers: httpx.Headers) -> float | None:
+    """Return how many seconds the gateway asks to wait, from ``retry-after-ms`` or ``Retry-After``."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers[name]) * unit
+        except (KeyError, ValueError):
+            continue
+        return seconds if 0 <= seconds < float("inf") else None
+    try:
+        moment = parsedate_to_datetime(headers["retry-after"])
+    except (KeyError, ValueError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _error_class(code: str | None, status: int, phase: Phase) -> type[GatewayError]:
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if phase == "look_up":
+        return LookUpFailed
+    settled = code not in _UNSETTLED_CODES and status not in _UNSETTLED_STATUSES
+    return RequestRefused if settled and 300 <= status < 500 else OutcomeUnknown

@@ -1,1 +1,0 @@
-"""Into S3: where to (``destination``, ``keys``), told what (``options``), and how (``objects``, ``sending``)."""

@@ -1,0 +1,1 @@
+"""The ledger in S3: what was claimed, submitted and paid for."""

@@ -1,0 +1,82 @@
+"""What becomes of a call, written into its ledger record without holding up the event loop.
+
+The submitter writes through this module; the ledger itself is blocking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from airflow_provider_imagegen.exceptions import ImageGenError, LedgerError
+from airflow_provider_imagegen.ledger.models import Entry, LedgerKey
+from airflow_provider_imagegen.ledger.store import Ledger
+from airflow_provider_imagegen.schemas import TaskFailure
+
+log = logging.getLogger(__name__)
+
+LEDGER_PATIENCE = 30.0
+"""Seconds to go on trying to write what would otherwise be taken for a request that was sent."""
+
+
+class AsyncLedger:
+    """The records of one ledger.
+
+    :param ledger: The ledger.
+    :param clock: Wall clock, in unix seconds.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._clock = clock
+
+    async def read(self, key: LedgerKey, generation: int) -> Entry | None:
+        """Return a record, or ``None`` if there is none.
+
+        :raises LedgerError: If S3 fails, or the record cannot be understood.
+        """
+        return await asyncio.to_thread(self._ledger.read, key, generation)
+
+    async def reread(self, key: LedgerKey, entry: Entry) -> Entry:
+        """Return a record as it stands now.
+
+        :raises LedgerError: If S3 fails, or the record is gone.
+        """
+        current = await self.read(key, entry.record.generation)
+        if current is None:
+            raise LedgerError(f"the record {key} has disappeared", billed="unknown")
+        return current
+
+    async def update(self, key: LedgerKey, entry: Entry, **changes: Any) -> Entry:
+        """Change a record, provided it still is what was read.
+
+        :raises LedgerConflict: If somebody else changed it meanwhile.
+        :raises LedgerError: If S3 fails.
+        """
+        return await asyncio.to_thread(self._ledger.update, key, entry, updated_at=self._clock(), **changes)
+
+    async def update_patiently(self, key: LedgerKey, entry: Entry, **changes: Any) -> Entry:
+        """Change a record although S3 has a hiccup: a claim left behind looks as if it had been sent.
+
+        :raises LedgerConflict: If somebody else changed it meanwhile.
+        :raises LedgerError: If S3 goes on failing.
+        """
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: type(error) is LedgerError),
+            wait=wait_random_exponential(multiplier=0.5, max=10),
+            stop=stop_after_delay(LEDGER_PATIENCE),
+            reraise=True,
+        )
+        return await retrying(self.update, key, entry, **changes)
+
+    async def note_refusal(self, key: LedgerKey, entry: Entry, error: ImageGenError) -> None:
+        """Note that nothing was accepted, so that the next try starts a new generation."""
+        failure = TaskFailure(code=error.code or type(error).__name__, message=error.message)
+        try:
+            await self.update_patiently(key, entry, state="failed", failure=failure)
+        except LedgerError as fault:
+            log.warning("The refusal could not be noted: %s", fault)

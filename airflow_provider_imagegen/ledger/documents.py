@@ -1,0 +1,74 @@
+"""What a task keeps beside the ledger for the process that goes on with it: lines of JSON, one object for every try.
+
+The decorator keeps what its function returned across a deferral, ``wait=False`` what whoever lands it must know.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from airflow_provider_imagegen.exceptions import LedgerError
+from airflow_provider_imagegen.failpoints import Failpoint, failpoint
+from airflow_provider_imagegen.ledger.models import Attempt, LedgerKey
+from airflow_provider_imagegen.ledger.store import Ledger
+from airflow_provider_imagegen.storage.destination import Destination
+from airflow_provider_imagegen.storage.errors import S3_ERRORS, words_of
+from airflow_provider_imagegen.storage.objects import ObjectStore
+from airflow_provider_imagegen.storage.tempfiles import temp_file_errors
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+
+def document_uri(ledger: Ledger, attempt: Attempt, name: str) -> str:
+    """Return the address of a note of one try.
+
+    :param ledger: The ledger that it stands beside.
+    :param attempt: Whose it is.
+    :param name: What kind of note it is.
+    """
+    scope = LedgerKey.of(attempt, "task", 0, "").scope
+    # Not .json: it is no record.
+    return f"s3://{ledger.bucket}/{ledger.prefix}/{scope}/{name}.{attempt.try_number}.jsonl"
+
+
+def write_document(s3: S3Client, uri: str, lines: Iterable[str]) -> None:
+    """Write a note. Blocking.
+
+    :param lines: Its lines, without their ends.
+    :raises TempFileFailed: If the disk does not take it on its way.
+    :raises UploadFailed: If S3 does not take it.
+    """
+    bucket, key = _parted(uri)
+    store = ObjectStore(s3, Destination(bucket=bucket, prefix=""))
+    with tempfile.TemporaryFile(prefix="imagegen-note-") as file:
+        with temp_file_errors():
+            file.writelines(f"{line}\n".encode() for line in lines)
+        with failpoint(Failpoint.PUT_CHECKPOINT):
+            store.put_file(key, file, "application/jsonl")
+
+
+def read_document(s3: S3Client, uri: str) -> Iterator[str]:
+    """Yield the lines of a note. Blocking.
+
+    :raises LedgerError: If S3 does not hand it over.
+    """
+    bucket, key = _parted(uri)
+    with tempfile.TemporaryFile(prefix="imagegen-note-") as file:
+        try:
+            with temp_file_errors():
+                for chunk in s3.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(256 * 1024):
+                    file.write(chunk)
+        except S3_ERRORS as error:
+            raise LedgerError(f"{uri} cannot be read: {words_of(error)}", billed="unknown") from None
+        file.seek(io.SEEK_SET)
+        for line in file:
+            yield line.decode().rstrip("\n")
+
+
+def _parted(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key

@@ -1,0 +1,227 @@
+"""The ledger: one small JSON object in S3 for every request generation, beside the images.
+
+Created by a conditional put before anything is paid, so of two attempts only one may send; it outlives tries,
+clears, workers and Airflow itself. The submitter and the job write it, the command line reads it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from airflow_provider_imagegen.exceptions import DestinationError, LedgerConflict, LedgerCorrupt, LedgerError
+from airflow_provider_imagegen.failpoints import Failpoint, failpoint
+from airflow_provider_imagegen.ledger.models import Entry, LedgerKey, LedgerRecord
+from airflow_provider_imagegen.storage.errors import (
+    S3_ERRORS,
+    is_condition_failed,
+    is_not_ours,
+    is_not_there,
+    is_unknown_to_store,
+    words_of,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+log = logging.getLogger(__name__)
+
+Standing = Literal["may be new", "is known"]
+
+_NAME = re.compile(r"(?P<item>\d+)-(?P<fingerprint>[0-9a-f]+)\.(?P<generation>\d+)\.json")
+_TRACE_NAMESPACE = uuid.UUID("6f1d0a52-6c0b-4a55-9c1c-3d1f6f2b8a10")
+
+
+class Ledger:
+    """The records of one bucket.
+
+    :param s3: A boto3 S3 client.
+    :param bucket: The bucket.
+    :param prefix: Key prefix of the records.
+    """
+
+    def __init__(self, s3: S3Client, bucket: str, prefix: str) -> None:
+        self._s3 = s3
+        self.bucket = bucket
+        self.prefix = prefix.strip("/")
+
+    def trace_id(self, key: LedgerKey, generation: int) -> str:
+        """Return the trace id of a generation: the same in every process that asks."""
+        return str(uuid.uuid5(_TRACE_NAMESPACE, f"{self.bucket}/{self._object_key(key, generation)}"))
+
+    def create(self, record: LedgerRecord, key: LedgerKey) -> Entry:
+        """Claim a generation, or find that somebody has.
+
+        :param record: The claim.
+        :return: The new entry, or the one that was there.
+        :raises DestinationError: If the bucket is not there or not ours to write: nothing is paid then.
+        :raises LedgerError: If S3 fails.
+        """
+        if not self._is_conditional() and (found := self.read(key, record.generation)) is not None:
+            return found
+        record = _signed(record)
+        try:
+            with failpoint(Failpoint.CLAIM):
+                return Entry(record, self._put(key, record, "may be new", IfNoneMatch="*"), is_new=True)
+        except LedgerConflict:
+            found = self.read(key, record.generation)
+        if found is None:
+            raise LedgerError(f"the claim {key} is taken and cannot be read", trace_id=record.trace_id)
+        # The response to our own put was lost, and boto3 has put again.
+        return replace(found, is_new=True) if found.record == record else found
+
+    def read(self, key: LedgerKey, generation: int) -> Entry | None:
+        """Return a record, or ``None`` if there is none.
+
+        :raises LedgerCorrupt: If it cannot be understood: unreadable is not absent.
+        :raises LedgerError: If S3 fails.
+        """
+        return self._read(self._object_key(key, generation))
+
+    def update(self, key: LedgerKey, entry: Entry, **changes: Any) -> Entry:
+        """Change a record, provided it still is what was read.
+
+        :raises LedgerConflict: If somebody else changed it meanwhile.
+        :raises LedgerError: If S3 fails.
+        """
+        record = _signed(entry.record.model_copy(update=changes))
+        try:
+            with failpoint(Failpoint.RECORD):
+                return Entry(record, self._put(key, record, IfMatch=entry.etag))
+        except LedgerConflict:
+            found = self.read(key, record.generation)
+            if found is not None and found.record == record:
+                return found
+            raise
+
+    def others(self, key: LedgerKey) -> list[str]:
+        """Return the fingerprints under which the same task instance asked for the same item before.
+
+        :raises LedgerError: If S3 fails.
+        """
+        start = f"{self.prefix}/{key.scope}/{key.item:04d}-"
+        found = {name.removeprefix(start).partition(".")[0] for name in self._list(start)}
+        return sorted(found - {key.fingerprint})
+
+    def filed(self, scope: str) -> list[tuple[LedgerKey, int]]:
+        """Return keys and generations of all records of a scope.
+
+        :raises LedgerError: If S3 fails.
+        """
+        start = f"{self.prefix}/{scope}/"
+        matches = (_NAME.fullmatch(name.removeprefix(start)) for name in self._list(start))
+        return [
+            (LedgerKey(scope, int(match["item"]), match["fingerprint"]), int(match["generation"]))
+            for match in matches
+            if match
+        ]
+
+    def check_bucket(self) -> None:
+        """Look whether the bucket is there and ours to read; whether it can be written, only a claim tells.
+
+        :raises DestinationError: If it is not.
+        :raises LedgerError: If S3 fails.
+        """
+        try:
+            self._s3.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/", MaxKeys=1)
+        except S3_ERRORS as error:
+            raise self._fault(error, "nothing was sent", "may be new") from None
+
+    def _object_key(self, key: LedgerKey, generation: int) -> str:
+        return f"{self.prefix}/{key}.{generation}.json"
+
+    def _put(self, key: LedgerKey, record: LedgerRecord, what: Standing = "is known", **condition: Any) -> str:
+        arguments: dict[str, Any] = {
+            "Bucket": self.bucket,
+            "Key": self._object_key(key, record.generation),
+            "Body": record.model_dump_json().encode(),
+            "ContentType": "application/json",
+        }
+        if self._is_conditional():
+            arguments |= condition
+        try:
+            return str(self._s3.put_object(**arguments)["ETag"])
+        except S3_ERRORS as error:
+            fault = self._fault(error, f"the record {key} cannot be written", what)
+            fault.trace_id = record.trace_id
+            raise fault from None
+
+    def _read(self, name: str) -> Entry | None:
+        try:
+            found = self._s3.get_object(Bucket=self.bucket, Key=name)
+            body, etag = found["Body"].read(), found["ETag"]
+        except S3_ERRORS as error:
+            if is_not_there(error):
+                return None
+            raise self._fault(error, f"the record {name} cannot be read") from None
+        try:
+            return Entry(LedgerRecord.model_validate_json(body), etag, age=_age(found))
+        except ValidationError:
+            raise LedgerCorrupt(f"the record s3://{self.bucket}/{name} cannot be understood") from None
+
+    def _list(self, start: str) -> Iterator[str]:
+        try:
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
+            for page in pages:
+                yield from (entry["Key"] for entry in page.get("Contents", []))
+        except S3_ERRORS as error:
+            raise self._fault(error, f"records under {start} cannot be listed") from None
+
+    def _fault(self, error: BaseException, what: str, record: Standing = "is known") -> LedgerError | DestinationError:
+        """Return what an error of S3 means; only a claim can find that the destination was never usable."""
+        if is_condition_failed(error):
+            return LedgerConflict(f"{what}: another attempt was faster")
+        is_unusable = is_not_ours(error) or "credentials" in str(error).lower()
+        if is_unusable and record == "may be new":
+            return DestinationError(f"s3_bucket={self.bucket!r} cannot be used: {words_of(error)}; {what}")
+        return LedgerError(f"{what}: {words_of(error)}", billed="no" if record == "may be new" else "unknown")
+
+    def _is_conditional(self) -> bool:
+        return _is_conditional(self._s3, self.bucket, self.prefix)
+
+
+def _signed(record: LedgerRecord) -> LedgerRecord:
+    return record.model_copy(update={"write_id": uuid.uuid4().hex})
+
+
+def _age(found: Mapping[str, Any]) -> float:
+    """Return how old an object is by the clock of the store, which all workers share."""
+    date = found["ResponseMetadata"]["HTTPHeaders"].get("date")
+    if date is None:
+        return float("inf")
+    now = parsedate_to_datetime(date)
+    return max(0.0, float((now - found["LastModified"]).total_seconds()))
+
+
+@cache
+def _is_conditional(s3: S3Client, bucket: str, prefix: str) -> bool:
+    """Return whether the store honours conditional puts; asked once per process, and never of AWS itself.
+
+    A store that ignores the condition lets the second of two puts win too.
+    """
+    if "amazonaws.com" in s3.meta.endpoint_url:
+        return True
+    probe = {"Bucket": bucket, "Key": f"{prefix}/conditional-writes", "Body": b"", "IfNoneMatch": "*"}
+    for _ in range(2):
+        try:
+            s3.put_object(**probe)  # type: ignore[arg-type]
+        except S3_ERRORS as error:
+            if is_condition_failed(error):
+                return True
+            if not is_unknown_to_store(error):
+                # Whatever is wrong here, the claim itself meets it next and says so.
+                return True
+            break
+    log.warning(
+        "The S3 store at %s ignores conditional writes: two attempts at the same moment could both pay.",
+        s3.meta.endpoint_url,
+    )
+    return False

@@ -1,0 +1,54 @@
+"""Temporary files, and the disk they are on: what its faults mean, and whether there is space before money is spent."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow_provider_imagegen.exceptions import Billed, TempFileFailed
+
+# Disk full, over quota, over the limit of a file, broken, read-only, no such directory, out of files.
+_DISK_FAULTS = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EROFS,
+        errno.ENOENT,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
+)
+
+
+@contextmanager
+def temp_file_errors(billed: Billed = "yes") -> Iterator[None]:
+    """Tell a disk that is full or broken from everything else that can go wrong in the block.
+
+    :param billed: Whether what the block keeps was paid for.
+    :raises TempFileFailed: Naming the directory and what is wrong with it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FAULTS:
+            raise
+        words = f"the image could not be kept in {tempfile.gettempdir()}: {error.strerror}"
+        raise TempFileFailed(words, billed=billed) from None
+
+
+def check_disk_space(needed: int) -> None:
+    """Refuse to go on without space for an image that nobody would keep for us.
+
+    :param needed: Bytes.
+    :raises TempFileFailed: If the disk of the temporary directory has less to spare.
+    """
+    with temp_file_errors(billed="no"):
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+    if free < needed:
+        words = f"{tempfile.gettempdir()} has {free} bytes to spare, and an image may need {needed}"
+        raise TempFileFailed(words, billed="no", advice="Free space there or point TMPDIR elsewhere; nothing was sent.")

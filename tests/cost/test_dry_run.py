@@ -1,0 +1,182 @@
+"""A rehearsal checks everything, tells what it would cost, and sends, claims and writes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from airflow_provider_imagegen.catalog.price_list import PriceList
+from airflow_provider_imagegen.engine.dry_run import MAX_SHOWN, DryRun, DryRunPlanner, Estimate
+from airflow_provider_imagegen.engine.estimate import Account, asks_of
+from airflow_provider_imagegen.engine.recovery import Policy
+from airflow_provider_imagegen.exceptions import (
+    BudgetExceeded,
+    DestinationError,
+    InvalidRequest,
+    InvalidRows,
+    ObjectExists,
+)
+from airflow_provider_imagegen.gateways import gateway_for
+from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.ledger.models import Attempt
+from airflow_provider_imagegen.ledger.store import Ledger
+from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageSource
+from tests.batch.conftest import prompts
+from tests.conftest import BUCKET
+from tests.cost.conftest import CostLaboratory
+from tests.examples import examples
+
+XCOM_BYTES = 48 * 1024
+
+
+@pytest.fixture
+def nothing_happens(harness: CostLaboratory) -> Iterator[None]:
+    """See that nothing was sent, and that S3 was only read."""
+    with harness.s3_calls() as calls:
+        yield
+    assert not [name for name in calls if name.startswith(("Put", "Delete", "Copy", "Create"))]
+    assert harness.submits == 0
+
+
+@pytest.mark.usefixtures("nothing_happens")
+class TestSingle:
+    def test_shows_the_calls_and_what_they_would_cost(self, harness: CostLaboratory) -> None:
+        told = harness.dry_run(n=2, size="1024x1024").model_dump(mode="json")
+        assert (told["version"], told["dry_run"], told["gateway"]) == (1, True, "acedatacloud")
+        assert (told["rows"], told["calls"], told["images"]) == (1, 2, 2)
+        assert told["estimate"] == {
+            "to_pay": 0.06,
+            "to_pay_at_least": 0.06,
+            "calls_to_pay": 2,
+            "unpriced_models": [],
+            "billed": 0.0,
+            "billed_at_least": 0.0,
+            "budget": None,
+            "currency": "USD",
+        }
+        first = told["requests"][0]
+        assert (first["method"], first["url"]) == ("POST", f"{harness.settings.base_url}/openai/images/generations")
+        assert (first["is_paid"], first["cost"], first["index"]) == (True, 0.03, 0)
+        sent = {"prompt": "a lighthouse", "model": "gpt-image-1", "size": "1024x1024", "async": True}
+        assert {name: first["body"][name] for name in sent} == sent
+
+    def test_unknown_price_is_null(self, harness: CostLaboratory) -> None:
+        told = harness.dry_run(model="nano-banana").model_dump(mode="json")
+        assert (told["estimate"]["to_pay"], told["estimate"]["unpriced_models"]) == (None, ["'nano-banana'"])
+        assert told["requests"][0]["cost"] is None
+
+    def test_holds_no_secret(self, harness: CostLaboratory) -> None:
+        headers = {"x-team-key": "hush-hush-hush"}
+        harness.settings = dataclasses.replace(harness.settings, headers=headers)
+        extra = {"reference": "https://cdn.example/a.png?sig=quiet-quiet", "echo": harness.settings.token}
+        told = harness.dry_run(
+            callback_url="https://hook.example/secret-path", extra=extra, user="somebody@example.com"
+        ).model_dump_json()
+        for secret in (harness.settings.token, "hush-hush", "quiet-quiet", "secret-path", "somebody"):
+            assert secret not in told
+
+    def test_refuses_what_the_task_would_refuse(self, harness: CostLaboratory) -> None:
+        with pytest.raises(InvalidRequest, match="size='17x17'"):
+            harness.dry_run(size="17x17")
+        with pytest.raises(BudgetExceeded, match=r"up to 0\.03 USD"):
+            harness.dry_run("0.02")
+        assert harness.dry_run("0.03").estimate.budget == Decimal("0.03")
+
+    def test_refuses_a_bucket_that_is_not_there(self, harness: CostLaboratory) -> None:
+        ledger = Ledger(harness.s3, "no-such-bucket", "ledger")
+        work = dataclasses.replace(harness.work(), ledger=ledger)
+        with pytest.raises(DestinationError, match="no-such-bucket"):
+            asyncio.run(work.dry_run())
+
+
+@pytest.mark.usefixtures("nothing_happens")
+class TestEdit:
+    SOURCE = ImageSource(content=b"\x89PNG not looked at here", name="a.png")
+
+    def test_in_parts_is_told_by_what_was_asked(self, settings: GatewaySettings, harness: CostLaboratory) -> None:
+        request = EditRequest(prompt="p", model="gpt-image-1", images=(self.SOURCE,))
+        gateway, attempt = gateway_for(harness.settings), Attempt(dag_id="d", task_id="t", run_id="r")
+        asks = list(asks_of(request, gateway, attempt, "task"))
+        stage = DryRunPlanner(gateway, harness.ledger, harness.work().terms, None)  # type: ignore[arg-type]
+        (told,) = stage._shown(asks, Account(asks, {}, gateway.settings.price_list))
+        assert told["url"] == f"{harness.settings.base_url}/openai/images/edits"
+        assert told["body"]["images"] == [self.SOURCE.identity]  # type: ignore[index, call-overload]
+
+
+class TestAfterwards:
+    def test_what_is_paid_for_costs_nothing_more(self, harness: CostLaboratory) -> None:
+        harness.attempt()
+        told = harness.dry_run(n=2, try_number=2)
+        assert [request["cost"] for request in told.requests] == [0.0, 0.03]
+        assert [request["is_paid"] for request in told.requests] == [False, True]
+        assert (told.estimate.to_pay, told.estimate.billed) == (Decimal("0.03"), Decimal("0.03"))
+
+    def test_what_others_paid_for_costs_nothing(self, harness: CostLaboratory) -> None:
+        harness.policy = Policy(reuse="always")
+        harness.attempt()
+        told = harness.dry_run(dag_id="another")
+        assert (told.estimate.calls_to_pay, told.estimate.to_pay, told.estimate.billed) == (0, 0, 0)
+
+    def test_what_is_in_the_way_is_told(self, harness: CostLaboratory) -> None:
+        harness.attempt()
+        work = harness.work(prompt="another")
+        options = dataclasses.replace(work.destination.options, replace=False)
+        work = dataclasses.replace(work, destination=dataclasses.replace(work.destination, options=options))
+        with pytest.raises(ObjectExists):
+            asyncio.run(work.dry_run())
+
+
+@pytest.mark.usefixtures("nothing_happens")
+class TestBatch:
+    def dry_run(self, harness: CostLaboratory, requests: object, **ask: Any) -> DryRun:
+        return asyncio.run(harness.batch(requests, **ask).dry_run())
+
+    def test_counts_all_rows_and_shows_the_first(self, harness: CostLaboratory) -> None:
+        told = self.dry_run(harness, prompts(500))
+        assert (told.rows, told.calls, told.images, len(told.requests)) == (500, 500, 500, MAX_SHOWN)
+        assert told.requests[1]["key"] == "00001"
+        assert told.estimate.to_pay == Decimal("15")
+
+    def test_equal_rows_cost_once(self, harness: CostLaboratory) -> None:
+        told = self.dry_run(harness, ["an owl"] * 3)
+        assert [request["cost"] for request in told.requests] == [0.03, 0.0, 0.0]
+        assert told.estimate.to_pay == Decimal("0.03")
+
+    def test_wrong_rows_are_refused_or_counted(self, harness: CostLaboratory) -> None:
+        rows = ["an owl", {"prompt": "wrong", "n": 99}]
+        with pytest.raises(InvalidRows):
+            self.dry_run(harness, rows)
+        assert self.dry_run(harness, rows, on_invalid="skip").skipped == 1
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.sampled_from(["😀" * 5000, "\x00" * 5000])
+JSON = st.recursive(st.integers() | TEXTS, lambda one: st.lists(one, max_size=9) | st.dictionaries(TEXTS, one))
+
+
+@hypothesis_settings(max_examples=examples(40))
+@given(st.lists(TEXTS.filter(str.strip), min_size=1, max_size=40), st.dictionaries(st.text(min_size=30), JSON), TEXTS)
+def test_fits_into_an_xcom_whatever_is_asked(texts: list[str], extra: dict[str, Any], key: str) -> None:
+    gateway = gateway_for(GatewaySettings(base_url="https://api.acedata.cloud", token="t" * 20))
+    attempt = Attempt(dag_id="d", task_id="t", run_id="r")
+    requests = [ImageRequest(prompt=text, model=text[:300], extra=extra) for text in texts]
+    asks = [ask for request in requests for ask in asks_of(request, gateway, attempt, "task", key[:200])]
+    account = Account(asks, {}, PriceList())
+    stage = DryRunPlanner(gateway, Ledger(None, BUCKET, "l"), None, None)  # type: ignore[arg-type]
+    told = DryRun(
+        gateway="acedatacloud",
+        destination="s3://" + "b" * 63 + "/" + "雪" * 300,
+        calls=len(asks),
+        images=len(asks),
+        requests=stage._shown(asks, account),
+        estimate=Estimate.of(account.bill, None, "USD"),
+    )
+    assert len(json.dumps(told.model_dump(mode="json"))) < XCOM_BYTES

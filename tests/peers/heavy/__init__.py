@@ -1,0 +1,1 @@
+"""Peers of hundreds of megabytes, for `make peers`."""

@@ -1,0 +1,435 @@
+"""Answers become a small document and decoded images, however they are cut, escaped or broken."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import gzip
+import json
+import os
+import random
+import tempfile
+import textwrap
+import threading
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_imagegen.gateways.response_body import (
+    INLINE_BYTES,
+    MAX_IMAGES,
+    Base64Extractor,
+    ResponseContent,
+    ResponseTooLarge,
+    _feed_in_thread,
+    read_response,
+)
+from tests.examples import examples
+from tests.stack.waiting import wait_until
+
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+SIGNATURES = (PNG, b"\xff\xd8\xff\xe0", b"GIF89a", b"RIFF\0\0\0\0WEBP")
+
+
+def image(size: int = 20_000, seed: int = 0, signature: bytes = PNG) -> bytes:
+    return signature + random.Random(seed).randbytes(size - len(signature))
+
+
+def encoded(size: int = 20_000, seed: int = 0) -> str:
+    return base64.b64encode(image(size, seed)).decode()
+
+
+def answer_with(value: str, **fields: object) -> bytes:
+    return json.dumps({"created": 1, "data": [{"b64_json": value, **fields}], "usage": {"total_tokens": 7}}).encode()
+
+
+def cut(data: bytes, places: list[int]) -> Iterator[bytes]:
+    """Cut ``data`` at these places, taken modulo its length."""
+    edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return (data[start:end] for start, end in pairwise(edges))
+
+
+class Extracted:
+    """What an extractor made of a body."""
+
+    def __init__(self, *pieces: bytes, **limits: int) -> None:
+        with tempfile.TemporaryDirectory() as home:
+            extractor = Base64Extractor(Path(home), **limits)
+            try:
+                for piece in pieces:
+                    extractor.feed(piece)
+            finally:
+                extractor.close()
+            self.skeleton = extractor.skeleton
+            self.damaged = extractor.damaged
+            self.files = {marker: path.read_bytes() for marker, path in extractor.files.items()}
+            self.left_over = set(Path(home).iterdir()) - set(extractor.files.values())
+            self.nonce = extractor._nonce
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.skeleton)
+
+    def without_nonce(self) -> tuple[bytes, list[bytes], list[str]]:
+        skeleton = self.skeleton.replace(self.nonce.encode(), b"nonce")
+        return skeleton, list(self.files.values()), list(self.damaged.values())
+
+
+@st.composite
+def spelled_images(draw: st.DrawFn) -> tuple[str, bytes]:
+    """An image of any size in any accepted spelling of base64."""
+    size, seed = draw(st.integers(20, 12_000)), draw(st.integers(0, 99))
+    content = image(size, seed, draw(st.sampled_from(SIGNATURES)))
+    text = draw(st.sampled_from([base64.b64encode, base64.urlsafe_b64encode]))(content).decode()
+    if draw(st.booleans()):
+        text = text.rstrip("=")
+    if draw(st.booleans()):
+        text = draw(st.sampled_from(["\n", "\r\n"])).join(textwrap.wrap(text, draw(st.integers(60, 80))))
+    return draw(st.sampled_from(["", "data:image/png;base64,", "data:image/webp;x=1;BASE64,"])) + text, content
+
+
+LONG_TEXTS = st.builds(lambda part, times: part * times, st.text(min_size=1, max_size=9), st.integers(1, 2000))
+ESCAPES = {"/": [r"\/", r"\u002f"], "+": [r"\u002b", r"\u002B"], "A": [r"\u0041"]}
+
+
+class TestAnyJsonDocument:
+    @settings(max_examples=examples(300))
+    @given(st.data())
+    def test_keeps_all_but_its_images_wherever_it_is_cut(self, data: st.DataObject) -> None:
+        images = dict(data.draw(st.lists(spelled_images(), max_size=3)))
+        strings = st.one_of(st.text(), LONG_TEXTS, *(st.just(text) for text in images))
+        leaves = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(-1e6, 1e6), strings)
+        values = st.recursive(
+            leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=MAX_IMAGES
+        )
+        original = {"data": data.draw(values)}
+        text = json.dumps(original, ensure_ascii=data.draw(st.booleans()), indent=data.draw(st.none() | st.just(1)))
+        for character in ("/", "+"):
+            text = text.replace(character, data.draw(st.sampled_from([character, *ESCAPES[character]])))
+        got = Extracted(*cut(text.encode(), data.draw(st.lists(st.integers(0, 1_000_000)))))
+        assert_same(original, got.document, images, got)
+        assert not got.damaged
+        assert not got.left_over
+
+    def test_cut_into_single_bytes(self) -> None:
+        body = answer_with(encoded(5000), revised_prompt='a "quoted" \\ ünicode 🦦 prompt').replace(b"/", b"\\u002f")
+        got = Extracted(*(body[at : at + 1] for at in range(len(body))))
+        assert list(got.files.values()) == [image(5000)]
+        assert got.document["data"][0]["revised_prompt"] == 'a "quoted" \\ ünicode 🦦 prompt'
+
+
+def assert_same(original: Any, document: Any, images: dict[str, bytes], got: Extracted) -> None:
+    """Compare two documents, one of them with markers for images."""
+    if isinstance(original, str) and len(original) > INLINE_BYTES and original in images:
+        assert got.files[document] == images[original]
+    elif isinstance(original, dict):
+        assert list(original) == list(document)
+        for name, value in original.items():
+            assert_same(value, document[name], images, got)
+    elif isinstance(original, list):
+        assert len(original) == len(document)
+        for value, other in zip(original, document, strict=True):
+            assert_same(value, other, images, got)
+    elif not (isinstance(document, str) and document in got.files):
+        assert original == document
+    else:  # escapes can make a short image long
+        assert got.files[document] == images[original]
+
+
+class TestAnyBytes:
+    TOKENS = (
+        *(base64.b64encode(image(size)) for size in (300, 5000, 9000)),
+        *(bytes([byte]) for byte in b'{}[]":,\\=u/n0 <\n'),
+        *(b'["', b'{"a":"', b'"]', b"\\u00", b"\\u0041", b'\\"', b"\\\\", b"data:image/png;base64,", b"\xff\xfe", b"A"),
+    )
+    BODIES = st.builds(
+        lambda start, tokens: start + b"".join(tokens), st.sampled_from([b"", b'["']), st.lists(st.sampled_from(TOKENS))
+    )
+
+    @settings(max_examples=examples(500))
+    @given(BODIES | st.binary(), st.lists(st.integers(0, 100_000)))
+    def test_give_the_same_in_whatever_pieces_they_come(self, body: bytes, places: list[int]) -> None:
+        try:
+            whole = Extracted(body)
+        except ResponseTooLarge:
+            with pytest.raises(ResponseTooLarge):
+                Extracted(*cut(body, places))
+            return
+        assert Extracted(*cut(body, places)).without_nonce() == whole.without_nonce()
+        assert not whole.left_over
+
+    @given(st.binary() | st.text().map(str.encode))
+    def test_without_a_long_string_are_copied(self, body: bytes) -> None:
+        assert Extracted(body).skeleton == body
+
+
+class TestWhatIsAImage:
+    def test_the_name_of_the_field_does_not_matter(self) -> None:
+        body = json.dumps({"images": [encoded()], "url": f"data:image/png;base64,{encoded(seed=1)}"}).encode()
+        got = Extracted(body)
+        assert got.files[got.document["images"][0]] == image()
+        assert got.files[got.document["url"]] == image(seed=1)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "a long prompt without end " * 400,
+            "letters" * 2000,
+            base64.b64encode(b"no image" * 1000).decode(),
+            "iVBORw0KGgo is how a PNG begins " * 200,
+            encoded(3000),
+        ],
+        ids=["prose", "letters", "base64 of something else", "a text about images", "a small image"],
+    )
+    def test_other_strings_stay(self, text: str) -> None:
+        got = Extracted(answer_with("x", revised_prompt=text))
+        assert got.document["data"][0]["revised_prompt"] == text
+        assert not got.files
+
+    @pytest.mark.parametrize("body", [b"<html>%s</html>", b"data: {%s}\n\n", b"event: x\ndata: [%s]\n\n", b"%s"])
+    def test_a_body_that_is_no_json_is_copied(self, body: bytes) -> None:
+        body %= b'"%s"' % encoded().encode()
+        assert Extracted(body).skeleton == body
+
+    def test_a_byte_order_mark_does_not_hide_the_json(self) -> None:
+        assert len(Extracted(b"\xef\xbb", b"\xbf" + answer_with(encoded())).files) == 1
+
+
+class TestHostileAnswers:
+    def test_a_string_that_looks_like_a_marker_leads_nowhere(self) -> None:
+        forged = ["imagegen-file:0:0", "imagegen-file:" + "0" * 32 + ":0", "/etc/passwd"]
+        got = Extracted(json.dumps([*forged, encoded()]).encode())
+        *strings, marker = got.document
+        assert strings == forged
+        assert set(got.files) == {marker}
+
+    def test_markers_differ_between_answers(self) -> None:
+        body = answer_with(encoded())
+        assert not set(Extracted(body).files) & set(Extracted(body).files)
+
+    @pytest.mark.sampled
+    @pytest.mark.parametrize(
+        "rest",
+        [
+            "!",
+            "=A",
+            "===",
+            "A" * 9000 + "\\",
+            '\\"',
+            "\\\\",
+            "\\u0000",
+            "\\u00e9",
+            "\\ud83d\\ude00",
+            "é",
+            "A",
+            "=" * 9000,
+        ],
+    )
+    @pytest.mark.parametrize("step", [7, 100_000])
+    def test_an_image_with_garbage_in_it_is_named_damaged(self, rest: str, step: int) -> None:
+        # 6000 bytes are 8000 letters without padding.
+        value = encoded(6000) + (rest if rest[-1:] != "\\" or rest.endswith("\\\\") else rest + "\\")
+        body = f'{{"data": [{{"b64_json": "{value}"}}, 1]}}'.encode()
+        got = Extracted(*(body[at : at + step] for at in range(0, len(body), step)))
+        [(marker, words)] = got.damaged.items()
+        assert got.document == {"data": [{"b64_json": marker}, 1]}
+        assert "not base64" in words
+        assert not got.files
+        assert not got.left_over
+
+    def test_a_damaged_image_does_not_spoil_the_others(self) -> None:
+        got = Extracted(json.dumps([encoded(), encoded() + "!", encoded(seed=2)]).encode())
+        first, second, third = got.document
+        assert list(got.damaged) == [second]
+        assert got.files == {first: image(), third: image(seed=2)}
+
+
+class TestLimits:
+    def test_an_image_at_the_limit_is_taken_and_one_above_is_not(self) -> None:
+        assert Extracted(answer_with(encoded(10_000)), max_image_bytes=10_000).files
+        with pytest.raises(ResponseTooLarge, match="more than 9999 bytes"):
+            Extracted(answer_with(encoded(10_000)), max_image_bytes=9_999)
+
+    @pytest.mark.parametrize("filler", ["\\n", "\\r\\n", "!"])
+    def test_an_image_that_never_ends_is_left(self, filler: str) -> None:
+        endless = (f'["{encoded(6000)}', *[filler * 1000] * 50)
+        with pytest.raises(ResponseTooLarge):
+            Extracted(*(piece.encode() for piece in endless), max_image_bytes=10_000)
+
+    @pytest.mark.parametrize("body", ["[" + "1," * 600, '["' + "x y" * 2000, "<" * 1100])
+    def test_a_document_above_the_limit_is_left(self, body: str) -> None:
+        with pytest.raises(ResponseTooLarge, match="beside its images"):
+            Extracted(body.encode(), max_skeleton_bytes=1000)
+
+    def test_more_images_than_any_gateway_makes_are_left(self) -> None:
+        images = [encoded(4000)] * MAX_IMAGES
+        assert len(Extracted(json.dumps(images).encode()).files) == MAX_IMAGES
+        with pytest.raises(ResponseTooLarge, match="16 images"):
+            Extracted(json.dumps([*images, encoded(4000)]).encode())
+
+
+class TestABodyCutOff:
+    @given(st.integers(1, 1_000_000))
+    def test_is_not_json_and_leaves_no_file_of_the_open_image(self, at: int) -> None:
+        body = answer_with(encoded())
+        got = Extracted(body[: at % len(body)])
+        with pytest.raises(ValueError, match=r".+"):
+            json.loads(got.skeleton)
+        assert not got.left_over
+
+
+@asynccontextmanager
+async def served(
+    body: bytes, head: str = "", status: str = "200 OK", content_length: int | None = -1, hold: bool = False
+) -> AsyncIterator[httpx.Response]:
+    """A response, not read yet, from a server that answers with these bytes and hangs up, unless it is to hold."""
+    length = len(body) if content_length == -1 else content_length
+    lines = f"HTTP/1.1 {status}\r\n{head}" + (f"Content-Length: {length}\r\n" if length is not None else "")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(lines.encode() + b"Connection: close\r\n\r\n" + body)
+        try:
+            await writer.drain()
+            if hold:
+                await reader.read()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    async with server, httpx.AsyncClient(trust_env=False) as client:
+        yield await client.send(client.build_request("GET", f"http://{host}:{port}/"), stream=True)
+
+
+async def read(body: bytes, directory: Path, **server: Any) -> ResponseContent:
+    async with served(body, **server) as response:
+        return await read_response(response, directory)
+
+
+class TestReadAnswer:
+    async def test_gives_a_response_that_reads_as_usual_and_the_images(self, tmp_path: Path) -> None:
+        head = "Content-Type: application/json\r\nX-Request-Id: r1\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n"
+        answer = await read(answer_with(encoded(3_000_000)), tmp_path, head=head, status="201 Created")
+        [(marker, path)] = answer.files.items()
+        assert path.read_bytes() == image(3_000_000)
+        assert path.parent == tmp_path
+        assert answer.response.status_code == 201
+        assert answer.response.json()["data"] == [{"b64_json": marker}]
+        assert answer.response.headers["x-request-id"] == "r1"
+        assert answer.response.headers.get_list("set-cookie") == ["a=1", "b=2"]
+        assert int(answer.response.headers["content-length"]) == len(answer.response.content) < 300
+        assert answer.response.request.method == "GET"
+
+    async def test_compressed_answers_are_read(self, tmp_path: Path) -> None:
+        body = gzip.compress(answer_with(encoded()))
+        answer = await read(body, tmp_path, head="Content-Encoding: gzip\r\n")
+        assert [path.read_bytes() for path in answer.files.values()] == [image()]
+        assert "content-encoding" not in answer.response.headers
+
+    async def test_pages_of_a_proxy_come_through(self, tmp_path: Path) -> None:
+        page = "<html>Bad gateway, schöne Grüße</html>".encode("latin-1")
+        head = "Content-Type: text/html; charset=latin-1\r\n"
+        answer = await read(page, tmp_path, head=head, status="502 Bad Gateway")
+        assert answer.response.text == "<html>Bad gateway, schöne Grüße</html>"
+
+    async def test_an_empty_answer_is_an_empty_document(self, tmp_path: Path) -> None:
+        assert (await read(b"", tmp_path)).response.content == b""
+
+    async def test_a_body_shorter_than_announced_is_an_error(self, tmp_path: Path) -> None:
+        body = answer_with(encoded())
+        with pytest.raises(httpx.RemoteProtocolError):
+            await read(body[:9000], tmp_path, content_length=len(body))
+        assert not os.listdir(tmp_path)
+
+    async def test_a_body_cut_off_unannounced_is_not_json(self, tmp_path: Path) -> None:
+        answer = await read(answer_with(encoded())[:9000], tmp_path, content_length=None)
+        with pytest.raises(ValueError, match=r".+"):
+            answer.response.json()
+        assert not answer.files
+        assert not os.listdir(tmp_path)
+
+    async def test_a_body_that_is_too_large_closes_the_response(self, tmp_path: Path) -> None:
+        async with served(b"[" + b"1," * 5_000_000) as response:
+            with pytest.raises(ResponseTooLarge):
+                await read_response(response, tmp_path)
+            assert response.is_closed
+
+    async def test_a_directory_that_cannot_be_written_is_an_os_error(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError):
+            await read(answer_with(encoded()), tmp_path / "absent")
+
+    async def test_nothing_waits_for_the_garbage_collector(self, tmp_path: Path) -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            async with served(answer_with(encoded())) as response:
+                answer = await read_response(response, tmp_path)
+                gone = weakref.ref(response)
+                del response
+            small = weakref.ref(answer.response)
+            del answer
+            assert gone() is None
+            assert small() is None
+        finally:
+            gc.enable()
+
+    async def test_the_loop_goes_on_meanwhile(self, tmp_path: Path) -> None:
+        turns = 0
+
+        async def tick() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        async with served(answer_with(encoded(15_000_000))) as response:
+            ticking = asyncio.create_task(tick())
+            await read_response(response, tmp_path)
+            ticking.cancel()
+        assert turns > 20
+
+    async def test_cancelling_leaves_no_file_behind(self, tmp_path: Path) -> None:
+        body = answer_with(encoded(3_000_000))
+        async with served(body[:2_000_000], content_length=len(body), hold=True) as response:
+            reading = asyncio.create_task(read_response(response, tmp_path))
+            await asyncio.to_thread(wait_until, lambda: os.listdir(tmp_path), what="the first file")
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            assert response.is_closed
+        assert not os.listdir(tmp_path)
+
+    async def test_cancelling_waits_for_the_thread_that_is_writing(self, tmp_path: Path) -> None:
+        begun, let_go = threading.Event(), threading.Event()
+
+        class Held(Base64Extractor):
+            def feed(self, data: bytes) -> None:
+                begun.set()
+                let_go.wait()
+                super().feed(data)
+
+        extractor = Held(tmp_path)
+        feeding = asyncio.create_task(_feed_in_thread(extractor, b"[]"))
+        await asyncio.to_thread(begun.wait)
+        feeding.cancel()
+        # Turns of the loop that take no time, and more of them than an end needs that waits for nobody.
+        for _ in range(10):
+            await asyncio.sleep(0)
+        returned_early = feeding.done()
+        let_go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await feeding
+        assert not returned_early
+        assert extractor.skeleton == b"[]"

@@ -1,0 +1,120 @@
+"""Errors are distinguished by the gateway's code first and the HTTP status second."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_imagegen import exceptions
+from airflow_provider_imagegen.gateways.responses import error_of, retry_after
+
+TOKEN = "sesame-token"
+
+
+def error(status: int, body: object, phase: str = "submit") -> exceptions.GatewayError:
+    return error_of(httpx.Response(status, json=body), "acedatacloud", phase, TOKEN)
+
+
+class TestErrorOfASubmit:
+    @pytest.mark.parametrize(
+        ("status", "code", "kind", "billed"),
+        [
+            (400, "bad_request", exceptions.RequestRefused, "no"),
+            (400, "invalid_token", exceptions.AuthenticationError, "no"),
+            (401, "token_mismatched", exceptions.AuthenticationError, "no"),
+            (403, "used_up", exceptions.OutOfBalance, "no"),
+            (403, "forbidden", exceptions.RequestRefused, "no"),
+            (429, "rate_limited", exceptions.RateLimited, "no"),
+            (200, "too_many_requests", exceptions.RateLimited, "no"),
+            (400, "moderation_blocked", exceptions.ModerationBlocked, "no"),
+            (413, "request_too_large", exceptions.RequestRefused, "no"),
+            (500, "api_error", exceptions.OutcomeUnknown, "unknown"),
+            (400, "api_error", exceptions.OutcomeUnknown, "unknown"),
+            (504, "timeout", exceptions.OutcomeUnknown, "unknown"),
+            (418, "never_heard_of", exceptions.RequestRefused, "no"),
+            (200, "never_heard_of", exceptions.OutcomeUnknown, "unknown"),
+            (502, "never_heard_of", exceptions.OutcomeUnknown, "unknown"),
+        ],
+    )
+    def test_code_decides_before_status(self, status: int, code: str, kind: type, billed: str) -> None:
+        fault = error(status, {"error": {"code": code, "message": "m"}, "trace_id": "tr"})
+        assert type(fault) is kind
+        assert (fault.billed, fault.code, fault.trace_id) == (billed, code, "tr")
+
+    @pytest.mark.parametrize(
+        "body", [{"error": "words"}, {"error": None, "detail": "words"}, {"error": {"message": "words"}}]
+    )
+    def test_every_shape_of_error_is_read(self, body: object) -> None:
+        assert "words" in str(error(400, body))
+
+    def test_html_is_quoted_short_and_without_secrets(self) -> None:
+        page = "<html>" + f"Bearer {TOKEN} https://x.example/a?sig=SECRET " * 50
+        fault = error_of(httpx.Response(502, text=page), "acedatacloud", "submit", TOKEN)
+        assert TOKEN not in str(fault)
+        assert "SECRET" not in str(fault)
+        assert len(fault.message) < 300
+
+    def test_text_says_what_happened_whether_it_was_billed_and_what_to_do(self) -> None:
+        text = str(error(500, {"error": {"code": "api_error", "message": "boom"}}))
+        assert "boom" in text
+        assert "billed: unknown" in text
+        assert "on_unknown='resubmit'" in text
+
+
+class TestErrorOfALookUp:
+    @pytest.mark.parametrize("status", [400, 404, 408, 500, 502, 503])
+    def test_faults_can_be_ridden_out(self, status: int) -> None:
+        assert type(error(status, {}, "look_up")) is exceptions.LookUpFailed
+
+    def test_a_refused_token_cannot(self) -> None:
+        assert isinstance(error(401, {}, "look_up"), exceptions.AuthenticationError)
+
+
+class TestRetryAfter:
+    @pytest.mark.parametrize(
+        ("headers", "seconds"),
+        [
+            ({"retry-after": "3"}, 3.0),
+            ({"retry-after-ms": "1500", "retry-after": "3"}, 1.5),
+            ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+            ({"retry-after": "soon"}, None),
+            ({"retry-after": "-1"}, None),
+            ({}, None),
+        ],
+    )
+    def test_is_read_in_all_its_forms(self, headers: dict[str, str], seconds: float | None) -> None:
+        assert retry_after(httpx.Headers(headers)) == seconds
+
+    @given(st.text(st.characters(codec="ascii", exclude_categories=["C"])))
+    def test_any_header_is_seconds_or_nothing(self, value: str) -> None:
+        seconds = retry_after(httpx.Headers({"retry-after": value}))
+        assert seconds is None or seconds >= 0
+
+
+class TestErrorTree:
+    def test_permanent_errors_stop_airflows_retries(self) -> None:
+        from airflow.providers.common.compat.sdk import AirflowFailException
+
+        permanent = {
+            name
+            for name, kind in vars(exceptions).items()
+            if isinstance(kind, type)
+            and issubclass(kind, exceptions.ImageGenError)
+            and issubclass(kind, AirflowFailException)
+        }
+        drawn = {
+            line.split(" *")[0].strip("│├└─ ")
+            for line in (exceptions.__doc__ or "").splitlines()
+            if " *" in line and "── " in line
+        }
+        assert permanent - {"PermanentError"} == drawn
+
+    def test_every_class_is_drawn(self) -> None:
+        raised = {
+            name
+            for name, kind in vars(exceptions).items()
+            if isinstance(kind, type) and issubclass(kind, exceptions.ImageGenError)
+        }
+        assert all(name in (exceptions.__doc__ or "") for name in raised - {"PermanentError"})

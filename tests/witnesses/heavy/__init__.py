@@ -1,1 +1,0 @@
-"""Witnesses of hundreds of megabytes, for `make witnesses`."""
