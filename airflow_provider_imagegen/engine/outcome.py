@@ -1,4 +1,14 @@
-"""What became of calls, summed up: the manifest, and what to complain of; decisions, without any I/O."""
+"""Sum up calls: the manifest, and the error that ends the task; decisions, without any I/O.
+
+One task may ask for many images in several calls, and each call may end in another way: landed, billed but not
+landed, refused, or unknown. Two questions are answered here.
+
+*What was paid?* Costs and token counts are added from what the gateway reported. What it did not report is unknown,
+never zero, so a sum with an unknown part is itself unknown.
+
+*Which error is raised?* Of several, an unknown outcome first, then what no retry can cure, then the first one. A task
+that always raised the first error would hide that another call may have been billed, or would be retried in vain.
+"""
 
 from __future__ import annotations
 

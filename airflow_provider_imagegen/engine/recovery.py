@@ -1,6 +1,25 @@
-"""What to do with what an earlier attempt left in the ledger: a decision, without any I/O.
+"""Decide what to do with a ledger record that an earlier attempt left; pure, without any I/O.
 
-The submitter asks :func:`next_step` for every record that it did not create itself.
+The submitter asks :func:`next_step` for every record that it did not create itself. What the record says, what the
+gateway can do and what the user chose decide the step:
+
+======================  ===================================  ==========================================================
+record                  gateway                              step
+======================  ===================================  ==========================================================
+``failed``              any                                  :class:`Renew`: nothing was billed, start over
+``landed``              any                                  :class:`Hand` it out, or :class:`Renew` after a clear
+task id known           any                                  :class:`Attach`; :class:`AwaitEnd` if it was cancelled
+``claimed``             looks requests up by trace id        :class:`Find`: send only if it does not show up
+``claimed``             cannot                               :class:`Wait` for another task instance, then stop or renew
+``answered``            cannot                               :class:`Adopt` the image if it reached S3
+======================  ===================================  ==========================================================
+
+:class:`Stop` is the honest end where nobody can tell whether a request was billed: the user chooses with
+``on_unknown="resubmit"`` to risk a second bill. Guessing is wrong in both directions.
+
+How long a request may stay invisible is the sum of three times (:func:`time_to_show_up`): it may have been sent as
+late as its claim's lease allowed, accepted as late as its sender would have waited, and shown as late as the
+gateway's ``visibility_grace``. A shorter wait would send again what is about to appear.
 """
 
 from __future__ import annotations

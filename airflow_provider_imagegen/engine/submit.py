@@ -1,7 +1,25 @@
-"""Settles one call: claims it in the ledger, finds out what an earlier attempt did, and sends it if it must be.
+"""Bring one call to a known state: claim it in the ledger, find what an earlier attempt did, send it if it must be.
 
-The only module that sends paid requests for a job. Between claim and record it may be killed at any point; the
-next attempt comes through here too.
+This is the only module that sends paid requests for a task. The hook's direct way (``engine/direct``) sends without a
+ledger, for users who have no bucket.
+
+A paid request has three possible ends, and each costs something else:
+
+- **Accepted.** The gateway returned a task id or the image. It is billed, and the ledger must know before anything
+  else happens.
+- **Refused.** The gateway said no, or no byte left this machine. It is not billed. Only this may be repeated, which
+  ``retry`` does until the deadline.
+- **Unknown.** Bytes left, and no usable response came back: a timeout, a reset, a 502 from a proxy in between, a
+  killed worker. It may be billed. Repeating it is how one image is paid for twice; giving up is how a paid image is
+  lost. So it is looked up by the trace id that was sent with it, and sent again only if it does not show up within
+  the time in which it must. A gateway that cannot look requests up leaves the choice to the user (``on_unknown``).
+
+Why not let the HTTP client retry? Because a client cannot tell the second end from the third: to urllib3, httpx and
+the vendors' own clients a reset after the request was read looks like one before.
+
+Why claim before sending, and not record after? Because a worker may be killed between the two at any point. A claim
+that was never sent costs one lookup in the next attempt. A request that was sent and never recorded costs the image.
+The crash tests kill a process before and after every step here.
 """
 
 from __future__ import annotations

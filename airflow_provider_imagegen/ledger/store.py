@@ -1,7 +1,21 @@
-"""The ledger: one small JSON object in S3 for every request generation, beside the images.
+"""Read and write the ledger: one small JSON object in S3 for every request generation, beside the images.
 
-Created by a conditional put before anything is paid, so of two attempts only one may send; it outlives tries,
-clears, workers and Airflow itself. The submitter and the job write it, the command line reads it.
+S3 is the only place that every worker, triggerer and executor of a deployment can write, that outlives Airflow's
+tries, clears and upgrades, and that must work for the images anyway. Airflow's database is not: tasks have no access
+to it since Airflow 3, and XComs are deleted when a task is cleared.
+
+Two conditional writes carry the promise:
+
+- **Create** (``If-None-Match: *``) claims a generation. Of two attempts at the same time one wins; the other reads
+  what the winner wrote. Listing or reading first and writing then would let both win.
+- **Update** (``If-Match`` with the ETag that was read) changes a record only if nobody changed it meanwhile. The loser
+  gets :class:`LedgerConflict` and decides again from the new record.
+
+Botocore repeats a put whose response was lost, and the repetition of a conditional put fails because the first one
+succeeded. Every write therefore carries a ``write_id``: a conflict with our own write is a success.
+
+A store without conditional writes is noticed once, and a warning names the weaker guarantee. A record that cannot be
+parsed is an error and never "no record": unreadable is not absent.
 """
 
 from __future__ import annotations

@@ -1,6 +1,18 @@
-"""Looks tasks up for all who wait for them on one client: ticks, bounded requests, results handed round.
+"""Look tasks up for all who wait for them on one client: ticks, bounded requests, results for every waiter.
 
-The decisions are made elsewhere, see the package's docstring; here are the event loop's timers and tasks.
+A thousand deferred tasks on one connection are ten requests of a hundred ids per tick, not a thousand requests. What
+makes this work is that lookups come due together, however slow the event loop is: all but the first lookup after a
+pause lie on one grid of ticks (:class:`~airflow_provider_imagegen.polling.schedule.Ticks`), and what was asked
+together in one tick stays together. Timers that merely fire close to each other do not suffice: on a slow machine
+each waiter drifts by the time its neighbours take, and the requests of a tick grow with the number of waiters.
+
+A failed lookup is not a failed task. Server errors and resets are retried with growing pauses until the waiter's
+deadline; the record stays, and a later try attaches. If a request for many ids fails, it is split to find the one at
+fault (``bulk_lookup``), so one broken task does not blind its neighbours. A rejected token is reported to the caller,
+who reads the connection again once.
+
+Polling only reads. It may run twice, and it may be cancelled at any await. The decisions are made elsewhere, see the
+package's docstring; here are the event loop's timers and tasks.
 """
 
 from __future__ import annotations

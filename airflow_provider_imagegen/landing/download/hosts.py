@@ -1,6 +1,15 @@
-"""Where a download may lead: how an address is read, and which hosts and IP addresses are open to it.
+"""Decide where a download may connect: how a URL is read, and which hosts and IP addresses are open to it.
 
-Decisions only, without I/O; ``redirects`` asks them for every hop and ``network`` for every connection.
+The address of a result comes from the gateway, so it is untrusted input to a worker inside the user's network
+(server-side request forgery). A gateway that is hostile, or that was broken into, could name the cloud's metadata
+service and have its credentials landed in S3 as an "image".
+
+Checking the host name is not enough: a name can resolve to a private address, and to another one a second later (DNS
+rebinding). So ``network`` resolves a name once per connection, checks every address here, and connects to exactly
+the address that was checked; ``redirects`` checks every hop. IPv6 addresses that carry an IPv4 address are judged by
+that. Only hosts that the user listed (``private_result_hosts``), and the connection's own host, may be private.
+
+Decisions only, without I/O.
 """
 
 from __future__ import annotations
