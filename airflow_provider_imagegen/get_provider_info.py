@@ -176,6 +176,14 @@ def _configuration() -> dict[str, Any]:
                 "example": "30",
                 "default": "7",
             },
+            "gallery": {
+                "description": "Whether Airflow's UI has the gallery. Off, the API server answers none of its "
+                "addresses, and tasks have no link to it.\n",
+                "version_added": "0.1.0",
+                "type": "boolean",
+                "example": None,
+                "default": "True",
+            },
             "gallery_aws_conn_id": {
                 "description": "AWS connection by which the API server reads the images that it shows.\n",
                 "version_added": "0.1.0",

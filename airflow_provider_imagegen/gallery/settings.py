@@ -13,6 +13,11 @@ SECTION = "imagegen"
 MEBIBYTE = 1024 * 1024
 
 
+def is_enabled() -> bool:
+    """Return whether this deployment has the gallery: ``[imagegen] gallery``."""
+    return bool(conf.getboolean(SECTION, "gallery", fallback=True))
+
+
 @dataclass(frozen=True)
 class GallerySettings:
     """The gallery's configuration.

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
 
 from airflow_provider_imagegen.gallery.addresses import run_page
+from airflow_provider_imagegen.gallery.settings import is_enabled
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskInstanceKey
@@ -30,7 +31,12 @@ class ImagesLink(BaseOperatorLink):
     name = "Images"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the page's address; without ``[api] base_url``, as seen from wherever Airflow's pages are."""
+        """Return the page's address; without ``[api] base_url``, as seen from wherever Airflow's pages are.
+
+        Empty where the gallery is off.
+        """
+        if not is_enabled():
+            return ""
         base_url = conf.get("api", "base_url", fallback="") or ""
         return f"{base_url.rstrip('/')}{run_page(ti_key.dag_id, ti_key.run_id)}"
 

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowPlugin
 
 from airflow_provider_imagegen.gallery.addresses import PREFIX, newest_page
 from airflow_provider_imagegen.gallery.lazy import Gallery
+from airflow_provider_imagegen.gallery.settings import is_enabled
 
 # Relative to the UI's base, so that they are right behind a path prefix too.
 _HERE = PREFIX.lstrip("/")
@@ -33,8 +34,11 @@ _VIEWS: list[Any] = [_NEWEST, _RUN]
 
 
 class ImageGenPlugin(AirflowPlugin):
-    """Registers the gallery: an application in the API server, a page in the navigation and a tab on every run."""
+    """Registers the gallery: an application in the API server, a page in the navigation and a tab on every run.
+
+    Registers nothing where ``[imagegen] gallery`` is off.
+    """
 
     name = "imagegen"
-    fastapi_apps = _APPS
-    external_views = _VIEWS
+    fastapi_apps = _APPS if is_enabled() else []
+    external_views = _VIEWS if is_enabled() else []
