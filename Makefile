@@ -91,12 +91,13 @@ check: lint formatted types ## Lint, formatting and types
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 
 formatted: $(INSTALLED)
 	$(BIN)/ruff format --check .
 
 types: $(INSTALLED)
-	$(BIN)/mypy --strict airflow_provider_imagegen
+	$(BIN)/mypy --strict airflow_provider_imagegen tests/typing
 
 format: $(INSTALLED) ## Format the code and fix what the linter can
 	$(BIN)/ruff check --fix-only .

@@ -17,7 +17,7 @@ from airflow_provider_imagegen.operators.base import check_choice, mask_queries
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
     from airflow_provider_imagegen.engine.batch.progress import Counts
     from airflow_provider_imagegen.engine.run import TaskRun
@@ -66,7 +66,7 @@ class GenerateImageBatchOperator(GenerateImageOperator):
     def __init__(
         self,
         *,
-        requests: Sequence[str | dict[str, Any]] | str,
+        requests: Sequence[str | dict[str, Any]] | str | XComArg,
         prompt: str = "",
         max_in_flight: int | None = None,
         requests_per_minute: float | None = None,

@@ -12,7 +12,7 @@ from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.operators.base import ImagesOperator
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
     from airflow_provider_imagegen.engine.receipts import Receipt
     from airflow_provider_imagegen.engine.run import TaskRun
@@ -50,8 +50,8 @@ class LandImagesOperator(ImagesOperator):
     def __init__(
         self,
         *,
-        submitted: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
-        task_ids: Sequence[str] | None = None,
+        submitted: Mapping[str, Any] | Sequence[Mapping[str, Any]] | XComArg | None = None,
+        task_ids: Sequence[str] | XComArg | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

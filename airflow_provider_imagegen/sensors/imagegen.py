@@ -32,7 +32,7 @@ from airflow_provider_imagegen.exceptions import (
 from airflow_provider_imagegen.operators.deferral import SAFETY_NET, deferrable_by_default, minimum_deferral
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
     from airflow_provider_imagegen.gateways.client import ImageClient
     from airflow_provider_imagegen.schemas import ImageTask
@@ -63,7 +63,7 @@ class ImageTaskSensor(BaseSensorOperator):
     def __init__(
         self,
         *,
-        task_ids: str | Sequence[str],
+        task_ids: str | Sequence[str] | XComArg,
         imagegen_conn_id: str = "imagegen_default",
         deferrable: bool | None = None,
         poke_interval: float | timedelta = 10.0,

@@ -1,0 +1,1 @@
+"""Code that users write, for the type checker; nothing here runs."""
