@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from airflow_provider_imagegen import metrics as metering
+from airflow_provider_imagegen import metrics
 from airflow_provider_imagegen.engine.outcome import Outcome, Refused, differences, priced, shortfall
 from airflow_provider_imagegen.exceptions import (
     GatewayError,
@@ -98,16 +98,16 @@ class Delivery:
                 image = await self._land_stubbornly(output, index, task)
         except ImageGenError as error:
             log.warning("Image %d: %s", index, error)
-            metering.count("failed")
+            metrics.count("failed")
             return Refused(index, 1, error)
         except Exception as error:
             # What strangers send must not cost the siblings, whatever it is that it triggers.
             log.exception("Image %d could not be landed", index)
-            metering.count("failed")
+            metrics.count("failed")
             words = f"the image could not be landed: {type(error).__name__}"
             return Refused(index, 1, LandingError(words, task_id=task.task_id, trace_id=task.trace_id))
-        metering.count("landed")
-        metering.took("landing", time.monotonic() - started)
+        metrics.count("landed")
+        metrics.took("landing", time.monotonic() - started)
         image = image.model_copy(update={"differs": differences(self._request, image)})
         size = f"{image.bytes} bytes, {image.width}x{image.height} {image.content_type}"
         log.info("Landed image %d: %s, %s", image.index, image.uri, size)

@@ -13,8 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
-from airflow_provider_imagegen import __version__
-from airflow_provider_imagegen import metrics as metering
+from airflow_provider_imagegen import __version__, metrics
 from airflow_provider_imagegen.engine.budget import Budget
 from airflow_provider_imagegen.engine.delivery import Delivery
 from airflow_provider_imagegen.engine.outcome import (
@@ -239,7 +238,7 @@ class ImageJob:
         log.info("%s after %.0f s: %s", ended, seconds, tally(submission, seen))
         for task in seen:
             if task.state == "succeeded":
-                metering.took("generation", seconds)
+                metrics.took("generation", seconds)
         pairs = zip(submission.open, seen, strict=True)
         outcomes = await asyncio.gather(*(self._land_task(open_task, task) for open_task, task in pairs))
         errors = [error for outcome in outcomes for error in outcome.errors]
@@ -274,13 +273,13 @@ class ImageJob:
         try:
             settled = await self._submitter.settle(call, deadline)
             if settled.task is not None:
-                metering.took("generation", time.monotonic() - started)
+                metrics.took("generation", time.monotonic() - started)
             while (reached := await self._take(settled)) is None:
                 settled = await self._submitter.replace(settled, deadline)
             return reached
         except ImageGenError as error:
             log.warning("Image %d: %s", call.index, error)
-            metering.count("failed", call.count)
+            metrics.count("failed", call.count)
             return Outcome(errors=(Refused(call.index, call.count, error),))
 
     async def _take(self, settled: SubmitResult) -> OpenTask | Outcome | None:
@@ -332,7 +331,7 @@ class ImageJob:
             cost=record.cost_in(currency) + record.cost_before_in(currency),
             errors=shortfall(settled.call.index, settled.call.count, len(images)),
         )
-        metering.count("reused", len(images))
+        metrics.count("reused", len(images))
         is_on_our_bill = self._is_ours(record) and settled.key not in self._counted
         return outcome if is_on_our_bill else outcome.paid_by_others()
 
@@ -368,7 +367,7 @@ class ImageJob:
             outcome = await self._delivery.deliver(task, open_task.index, open_task.count)
             return await self._note_landing(key, entry, outcome)
         log.warning("Image %d: %s", open_task.index, error)
-        metering.count("failed", open_task.count)
+        metrics.count("failed", open_task.count)
         if task.state == "failed" and entry is not None:
             await self._note(key, entry, state="failed", failure=task.failure)
         elif task.state == "lost" and entry is not None:

@@ -1,4 +1,8 @@
-"""Retries of a request that was certainly not accepted: after a 429, or where no byte left."""
+"""Retries of a request that was certainly not accepted: after a 429, or where no byte left.
+
+The HTTP client must not retry paid requests, nor may any proxy that is ours: to urllib3, httpx and the vendors' own
+clients, a reset after the request was read looks like one before.
+"""
 
 from __future__ import annotations
 

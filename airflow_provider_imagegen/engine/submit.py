@@ -1,25 +1,10 @@
 """Bring one call to a known state: claim it in the ledger, find what an earlier attempt did, send it if it must be.
 
-This is the only module that sends paid requests for a task. The hook's direct way (``engine/direct``) sends without a
-ledger, for users who have no bucket.
-
-A paid request has three possible ends, and each costs something else:
-
-- **Accepted.** The gateway returned a task id or the image. It is billed, and the ledger must know before anything
-  else happens.
-- **Refused.** The gateway said no, or no byte left this machine. It is not billed. Only this may be repeated, which
-  ``retry`` does until the deadline.
-- **Unknown.** Bytes left, and no usable response came back: a timeout, a reset, a 502 from a proxy in between, a
-  killed worker. It may be billed. Repeating it is how one image is paid for twice; giving up is how a paid image is
-  lost. So it is looked up by the trace id that was sent with it, and sent again only if it does not show up within
-  the time in which it must. A gateway that cannot look requests up leaves the choice to the user (``on_unknown``).
-
-Why not let the HTTP client retry? Because a client cannot tell the second end from the third: to urllib3, httpx and
-the vendors' own clients a reset after the request was read looks like one before.
-
-Why claim before sending, and not record after? Because a worker may be killed between the two at any point. A claim
-that was never sent costs one lookup in the next attempt. A request that was sent and never recorded costs the image.
-The crash tests kill a process before and after every step here.
+The only module that sends paid requests for a task. A request ends in one of three ways. **Accepted**: billed, and the
+ledger must know first. **Refused**, or no byte left: not billed; only this is repeated (``retry``). **Unknown**: bytes
+left, and no usable response came (timeout, reset, 502, a killed worker). Repeated, it may be paid for twice; given up,
+a paid image is lost. So it is looked up by the trace id that went with it, and sent again only if it does not appear.
+The claim comes first: one that was never sent costs a lookup, a request that was never recorded costs the image.
 """
 
 from __future__ import annotations
@@ -33,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from airflow_provider_imagegen import metrics as metering
+from airflow_provider_imagegen import metrics
 from airflow_provider_imagegen.engine.budget import Budget
 from airflow_provider_imagegen.engine.plan import Call, fingerprint
 from airflow_provider_imagegen.engine.recovery import (
@@ -173,7 +158,7 @@ class Submitter:
     async def _go_on(self, call: Call, key: LedgerKey, entry: Entry, deadline: float) -> SubmitResult:
         while True:
             try:
-                settled = await self._settle_entry(call, key, entry, deadline)
+                settled = await self._one_step(call, key, entry, deadline)
             except LedgerConflict:
                 log.info("Another attempt of image %d is at work; looking at what it did", call.index)
                 settled = await self._records.reread(key, entry)
@@ -181,29 +166,29 @@ class Submitter:
                 return settled
             entry = settled
 
-    async def _settle_entry(self, call: Call, key: LedgerKey, entry: Entry, deadline: float) -> SubmitResult | Entry:
+    async def _one_step(self, call: Call, key: LedgerKey, entry: Entry, deadline: float) -> SubmitResult | Entry:  # noqa: PLR0911 - one return a step
         """Take one step; return where it ends, or the entry to go on with."""
         if entry.is_new:
             await self._check_destination(call, key, entry)
             return await self._send(call, key, entry, deadline)
         capabilities, timeout = self._client.gateway.capabilities, self._client.timeout
-        reached: SubmitResult | Entry
         match next_step(entry, self._attempt, capabilities, self._policy, timeout):
             case Renew():
-                reached = await self._renew(call, key, entry)
+                return await self._renew(call, key, entry)
             case Stop(error):
-                reached = await self._later(key, entry, error)
+                return await self._later(key, entry, error)
             case Wait():
-                reached = await self._wait(key, entry, deadline)
+                return await self._wait(key, entry, deadline)
             case Find():
-                reached = await self._find(call, key, entry, deadline) or await self._take_over(key, entry)
+                return await self._find(call, key, entry, deadline) or await self._take_over(key, entry)
             case AwaitEnd(task_id):
-                reached = await self._await_end(call, key, entry, task_id)
-            case (Adopt() | Attach() | Hand()) as step:
-                entry = await self._taken_up(step, key, entry)
-                log.info("Image %d: %s", call.index, _what_is_there(entry.record, self._attempt))
-                reached = SubmitResult(call, key, entry)
-        return reached
+                return await self._await_end(call, key, entry, task_id)
+            case Attach():
+                return self._taken_up(call, key, await self._held(key, entry))
+            case Hand():
+                return self._taken_up(call, key, await self._newest(key, entry))
+            case Adopt():
+                return self._taken_up(call, key, entry)
 
     async def _wait(self, key: LedgerKey, entry: Entry, deadline: float) -> Entry:
         """Give whoever is at it a moment, then read what became of it."""
@@ -220,13 +205,9 @@ class Submitter:
             raise error
         return later
 
-    async def _taken_up(self, step: Adopt | Attach | Hand, key: LedgerKey, entry: Entry) -> Entry:
-        match step:
-            case Attach():
-                return await self._held(key, entry)
-            case Hand():
-                return await self._newest(key, entry)
-        return entry
+    def _taken_up(self, call: Call, key: LedgerKey, entry: Entry) -> SubmitResult:
+        log.info("Image %d: %s", call.index, _what_is_there(entry.record, self._attempt))
+        return SubmitResult(call, key, entry)
 
     async def _held(self, key: LedgerKey, entry: Entry) -> Entry:
         """Note that this try waits now, where an older one could still cancel the task, or land it as its own."""
@@ -429,7 +410,7 @@ class Submitter:
         return await self._send(call, key, await self._take_over(key, entry), deadline)
 
     async def _note_acceptance(self, call: Call, key: LedgerKey, entry: Entry, task: ImageTask) -> SubmitResult:
-        metering.count("submitted")
+        metrics.count("submitted")
         changes: dict[str, Any] = {"state": "submitted", "task_id": task.task_id}
         if task.outputs:
             made, usage = len(task.outputs), task.usage or {}

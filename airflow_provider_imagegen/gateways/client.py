@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 from httpx_sse import EventSource
 
-from airflow_provider_imagegen import metrics as metering
+from airflow_provider_imagegen import metrics
 from airflow_provider_imagegen.exceptions import (
     AuthenticationError,
     ConfigurationError,
@@ -164,7 +164,7 @@ class ImageClient:
         return tasks
 
     async def _look_up(self, keys: Sequence[str], by: Handle) -> dict[str, ImageTask]:
-        metering.count("lookups")
+        metrics.count("lookups")
         try:
             with temp_file_errors():
                 async with self._sent(self.gateway.look_up(keys, by)) as response:

@@ -256,13 +256,13 @@ class ImagesOperator(BaseOperator):
         """Return the fields of :class:`~airflow_provider_imagegen.engine.run.TaskRun`."""
         from airflow.providers.common.compat.sdk import Stats
 
-        from airflow_provider_imagegen import metrics as metering
+        from airflow_provider_imagegen import metrics
         from airflow_provider_imagegen.hooks.aws import s3_client
         from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
         from airflow_provider_imagegen.landing import ImageProcessing
         from airflow_provider_imagegen.ledger.store import Ledger
 
-        metering.report_to(Stats)
+        metrics.report_to(Stats)
         destination = self._destination(context)
         s3 = s3_client(self.aws_conn_id)
         settings = ImageGenHook(self.imagegen_conn_id).settings()

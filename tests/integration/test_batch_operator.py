@@ -13,7 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import redact
 from airflow.sdk import DAG, task
 
-from airflow_provider_imagegen import metrics as metering
+from airflow_provider_imagegen import metrics
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
@@ -173,7 +173,7 @@ class TestFailure:
 class TestMetrics:
     def test_count_what_was_done(self, run_batch: RunTask, monkeypatch: pytest.MonkeyPatch) -> None:
         meter = _Counter()
-        monkeypatch.setattr(metering, "_meters", [meter])
+        monkeypatch.setattr(metrics, "_meters", [meter])
         rows = [{"prompt": "a kite", "key": "a"}, {"prompt": "a kite", "key": "b"}, {"prompt": "[[moderation]]"}]
         run_batch(requests=rows, on_moderation="skip")
         assert meter.counts["imagegen.submitted"] == 2

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from airflow_provider_imagegen import metrics as metering
+from airflow_provider_imagegen import metrics
 from airflow_provider_imagegen.engine.batch.circuit_breaker import CircuitBreaker
 from airflow_provider_imagegen.engine.batch.duplicates import Duplicates, Keys
 from airflow_provider_imagegen.engine.batch.limits import Slots
@@ -190,7 +190,7 @@ class BatchJob:
         self._room.release()
         if refusal is None:
             return False
-        metering.count("failed", row.request.n)
+        metrics.count("failed", row.request.n)
         self._note(RowResult.refused(row, refusal))
         await asyncio.sleep(0)
         return True
