@@ -47,7 +47,7 @@ $(INSTALLED): $(UV) pyproject.toml $(CONSTRAINTS)
 	$(UV) pip install --quiet --constraint $(CONSTRAINTS) --editable '.[emulator,dev,docs]'
 	@touch $@
 
-demo: $(INSTALLED) ## Draw images through a whole Airflow; KEEP=1 leaves it running, IMAGEGEN_HOST/_API_KEY/_GATEWAY use a real API
+demo: $(INSTALLED) ## Generate images through a whole Airflow; KEEP=1 leaves it running, IMAGEGEN_HOST/_API_KEY/_GATEWAY use a real API
 	$(BIN)/python -m tests.stack.demo
 
 # Two processes for each core: tests with servers wait now and then.
@@ -81,7 +81,7 @@ screenshots: $(INSTALLED) ## Take the images of docs/ui.md again
 chaos: $(INSTALLED) ## Kill workers, triggerers and schedulers at random, then audit the bill; KILLS=200 SEED=1 TASKS=36
 	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(TASKS),--tasks $(TASKS))
 
-fuzz: $(INSTALLED) ## Damage images and answers at random until a parser crashes; FUZZ_SECONDS=600 CASES=1000000 SEED=1
+fuzz: $(INSTALLED) ## Damage images and responses at random until a parser crashes; FUZZ_SECONDS=600 CASES=1000000 SEED=1
 	$(BIN)/python -m tests.fuzz $(if $(CASES),--cases $(CASES)) $(if $(FUZZ_SECONDS),--seconds $(FUZZ_SECONDS)) $(if $(SEED),--seed $(SEED))
 
 peers: $(INSTALLED) ## Tests with software that is not ours, the heavy ones too

@@ -126,7 +126,7 @@ class Account:
 
 
 class Billing:
-    """Draws up accounts.
+    """Estimates what calls will cost.
 
     :param gateway: Who would be paid.
     :param ledger: The ledger of the destination's bucket.
