@@ -30,12 +30,12 @@ LIMIT = LEAD + WINDOW + 2 * INTERVAL
 GATEWAY = """
 import json, random, sys, time, uuid
 from airflow_provider_imagegen.emulator.books import Task
-from airflow_provider_imagegen.emulator.painter import Image
+from airflow_provider_imagegen.emulator.painter import Drawing
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 setup = json.loads(sys.argv[1])
 with RunningEmulator() as emulator:
     now = time.time()
-    image = Image(prompt="a kite", size=(1024, 1024))
+    image = Drawing(prompt="a kite", size=(1024, 1024))
     request = {"prompt": "a kite", "model": "gpt-image-1", "size": "1024x1024", "async": True}
     ready = {}
     # Tasks finish in another order than that in which their waiters begin.

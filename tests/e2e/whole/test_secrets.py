@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from airflow_provider_imagegen.emulator.painter import Image, paint
+from airflow_provider_imagegen.emulator.painter import Drawing, paint
 from tests.airflow_versions import AUDIT_LOG_MASKS
 from tests.e2e.canaries import Canaries, Case, cases_at_once, cases_of_tasks, echoes
 from tests.e2e.evidence import Find, Trace, collect, find
@@ -21,7 +21,7 @@ from tests.stack.rest import Connection, DagRun
 from tests.stack.stack import Stack
 from tests.stack.waiting import HANG, scaled, wait_until
 
-IMAGE = paint(Image(prompt="A canary", size=(64, 64)))
+IMAGE = paint(Drawing(prompt="A canary", size=(64, 64)))
 DAG = "canaries"
 
 
