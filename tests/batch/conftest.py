@@ -51,7 +51,7 @@ class Ask:
 
 
 @dataclasses.dataclass
-class BatchLaboratory(Harness):
+class BatchHarness(Harness):
     """One task instance; every :meth:`batch` is one of its tries.
 
     :param told: the progress that was told
@@ -134,9 +134,9 @@ def prompts(count: int, words: str = "a lighthouse") -> list[str]:
 
 
 @pytest.fixture
-def harness(emulator: RunningEmulator, s3: Any, quick: None) -> BatchLaboratory:  # noqa: F811
+def harness(emulator: RunningEmulator, s3: Any, quick: None) -> BatchHarness:  # noqa: F811
     emulator.change(image_bytes=IMAGE_BYTES)
-    return BatchLaboratory(emulator, s3, settings_of(emulator))
+    return BatchHarness(emulator, s3, settings_of(emulator))
 
 
 @pytest.fixture

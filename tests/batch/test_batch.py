@@ -18,7 +18,7 @@ from airflow_provider_imagegen.exceptions import (
     PartialDelivery,
     UploadFailed,
 )
-from tests.batch.conftest import BatchLaboratory, keys, prompts
+from tests.batch.conftest import BatchHarness, keys, prompts
 from tests.conftest import BUCKET
 from tests.failures.conftest import DEADLINE, released_when
 
@@ -28,7 +28,7 @@ SOME_TIME = 0.1
 
 class TestManyRows:
     @pytest.mark.parametrize("rows", [50, pytest.param(200, marks=pytest.mark.full)])
-    def test_land_within_ten_places_and_are_billed_once(self, harness: BatchLaboratory, rows: int) -> None:
+    def test_land_within_ten_places_and_are_billed_once(self, harness: BatchHarness, rows: int) -> None:
         harness.emulator.change(latency=SOME_TIME)
         with released_when(harness.emulator, lambda now: now["in_flight"] == 10):
             summary = harness.run(prompts(rows), max_in_flight=10)
@@ -41,20 +41,20 @@ class TestManyRows:
 
 
 class TestPlaces:
-    def test_rows_of_several_calls_take_several(self, harness: BatchLaboratory) -> None:
+    def test_rows_of_several_calls_take_several(self, harness: BatchHarness) -> None:
         harness.emulator.change(latency=SOME_TIME)
         rows = [{"prompt": prompt, "model": "dall-e-3", "n": 3} for prompt in prompts(4)]
         summary = harness.run(rows, max_in_flight=4)
         assert (summary.landed, summary.images) == (4, 12)
         assert harness.emulator.totals()["peak_in_flight"] <= 4
 
-    def test_one_row_may_need_more_than_there_are(self, harness: BatchLaboratory) -> None:
+    def test_one_row_may_need_more_than_there_are(self, harness: BatchHarness) -> None:
         harness.emulator.change(latency=SOME_TIME)
         summary = harness.run([{"prompt": "a kite", "model": "dall-e-3", "n": 5}], max_in_flight=2)
         assert summary.images == 5
         assert harness.emulator.totals()["peak_in_flight"] <= 2
 
-    def test_gateway_with_fewer_is_asked_again(self, harness: BatchLaboratory) -> None:
+    def test_gateway_with_fewer_is_asked_again(self, harness: BatchHarness) -> None:
         harness.emulator.change(max_in_flight=2)
         with released_when(harness.emulator, lambda now: now["refused"] > 0):
             summary = harness.run(prompts(12), max_in_flight=4)
@@ -87,14 +87,14 @@ def limiters(monkeypatch: pytest.MonkeyPatch) -> list[CountingLimiter]:
 
 
 class TestPace:
-    def test_requests_follow_each_other_evenly(self, harness: BatchLaboratory, limiters: list[CountingLimiter]) -> None:
+    def test_requests_follow_each_other_evenly(self, harness: BatchHarness, limiters: list[CountingLimiter]) -> None:
         harness.run(prompts(7), requests_per_minute=600)
         (limiter,) = limiters
         assert (limiter.max_rate, limiter.time_period) == (1, 0.1)
         assert limiter.passed == harness.submits == 7
 
     def test_a_retry_walks_over_what_is_there_at_full_speed(
-        self, harness: BatchLaboratory, limiters: list[CountingLimiter]
+        self, harness: BatchHarness, limiters: list[CountingLimiter]
     ) -> None:
         harness.run(prompts(20))
         summary = harness.run(prompts(20), try_number=2, requests_per_minute=6)
@@ -104,7 +104,7 @@ class TestPace:
 
 
 class TestNames:
-    def test_follow_keys_and_counts(self, harness: BatchLaboratory) -> None:
+    def test_follow_keys_and_counts(self, harness: BatchHarness) -> None:
         rows = [
             {"prompt": "a kite", "key": "kites/red"},
             {"prompt": "two owls", "key": "owls", "n": 2},
@@ -114,7 +114,7 @@ class TestNames:
         assert harness.names() == ["00002.png", "kites/red.png", "owls-0.png", "owls-1.png"]
         assert keys(harness.lines()) == ["kites/red", "owls", "00002"]
 
-    def test_objects_tell_their_own_row(self, harness: BatchLaboratory) -> None:
+    def test_objects_tell_their_own_row(self, harness: BatchHarness) -> None:
         rows = [{"prompt": "a kite", "key": "a"}, {"prompt": "a kite", "key": "b", "model": "gpt-image-1-mini"}]
         harness.run(rows)
         heads = [harness.s3.head_object(Bucket=BUCKET, Key=f"{harness.prefix}/{key}.png") for key in "ab"]
@@ -125,12 +125,12 @@ class TestNames:
 class TestRowsEndForThemselves:
     ROWS = ("a kite", "[[moderation]] a boat", "an owl", "a barn", "a lamp")
 
-    def run(self, harness: BatchLaboratory, **ask: object) -> None:
+    def run(self, harness: BatchHarness, **ask: object) -> None:
         harness.emulator.arm("submit", "refuse", code="bad_request", status=400, prompt="an owl", times=None)
         harness.emulator.arm("submit", "fail", prompt="a barn", times=None)
         harness.run(self.ROWS, **ask)
 
-    def test_whatever_becomes_of_the_others(self, harness: BatchLaboratory) -> None:
+    def test_whatever_becomes_of_the_others(self, harness: BatchHarness) -> None:
         with pytest.raises(PartialDelivery, match=r"2 of 5 rows landed") as caught:
             self.run(harness)
         assert harness.statuses() == ["landed", "failed", "failed", "failed", "landed"]
@@ -139,23 +139,23 @@ class TestRowsEndForThemselves:
         assert f"s3://{BUCKET}/{harness.prefix}/manifest.jsonl" in str(caught.value)
         assert harness.billed == 2
 
-    def test_are_enough_where_asked_to(self, harness: BatchLaboratory) -> None:
+    def test_are_enough_where_asked_to(self, harness: BatchHarness) -> None:
         self.run(harness, on_partial="accept")
         assert harness.statuses().count("landed") == 2
 
-    def test_that_no_retry_can_cure_end_the_task_for_good(self, harness: BatchLaboratory) -> None:
+    def test_that_no_retry_can_cure_end_the_task_for_good(self, harness: BatchHarness) -> None:
         with pytest.raises(IncompleteBatch, match="1 of 2 rows landed"):
             harness.run(["a kite", "[[moderation]]"])
 
-    def test_refused_by_the_content_policy_may_be_left_out(self, harness: BatchLaboratory) -> None:
+    def test_refused_by_the_content_policy_may_be_left_out(self, harness: BatchHarness) -> None:
         summary = harness.run(["a kite", "[[moderation]]"], on_moderation="skip")
         assert (summary.landed, summary.failed, summary.failed_by_code) == (1, 1, {"moderation_blocked": 1})
 
-    def test_all_refused_by_the_content_policy_leave_nothing(self, harness: BatchLaboratory) -> None:
+    def test_all_refused_by_the_content_policy_leave_nothing(self, harness: BatchHarness) -> None:
         with pytest.raises(ModerationBlocked):
             harness.run(["[[moderation]] a", "[[moderation]] b"], on_moderation="skip")
 
-    def test_retry_does_only_what_is_missing(self, harness: BatchLaboratory) -> None:
+    def test_retry_does_only_what_is_missing(self, harness: BatchHarness) -> None:
         with pytest.raises(PartialDelivery):
             self.run(harness)
         harness.emulator.disarm()
@@ -168,7 +168,7 @@ class TestRowsEndForThemselves:
 
 
 class TestOrderOfRowsChangedBeforeTheRetry:
-    def test_costs_nothing(self, harness: BatchLaboratory) -> None:
+    def test_costs_nothing(self, harness: BatchHarness) -> None:
         rows = [{"prompt": prompt, "key": f"k{number}"} for number, prompt in enumerate(prompts(10))]
         harness.run(rows)
         summary = harness.run(rows[::-1], try_number=2)
@@ -178,24 +178,24 @@ class TestOrderOfRowsChangedBeforeTheRetry:
 class TestEqualRows:
     ROWS = tuple({"prompt": "a kite" if number % 2 else "an owl", "key": f"k{number}"} for number in range(12))
 
-    def test_are_paid_once(self, harness: BatchLaboratory) -> None:
+    def test_are_paid_once(self, harness: BatchHarness) -> None:
         with released_when(harness.emulator, lambda now: now["in_flight"] == 2):
             summary = harness.run(self.ROWS)
         assert (harness.submits, harness.billed) == (2, 2)
         assert (summary.landed, summary.images, summary.billed, summary.reused) == (12, 12, 2, 10)
         assert harness.names() == sorted(f"k{number}.png" for number in range(12))
 
-    def test_are_told_as_paid_once_by_the_retry_too(self, harness: BatchLaboratory) -> None:
+    def test_are_told_as_paid_once_by_the_retry_too(self, harness: BatchHarness) -> None:
         harness.run(self.ROWS)
         summary = harness.run(self.ROWS, try_number=2)
         assert (summary.billed, summary.reused, harness.billed) == (2, 12, 2)
 
-    def test_are_all_paid_where_nothing_is_to_be_reused(self, harness: BatchLaboratory) -> None:
+    def test_are_all_paid_where_nothing_is_to_be_reused(self, harness: BatchHarness) -> None:
         harness.policy = Policy(reuse="never")
         summary = harness.run(self.ROWS)
         assert (harness.submits, harness.billed, summary.billed, summary.reused) == (12, 12, 12, 0)
 
-    def test_are_not_offered_again_once_the_content_policy_refused_one(self, harness: BatchLaboratory) -> None:
+    def test_are_not_offered_again_once_the_content_policy_refused_one(self, harness: BatchHarness) -> None:
         harness.emulator.arm("submit", "refuse", code="moderation_blocked", status=400, times=None)
         rows = [{"prompt": "a kite", "key": f"k{number}"} for number in range(5)]
         with pytest.raises(IncompleteBatch):
@@ -203,7 +203,7 @@ class TestEqualRows:
         assert harness.emulator.totals()["refused"] == 1
         assert harness.statuses() == ["failed"] * 5
 
-    def test_take_over_from_a_leader_that_failed(self, harness: BatchLaboratory) -> None:
+    def test_take_over_from_a_leader_that_failed(self, harness: BatchHarness) -> None:
         harness.emulator.arm("submit", "fail", times=1)
         rows = [{"prompt": "a kite", "key": f"k{number}"} for number in range(4)]
         summary = harness.run(rows, on_partial="accept")
@@ -213,48 +213,48 @@ class TestEqualRows:
 class TestWrongRows:
     ROWS = ("a kite", {"prompt": ""}, {"prompt": "x", "size": "a lot", "nonsense": 1}, {"prompt": "a", "n": 99})
 
-    def test_are_all_told_before_anything_is_sent(self, harness: BatchLaboratory) -> None:
+    def test_are_all_told_before_anything_is_sent(self, harness: BatchHarness) -> None:
         with pytest.raises(InvalidRows) as caught:
             harness.run(self.ROWS)
         assert [row.number for row in caught.value.rows] == [1, 2, 3]
         assert harness.submits == 0
 
-    def test_are_left_out_where_asked_to(self, harness: BatchLaboratory) -> None:
+    def test_are_left_out_where_asked_to(self, harness: BatchHarness) -> None:
         summary = harness.run(self.ROWS, on_invalid="skip")
         assert (summary.rows, summary.landed, summary.skipped) == (4, 1, 3)
         assert harness.statuses() == ["landed", "skipped", "skipped", "skipped"]
 
-    def test_are_an_error_where_nothing_is_left(self, harness: BatchLaboratory) -> None:
+    def test_are_an_error_where_nothing_is_left(self, harness: BatchHarness) -> None:
         with pytest.raises(InvalidRows):
             harness.run(self.ROWS[1:], on_invalid="skip")
 
-    def test_callback_of_a_single_row_is_one(self, harness: BatchLaboratory) -> None:
+    def test_callback_of_a_single_row_is_one(self, harness: BatchHarness) -> None:
         with pytest.raises(InvalidRows, match="callback_url") as caught:
             harness.run([{"prompt": "a kite", "callback_url": "https://hook.example/s3cret"}])
         assert "s3cret" not in str(caught.value)
 
 
 class TestNoRows:
-    def test_are_no_error(self, harness: BatchLaboratory) -> None:
+    def test_are_no_error(self, harness: BatchHarness) -> None:
         summary = harness.run([])
         assert (summary.rows, summary.landed, harness.lines()) == (0, 0, [])
 
 
 class TestWhatConcernsAllRows:
-    def test_an_empty_account_is_met_once_not_a_hundred_times(self, harness: BatchLaboratory) -> None:
+    def test_an_empty_account_is_met_once_not_a_hundred_times(self, harness: BatchHarness) -> None:
         harness.emulator.arm("submit", "refuse", code="used_up", times=None)
         with pytest.raises(OutOfBalance, match="0 of 100 rows landed"):
             harness.run(prompts(100), max_in_flight=5)
         assert harness.emulator.totals()["refused"] <= 10
         assert harness.statuses() == ["failed"] * 100
 
-    def test_a_token_refused_is_too(self, harness: BatchLaboratory) -> None:
+    def test_a_token_refused_is_too(self, harness: BatchHarness) -> None:
         harness.emulator.arm("submit", "refuse", code="invalid_token", status=401, times=None)
         with pytest.raises(AuthenticationError):
             harness.run(prompts(50), max_in_flight=5)
         assert harness.emulator.totals()["refused"] <= 10
 
-    def test_what_does_not_arrive_is_not_paid_for_again_and_again(self, harness: BatchLaboratory) -> None:
+    def test_what_does_not_arrive_is_not_paid_for_again_and_again(self, harness: BatchHarness) -> None:
         harness.emulator.arm("result", "html", times=None)
         with pytest.raises(UploadFailed, match="in a row were paid for and did not arrive"):
             harness.run(prompts(100), max_in_flight=5)
@@ -265,7 +265,7 @@ class TestWhatConcernsAllRows:
 
 
 class TestDeadline:
-    def test_ends_what_runs_and_what_was_not_sent(self, harness: BatchLaboratory) -> None:
+    def test_ends_what_runs_and_what_was_not_sent(self, harness: BatchHarness) -> None:
         harness.emulator.hold()
         with pytest.raises(PartialDelivery, match="0 of 9 rows"):
             harness.run(prompts(9), max_in_flight=3, timeout=DEADLINE)
@@ -273,7 +273,7 @@ class TestDeadline:
         assert harness.statuses() == ["unknown"] * 3 + ["failed"] * 6
         assert [line["message"] for line in harness.lines()[3:]] == ["the deadline passed before it was sent"] * 6
 
-    def test_retry_attaches_to_what_runs(self, harness: BatchLaboratory) -> None:
+    def test_retry_attaches_to_what_runs(self, harness: BatchHarness) -> None:
         harness.emulator.hold()
         with pytest.raises(PartialDelivery):
             harness.run(prompts(6), max_in_flight=3, timeout=DEADLINE)
@@ -283,7 +283,7 @@ class TestDeadline:
 
 
 class TestGatewayWithoutTasks:
-    def test_lands_each_as_it_comes(self, harness: BatchLaboratory) -> None:
+    def test_lands_each_as_it_comes(self, harness: BatchHarness) -> None:
         harness.use("openai", "/openai-api")
         harness.emulator.change(latency=SOME_TIME)
         with released_when(harness.emulator, lambda now: now["in_flight"] == 10):
@@ -294,13 +294,13 @@ class TestGatewayWithoutTasks:
 
 
 class TestProgress:
-    def test_is_told_in_words_at_the_end(self, harness: BatchLaboratory) -> None:
+    def test_is_told_in_words_at_the_end(self, harness: BatchHarness) -> None:
         harness.run(["a kite", "[[moderation]]"], on_partial="accept")
         assert str(harness.told[-1]).startswith("1/2 landed · 0 in flight · 1 failed · ")
         assert len(harness.told) == 1
 
     def test_is_told_now_and_then_with_the_time_that_is_left(
-        self, harness: BatchLaboratory, monkeypatch: pytest.MonkeyPatch
+        self, harness: BatchHarness, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("airflow_provider_imagegen.engine.batch.progress.SECONDS_BETWEEN_LINES", 0.1)
 
@@ -313,5 +313,5 @@ class TestProgress:
         assert landed == sorted(landed)
         assert landed[-1] == 30
         assert all(counts.in_flight <= 5 for counts in harness.told)
-        (line,) = map(str, in_the_middle())
+        line = str(in_the_middle()[-1])
         assert re.fullmatch(r"10/30 landed · 5 in flight · 0 failed · [\d.]+/s · about [\d.]+ (s|min|h) left", line)

@@ -15,7 +15,7 @@ from airflow_provider_imagegen.failpoints import Failpoint
 from airflow_provider_imagegen.schemas import Submission
 from airflow_provider_imagegen.schemas.batch import BatchSummary
 from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
-from tests.batch.conftest import BatchLaboratory, prompts
+from tests.batch.conftest import BatchHarness, prompts
 from tests.failures.conftest import DEADLINE, first_event, killed_at
 
 pytestmark = pytest.mark.usefixtures("connections", "no_grace")
@@ -35,7 +35,7 @@ def trigger(submission: Submission) -> ImageTasksTrigger:
     return ImageTasksTrigger(imagegen_conn_id="imagegen_default", submission=kwargs, not_before=0.0, poll_interval=0.1)
 
 
-def fire(harness: BatchLaboratory, submission: Submission) -> Any:
+def fire(harness: BatchHarness, submission: Submission) -> Any:
     """Do what the triggerer does, while what is held is finished."""
     return asyncio.run(first_event(trigger(submission), harness.emulator))
 
@@ -45,7 +45,7 @@ async def only_event(waiting: ImageTasksTrigger) -> Any:
 
 
 @pytest.fixture
-def deferred(harness: BatchLaboratory) -> Submission:
+def deferred(harness: BatchHarness) -> Submission:
     """A batch of which all is submitted, and the last five rows are not finished until they are released."""
     harness.emulator.hold(after=len(ROWS) - PLACES)
     return harness.defer(ROWS, max_in_flight=PLACES)
@@ -56,10 +56,10 @@ class TestHandedOver:
         assert len(deferred.open) == PLACES
         assert "lighthouse" not in deferred.model_dump_json()
 
-    def test_comes_after_everything_was_submitted(self, harness: BatchLaboratory, deferred: Submission) -> None:
+    def test_comes_after_everything_was_submitted(self, harness: BatchHarness, deferred: Submission) -> None:
         assert harness.submits == len(ROWS)
 
-    def test_lands_afterwards_with_the_rest(self, harness: BatchLaboratory, deferred: Submission) -> None:
+    def test_lands_afterwards_with_the_rest(self, harness: BatchHarness, deferred: Submission) -> None:
         assert fire(harness, deferred)["status"] == "done"
         summary = harness.resume(ROWS, deferred)
         assert isinstance(summary, BatchSummary)
@@ -67,7 +67,7 @@ class TestHandedOver:
         assert (harness.submits, harness.billed) == (12, 12)
         assert harness.statuses() == ["landed"] * 12
 
-    def test_is_handed_over_again_if_woken_too_early(self, harness: BatchLaboratory, deferred: Submission) -> None:
+    def test_is_handed_over_again_if_woken_too_early(self, harness: BatchHarness, deferred: Submission) -> None:
         again = harness.resume(ROWS, deferred)
         assert isinstance(again, Submission)
         assert (again.submitted_at, again.deadline) == (deferred.submitted_at, deferred.deadline)
@@ -75,13 +75,13 @@ class TestHandedOver:
         fire(harness, again)
         assert harness.resume(ROWS, again).landed == 12
 
-    def test_ends_with_an_error_if_nobody_can_look(self, harness: BatchLaboratory, deferred: Submission) -> None:
+    def test_ends_with_an_error_if_nobody_can_look(self, harness: BatchHarness, deferred: Submission) -> None:
         harness.emulator.arm("lookup", "html", times=None)
         with pytest.raises(ImageGenError) as caught:
             harness.resume(ROWS, deferred, gave_up=True)
         assert caught.value.billed == "unknown"
 
-    def test_ends_at_the_deadline(self, harness: BatchLaboratory) -> None:
+    def test_ends_at_the_deadline(self, harness: BatchHarness) -> None:
         harness.emulator.hold()
         submission = harness.defer(ROWS[:3], timeout=DEADLINE)
         assert asyncio.run(only_event(trigger(submission)))["status"] == "timeout"
@@ -91,7 +91,7 @@ class TestHandedOver:
 
 
 class TestFailedBeforeTheDeferral:
-    def test_stays_failed_and_is_not_sent_again(self, harness: BatchLaboratory) -> None:
+    def test_stays_failed_and_is_not_sent_again(self, harness: BatchHarness) -> None:
         harness.emulator.hold()
         harness.emulator.arm("submit", "refuse", code="bad_request", status=400, prompt="number 3", times=1)
         submission = harness.defer(ROWS, on_partial="accept", max_in_flight=len(ROWS))
@@ -103,7 +103,7 @@ class TestFailedBeforeTheDeferral:
 
 
 class TestEqualRows:
-    def test_wait_for_their_leader_beyond_the_deferral(self, harness: BatchLaboratory) -> None:
+    def test_wait_for_their_leader_beyond_the_deferral(self, harness: BatchHarness) -> None:
         harness.emulator.hold()
         rows = [{"prompt": "a kite", "key": f"k{number}"} for number in range(6)]
         submission = harness.defer(rows)
@@ -115,11 +115,11 @@ class TestEqualRows:
 
 
 class TestRowsChangedMeanwhile:
-    def test_are_an_error_that_says_so(self, harness: BatchLaboratory, deferred: Submission) -> None:
+    def test_are_an_error_that_says_so(self, harness: BatchHarness, deferred: Submission) -> None:
         with pytest.raises(InvalidRequest, match="the same rows as when the batch began"):
             harness.resume([*ROWS[:-1], "something else"], deferred)
 
-    def test_retry_goes_on_with_the_new_ones(self, harness: BatchLaboratory, deferred: Submission) -> None:
+    def test_retry_goes_on_with_the_new_ones(self, harness: BatchHarness, deferred: Submission) -> None:
         fire(harness, deferred)
         summary = harness.run([*ROWS[:-1], "something else"], try_number=2)
         assert (summary.landed, harness.submits) == (12, 13)
@@ -127,7 +127,7 @@ class TestRowsChangedMeanwhile:
 
 class TestKilledAroundTheDeferral:
     @pytest.mark.parametrize("moment", ["before", "after"])
-    def test_retry_attaches(self, harness: BatchLaboratory, moment: Any) -> None:
+    def test_retry_attaches(self, harness: BatchHarness, moment: Any) -> None:
         harness.emulator.hold()
         with killed_at(Failpoint.PUT_CHECKPOINT, moment):
             harness.defer(ROWS, max_in_flight=len(ROWS))
@@ -135,7 +135,7 @@ class TestKilledAroundTheDeferral:
         summary = harness.run(ROWS, try_number=2)
         assert (summary.landed, harness.submits, harness.billed) == (12, 12, 12)
 
-    def test_resumed_and_killed_is_settled_by_the_retry(self, harness: BatchLaboratory, deferred: Submission) -> None:
+    def test_resumed_and_killed_is_settled_by_the_retry(self, harness: BatchHarness, deferred: Submission) -> None:
         fire(harness, deferred)
         with killed_at(Failpoint.PUT_IMAGE, "after", 1):
             harness.resume(ROWS, deferred)
@@ -144,6 +144,6 @@ class TestKilledAroundTheDeferral:
 
 
 class TestCheckpoint:
-    def test_is_no_record_of_the_ledger(self, harness: BatchLaboratory, deferred: Submission) -> None:
+    def test_is_no_record_of_the_ledger(self, harness: BatchHarness, deferred: Submission) -> None:
         assert harness.batch(ROWS).checkpoint.uri.endswith("/batch.1.jsonl")
         assert len([entry for entry in harness.entries() if entry.record.fingerprint]) == len(ROWS)

@@ -12,14 +12,14 @@ import pytest
 
 from airflow_provider_imagegen.exceptions import PartialDelivery
 from airflow_provider_imagegen.gateways import registered_gateways
-from tests.batch.conftest import BatchLaboratory, prompts
+from tests.batch.conftest import BatchHarness, prompts
 from tests.stack.waiting import HANG, wait_until
 
 THIRD_PARTY = Path(__file__).parents[1] / "third_party"
 
 
 @pytest.fixture
-def cancellable(harness: BatchLaboratory, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLaboratory]:
+def cancellable(harness: BatchHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchHarness]:
     """A harness whose gateway can cancel, and finishes nothing until it is released."""
     monkeypatch.syspath_prepend(THIRD_PARTY)
     monkeypatch.setattr("airflow_provider_imagegen.engine.run.CANCEL_TIMEOUT", HANG)
@@ -32,7 +32,7 @@ def cancellable(harness: BatchLaboratory, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 class TestKilledWhileItWaits:
-    def test_cancels_all_that_is_in_flight_and_the_retry_pays_once(self, cancellable: BatchLaboratory) -> None:
+    def test_cancels_all_that_is_in_flight_and_the_retry_pays_once(self, cancellable: BatchHarness) -> None:
         work = cancellable.batch(prompts(4), max_in_flight=4)
         ended: list[BaseException] = []
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_imagegen.failpoints import Failpoint
-from tests.batch.conftest import BatchLaboratory, prompts
+from tests.batch.conftest import BatchHarness, prompts
 from tests.failures.conftest import killed_at
 
 ROWS = 12
@@ -29,12 +29,12 @@ POINTS = [
 """Where a try is killed: once at every effect, and, if all is to be tested, at the first as well as in the middle."""
 
 
-def die(harness: BatchLaboratory, which: Failpoint, moment: Any, occurrence: int, **ask: Any) -> None:
+def die(harness: BatchHarness, which: Failpoint, moment: Any, occurrence: int, **ask: Any) -> None:
     with killed_at(which, moment, occurrence):
         asyncio.run(harness.batch(prompts(ROWS), **ask).begin())
 
 
-def let_time_pass(harness: BatchLaboratory) -> None:
+def let_time_pass(harness: BatchHarness) -> None:
     """Let all that was sent arrive, and the claims grow as old as they are by a real retry."""
     harness.emulator.wait_until_idle()
     harness.age_claims()
@@ -43,7 +43,7 @@ def let_time_pass(harness: BatchLaboratory) -> None:
 class TestKilledInTheMiddle:
     @pytest.mark.parametrize(("which", "moment", "occurrence"), POINTS)
     def test_retry_pays_for_no_row_twice(
-        self, harness: BatchLaboratory, which: Failpoint, moment: Any, occurrence: int
+        self, harness: BatchHarness, which: Failpoint, moment: Any, occurrence: int
     ) -> None:
         harness.emulator.change(latency=0.1)
         die(harness, which, moment, occurrence, max_in_flight=4)
@@ -57,7 +57,7 @@ class TestKilledInTheMiddle:
 
 
 class TestClearedAfterSuccess:
-    def test_hands_out_the_same_and_bills_nothing(self, harness: BatchLaboratory) -> None:
+    def test_hands_out_the_same_and_bills_nothing(self, harness: BatchHarness) -> None:
         harness.run(prompts(5))
         before = [line["images"][0]["sha256"] for line in harness.lines()]
         summary = harness.run(prompts(5), try_number=2, epoch=1)

@@ -20,7 +20,7 @@ from airflow_provider_imagegen.engine.dry_run import DryRun
 from airflow_provider_imagegen.engine.run import GenerateRun
 from airflow_provider_imagegen.schemas import Manifest
 from airflow_provider_imagegen.schemas.batch import BatchSummary
-from tests.batch.conftest import IMAGE_BYTES, BatchLaboratory, grace  # noqa: F401
+from tests.batch.conftest import IMAGE_BYTES, BatchHarness, grace  # noqa: F401
 from tests.failures.conftest import quick, s3, settings_of  # noqa: F401
 from tests.integration.conftest import airflow_database, connections, run_task  # noqa: F401
 
@@ -29,7 +29,7 @@ PRICES = {"gpt-image-1": {"per_image": "0.03"}, "dall-e-2": {"per_image": "0.01"
 
 
 @dataclasses.dataclass
-class CostLaboratory(BatchLaboratory):
+class CostHarness(BatchHarness):
     """Tries that may be given a budget."""
 
     def prices(self, prices: object, **changes: Any) -> None:
@@ -76,6 +76,6 @@ class CostLaboratory(BatchLaboratory):
 
 
 @pytest.fixture
-def harness(emulator: RunningEmulator, s3: Any, quick: None) -> CostLaboratory:  # noqa: F811
+def harness(emulator: RunningEmulator, s3: Any, quick: None) -> CostHarness:  # noqa: F811
     emulator.change(image_bytes=IMAGE_BYTES)
-    return CostLaboratory(emulator, s3, settings_of(emulator, prices=read_prices(PRICES)))
+    return CostHarness(emulator, s3, settings_of(emulator, prices=read_prices(PRICES)))

@@ -17,29 +17,29 @@ from airflow_provider_imagegen.schemas import Submission
 from airflow_provider_imagegen.schemas.batch import BatchSummary
 from tests.batch.conftest import prompts
 from tests.conftest import BUCKET
-from tests.cost.conftest import PRICE, CostLaboratory
+from tests.cost.conftest import PRICE, CostHarness
 from tests.cost.test_costs import forget_costs
 from tests.failures.conftest import DEADLINE, killed_at
 
 
 class TestFirstTry:
-    def test_over_budget_bills_nothing_and_claims_nothing(self, harness: CostLaboratory) -> None:
+    def test_over_budget_bills_nothing_and_claims_nothing(self, harness: CostHarness) -> None:
         with pytest.raises(BudgetExceeded) as caught:
             harness.attempt_within("0.08", n=3)
         assert "up to 0.09 USD, 0 USD are billed already, and the budget is 0.08 USD" in str(caught.value)
         assert (harness.submits, harness.entries()) == (0, [])
 
-    def test_within_budget_to_the_last_bit_is_drawn(self, harness: CostLaboratory) -> None:
+    def test_within_budget_to_the_last_bit_is_drawn(self, harness: CostHarness) -> None:
         assert harness.attempt_within("0.09", n=3).delivered == 3
 
-    def test_without_a_price_is_refused_with_what_to_do(self, harness: CostLaboratory) -> None:
+    def test_without_a_price_is_refused_with_what_to_do(self, harness: CostHarness) -> None:
         with pytest.raises(BudgetExceeded) as caught:
             harness.attempt_within("100", model="nano-banana")
         assert "what it would cost is not known for 'nano-banana'" in str(caught.value)
         assert "Give a price in the connection's extra prices" in str(caught.value)
         assert (harness.submits, harness.entries()) == (0, [])
 
-    def test_of_list_prices_is_kept_where_the_connection_says_so(self, harness: CostLaboratory) -> None:
+    def test_of_list_prices_is_kept_where_the_connection_says_so(self, harness: CostHarness) -> None:
         harness.use("openai", "/openai-api")
         harness.prices({}, list_prices=True)
         asked = {"size": "1024x1024", "quality": "low", "n": 2}
@@ -49,7 +49,7 @@ class TestFirstTry:
         assert manifest.cost == Decimal("0.021775")
 
     @pytest.mark.parametrize("reuse", ["task", "always", "never"])
-    def test_reads_nothing_more_than_without_a_budget(self, harness: CostLaboratory, reuse: str) -> None:
+    def test_reads_nothing_more_than_without_a_budget(self, harness: CostHarness, reuse: str) -> None:
         harness.policy = Policy(reuse=reuse)  # type: ignore[arg-type]
         harness.attempt(prompt="whether this store honours conditions is looked at once")
         with harness.s3_calls() as without:
@@ -60,26 +60,26 @@ class TestFirstTry:
 
 
 class TestRetry:
-    def test_counts_what_was_billed(self, harness: CostLaboratory) -> None:
+    def test_counts_what_was_billed(self, harness: CostHarness) -> None:
         harness.attempt_within("0.05")
         harness.policy = Policy(on_clear="regenerate")
         with pytest.raises(BudgetExceeded, match=r"up to 0.03 USD, 0.03 USD are billed already"):
             harness.attempt_within("0.05", try_number=2, epoch=1)
         assert harness.attempt_within("0.06", try_number=2, epoch=1).billed == 2
 
-    def test_hands_out_what_is_paid_for_whatever_the_budget(self, harness: CostLaboratory) -> None:
+    def test_hands_out_what_is_paid_for_whatever_the_budget(self, harness: CostHarness) -> None:
         harness.attempt(n=2)
         harness.prices({})
         manifest = harness.attempt_within("0", n=2, try_number=2)
         assert (manifest.reused, manifest.cost) == (2, 2 * PRICE)
 
-    def test_of_something_else_counts_what_the_first_try_asked_for(self, harness: CostLaboratory) -> None:
+    def test_of_something_else_counts_what_the_first_try_asked_for(self, harness: CostHarness) -> None:
         harness.attempt(prompt="at 10:00")
         with pytest.raises(BudgetExceeded, match=r"0.03 USD are billed already"):
             harness.attempt_within("0.05", prompt="at 10:05", try_number=2)
         assert harness.attempt_within("0.06", prompt="at 10:05", try_number=2).delivered == 1
 
-    def test_counts_what_is_still_being_drawn_and_lands_it(self, harness: CostLaboratory) -> None:
+    def test_counts_what_is_still_being_drawn_and_lands_it(self, harness: CostHarness) -> None:
         harness.emulator.hold()
         with pytest.raises(TaskTimeout):
             harness.attempt_within("0.03", timeout=DEADLINE)
@@ -88,18 +88,18 @@ class TestRetry:
         assert harness.emulator.release() == 1
         assert harness.attempt_within("0.03", try_number=3).billed == 1
 
-    def test_of_what_may_have_been_sent_counts_it_once(self, harness: CostLaboratory) -> None:
+    def test_of_what_may_have_been_sent_counts_it_once(self, harness: CostHarness) -> None:
         with killed_at(Failpoint.SUBMIT, "before"):
             harness.attempt_within("0.03")
         harness.age_claims()
         assert harness.attempt_within("0.03", try_number=2).billed == 1
 
-    def test_after_a_failure_that_was_not_billed_may_pay(self, harness: CostLaboratory) -> None:
+    def test_after_a_failure_that_was_not_billed_may_pay(self, harness: CostHarness) -> None:
         harness.emulator.arm("submit", "fail", code="api_error", times=1)
         assert harness.attempt_within("0.06", n=2, on_partial="accept").delivered == 1
         assert harness.attempt_within("0.06", n=2, try_number=2).delivered == 2
 
-    def test_does_not_pay_again_for_what_is_gone_beyond_its_budget(self, harness: CostLaboratory) -> None:
+    def test_does_not_pay_again_for_what_is_gone_beyond_its_budget(self, harness: CostHarness) -> None:
         (image,) = harness.attempt().images
         harness.s3.delete_object(Bucket=BUCKET, Key=image.key)
         with pytest.raises(BudgetExceeded, match=r"another would cost 0.03 USD, and 0.02 USD are left"):
@@ -107,13 +107,13 @@ class TestRetry:
         assert harness.submits == 1
         assert harness.attempt_within("0.06", try_number=3).cost == 2 * PRICE
 
-    def test_does_not_guess_what_older_releases_paid(self, harness: CostLaboratory) -> None:
+    def test_does_not_guess_what_older_releases_paid(self, harness: CostHarness) -> None:
         harness.attempt(prompt="at 10:00")
         forget_costs(harness)
         with pytest.raises(BudgetExceeded, match="what earlier tries were billed is not known"):
             harness.attempt_within("100", prompt="at 10:05", try_number=2)
 
-    def test_lists_once_and_reads_only_what_is_there(self, harness: CostLaboratory) -> None:
+    def test_lists_once_and_reads_only_what_is_there(self, harness: CostHarness) -> None:
         harness.emulator.arm("submit", "fail", code="api_error", times=1)
         harness.attempt(n=2, on_partial="accept")
         work: GenerateRun = harness.paying(harness.work(n=2, try_number=2), "1")
@@ -123,14 +123,14 @@ class TestRetry:
 
 
 class TestReuse:
-    def test_never_counts_every_earlier_try(self, harness: CostLaboratory) -> None:
+    def test_never_counts_every_earlier_try(self, harness: CostHarness) -> None:
         harness.policy = Policy(reuse="never")
         harness.attempt_within("0.07")
         harness.attempt_within("0.07", try_number=2)
         with pytest.raises(BudgetExceeded, match=r"0.06 USD are billed already"):
             harness.attempt_within("0.07", try_number=3)
 
-    def test_always_costs_nothing_what_another_has_paid_for(self, harness: CostLaboratory) -> None:
+    def test_always_costs_nothing_what_another_has_paid_for(self, harness: CostHarness) -> None:
         harness.policy = Policy(reuse="always")
         harness.attempt()
         manifest = harness.attempt_within("0", dag_id="another")
@@ -140,26 +140,26 @@ class TestReuse:
 
 
 class TestBatch:
-    def test_counts_all_rows_before_the_first_is_sent(self, harness: CostLaboratory) -> None:
+    def test_counts_all_rows_before_the_first_is_sent(self, harness: CostHarness) -> None:
         rows = [*prompts(3), {"prompt": "four", "n": 2}]
         with pytest.raises(BudgetExceeded, match=r"up to 0.15 USD"):
             harness.run_within("0.14", rows)
         assert (harness.submits, harness.entries()) == (0, [])
         assert harness.run_within("0.15", rows).landed == 4
 
-    def test_counts_equal_rows_once(self, harness: CostLaboratory) -> None:
+    def test_counts_equal_rows_once(self, harness: CostHarness) -> None:
         assert harness.run_within("0.03", ["an owl"] * 5).landed == 5
         harness.policy = Policy(reuse="never")
         with pytest.raises(BudgetExceeded, match=r"up to 0.15 USD"):
             harness.run_within("0.14", ["a kite"] * 5)
 
-    def test_names_the_models_without_a_price(self, harness: CostLaboratory) -> None:
+    def test_names_the_models_without_a_price(self, harness: CostHarness) -> None:
         rows = [{"prompt": "p", "model": model, "size": "1024x1024"} for model in ("gpt-image-1", "flux", "imagine")]
         with pytest.raises(BudgetExceeded, match="not known for 'flux', 'imagine'"):
             harness.run_within("9", rows)
 
     @pytest.mark.parametrize("reuse", ["task", "always"])
-    def test_retry_pays_for_what_is_missing(self, harness: CostLaboratory, reuse: str) -> None:
+    def test_retry_pays_for_what_is_missing(self, harness: CostHarness, reuse: str) -> None:
         harness.policy = Policy(reuse=reuse)  # type: ignore[arg-type]
         harness.emulator.arm("submit", "fail", code="api_error", times=1)
         harness.run_within("0.12", prompts(4), on_partial="accept")
@@ -167,13 +167,13 @@ class TestBatch:
             harness.run_within("0.11", prompts(4), try_number=2)
         assert harness.run_within("0.12", prompts(4), try_number=2).cost == 4 * PRICE
 
-    def test_never_counts_the_rows_of_every_earlier_try(self, harness: CostLaboratory) -> None:
+    def test_never_counts_the_rows_of_every_earlier_try(self, harness: CostHarness) -> None:
         harness.policy = Policy(reuse="never")
         harness.run(prompts(2))
         with pytest.raises(BudgetExceeded, match=r"up to 0.06 USD, 0.06 USD are billed already"):
             harness.run_within("0.11", prompts(2), try_number=2)
 
-    def test_budget_holds_over_a_deferral(self, harness: CostLaboratory, grace: Callable[[float], None]) -> None:
+    def test_budget_holds_over_a_deferral(self, harness: CostHarness, grace: Callable[[float], None]) -> None:
         grace(0.0)
         harness.emulator.hold()
         rows = ["an owl", "a kite", "an owl", "a kite"]
@@ -187,7 +187,7 @@ class TestBatch:
 
 
 class TestCurrency:
-    def test_is_the_connection_s(self, harness: CostLaboratory) -> None:
+    def test_is_the_connection_s(self, harness: CostHarness) -> None:
         harness.settings = dataclasses.replace(harness.settings, currency="EUR")
         with pytest.raises(BudgetExceeded, match=r"up to 0.03 EUR, 0 EUR are billed already"):
             harness.attempt_within("0.01")

@@ -32,14 +32,14 @@ from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageSource
 from tests.batch.conftest import prompts
 from tests.conftest import BUCKET
-from tests.cost.conftest import CostLaboratory
+from tests.cost.conftest import CostHarness
 from tests.examples import examples
 
 XCOM_BYTES = 48 * 1024
 
 
 @pytest.fixture
-def nothing_happens(harness: CostLaboratory) -> Iterator[None]:
+def nothing_happens(harness: CostHarness) -> Iterator[None]:
     """See that nothing was sent, and that S3 was only read."""
     with harness.s3_calls() as calls:
         yield
@@ -49,7 +49,7 @@ def nothing_happens(harness: CostLaboratory) -> Iterator[None]:
 
 @pytest.mark.usefixtures("nothing_happens")
 class TestSingle:
-    def test_shows_the_calls_and_what_they_would_cost(self, harness: CostLaboratory) -> None:
+    def test_shows_the_calls_and_what_they_would_cost(self, harness: CostHarness) -> None:
         told = harness.dry_run(n=2, size="1024x1024").model_dump(mode="json")
         assert (told["version"], told["dry_run"], told["gateway"]) == (1, True, "acedatacloud")
         assert (told["rows"], told["calls"], told["images"]) == (1, 2, 2)
@@ -69,12 +69,12 @@ class TestSingle:
         sent = {"prompt": "a lighthouse", "model": "gpt-image-1", "size": "1024x1024", "async": True}
         assert {name: first["body"][name] for name in sent} == sent
 
-    def test_unknown_price_is_null(self, harness: CostLaboratory) -> None:
+    def test_unknown_price_is_null(self, harness: CostHarness) -> None:
         told = harness.dry_run(model="nano-banana").model_dump(mode="json")
         assert (told["estimate"]["to_pay"], told["estimate"]["unpriced_models"]) == (None, ["'nano-banana'"])
         assert told["requests"][0]["cost"] is None
 
-    def test_holds_no_secret(self, harness: CostLaboratory) -> None:
+    def test_holds_no_secret(self, harness: CostHarness) -> None:
         headers = {"x-team-key": "hush-hush-hush"}
         harness.settings = dataclasses.replace(harness.settings, headers=headers)
         extra = {"reference": "https://cdn.example/a.png?sig=quiet-quiet", "echo": harness.settings.token}
@@ -84,14 +84,14 @@ class TestSingle:
         for secret in (harness.settings.token, "hush-hush", "quiet-quiet", "secret-path", "somebody"):
             assert secret not in told
 
-    def test_refuses_what_the_task_would_refuse(self, harness: CostLaboratory) -> None:
+    def test_refuses_what_the_task_would_refuse(self, harness: CostHarness) -> None:
         with pytest.raises(InvalidRequest, match="size='17x17'"):
             harness.dry_run(size="17x17")
         with pytest.raises(BudgetExceeded, match=r"up to 0\.03 USD"):
             harness.dry_run("0.02")
         assert harness.dry_run("0.03").estimate.budget == Decimal("0.03")
 
-    def test_refuses_a_bucket_that_is_not_there(self, harness: CostLaboratory) -> None:
+    def test_refuses_a_bucket_that_is_not_there(self, harness: CostHarness) -> None:
         ledger = Ledger(harness.s3, "no-such-bucket", "ledger")
         work = dataclasses.replace(harness.work(), ledger=ledger)
         with pytest.raises(DestinationError, match="no-such-bucket"):
@@ -102,7 +102,7 @@ class TestSingle:
 class TestEdit:
     SOURCE = ImageSource(content=b"\x89PNG not looked at here", name="a.png")
 
-    def test_in_parts_is_told_by_what_was_asked(self, settings: GatewaySettings, harness: CostLaboratory) -> None:
+    def test_in_parts_is_told_by_what_was_asked(self, settings: GatewaySettings, harness: CostHarness) -> None:
         request = EditRequest(prompt="p", model="gpt-image-1", images=(self.SOURCE,))
         gateway, attempt = gateway_for(harness.settings), Attempt(dag_id="d", task_id="t", run_id="r")
         asks = list(asks_of(request, gateway, attempt, "task"))
@@ -113,20 +113,20 @@ class TestEdit:
 
 
 class TestAfterwards:
-    def test_what_is_paid_for_costs_nothing_more(self, harness: CostLaboratory) -> None:
+    def test_what_is_paid_for_costs_nothing_more(self, harness: CostHarness) -> None:
         harness.attempt()
         told = harness.dry_run(n=2, try_number=2)
         assert [request["cost"] for request in told.requests] == [0.0, 0.03]
         assert [request["is_paid"] for request in told.requests] == [False, True]
         assert (told.estimate.to_pay, told.estimate.billed) == (Decimal("0.03"), Decimal("0.03"))
 
-    def test_what_others_paid_for_costs_nothing(self, harness: CostLaboratory) -> None:
+    def test_what_others_paid_for_costs_nothing(self, harness: CostHarness) -> None:
         harness.policy = Policy(reuse="always")
         harness.attempt()
         told = harness.dry_run(dag_id="another")
         assert (told.estimate.calls_to_pay, told.estimate.to_pay, told.estimate.billed) == (0, 0, 0)
 
-    def test_what_is_in_the_way_is_told(self, harness: CostLaboratory) -> None:
+    def test_what_is_in_the_way_is_told(self, harness: CostHarness) -> None:
         harness.attempt()
         work = harness.work(prompt="another")
         options = dataclasses.replace(work.destination.options, replace=False)
@@ -137,21 +137,21 @@ class TestAfterwards:
 
 @pytest.mark.usefixtures("nothing_happens")
 class TestBatch:
-    def dry_run(self, harness: CostLaboratory, requests: object, **ask: Any) -> DryRun:
+    def dry_run(self, harness: CostHarness, requests: object, **ask: Any) -> DryRun:
         return asyncio.run(harness.batch(requests, **ask).dry_run())
 
-    def test_counts_all_rows_and_shows_the_first(self, harness: CostLaboratory) -> None:
+    def test_counts_all_rows_and_shows_the_first(self, harness: CostHarness) -> None:
         told = self.dry_run(harness, prompts(500))
         assert (told.rows, told.calls, told.images, len(told.requests)) == (500, 500, 500, MAX_SHOWN)
         assert told.requests[1]["key"] == "00001"
         assert told.estimate.to_pay == Decimal("15")
 
-    def test_equal_rows_cost_once(self, harness: CostLaboratory) -> None:
+    def test_equal_rows_cost_once(self, harness: CostHarness) -> None:
         told = self.dry_run(harness, ["an owl"] * 3)
         assert [request["cost"] for request in told.requests] == [0.03, 0.0, 0.0]
         assert told.estimate.to_pay == Decimal("0.03")
 
-    def test_wrong_rows_are_refused_or_counted(self, harness: CostLaboratory) -> None:
+    def test_wrong_rows_are_refused_or_counted(self, harness: CostHarness) -> None:
         rows = ["an owl", {"prompt": "wrong", "n": 99}]
         with pytest.raises(InvalidRows):
             self.dry_run(harness, rows)

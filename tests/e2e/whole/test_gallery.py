@@ -322,43 +322,44 @@ class TestManyImages:
         assert 0 < drawn < 200
 
 
+@pytest.fixture(scope="module")
+def server_at_the_root(stack: Stack) -> Iterator[str]:
+    airflow, port = stack.airflow, free_port()
+    base_url = f"http://127.0.0.1:{port}"
+    settings = {"API__BASE_URL": base_url, "API__PORT": str(port), "IMAGEGEN__GALLERY_REDIRECTS": "False"}
+    process = Process(
+        "airflow api-server at the root",
+        [sys.executable, "-m", "airflow", "api-server", "--workers", "1"],
+        env=airflow.environment() | {f"AIRFLOW__{name}": value for name, value in settings.items()},
+        log=stack.logs / "api-server-at-the-root.log",
+        cwd=airflow.home.directory,
+    )
+    process.start()
+    try:
+        process.wait_ready(lambda: answers(base_url))
+        yield base_url
+    finally:
+        process.stop()
+
+
 @pytest.mark.full
 class TestAtTheRoot:
     """On a server that has no path before its own, and hands images out itself."""
 
-    @pytest.fixture(scope="class")
-    def base_url(self, stack: Stack) -> Iterator[str]:
-        airflow, port = stack.airflow, free_port()
-        base_url = f"http://127.0.0.1:{port}"
-        settings = {"API__BASE_URL": base_url, "API__PORT": str(port), "IMAGEGEN__GALLERY_REDIRECTS": "False"}
-        process = Process(
-            "airflow api-server at the root",
-            [sys.executable, "-m", "airflow", "api-server", "--workers", "1"],
-            env=airflow.environment() | {f"AIRFLOW__{name}": value for name, value in settings.items()},
-            log=stack.logs / "api-server-at-the-root.log",
-            cwd=airflow.home.directory,
-        )
-        process.start()
-        try:
-            process.wait_ready(lambda: answers(base_url))
-            yield base_url
-        finally:
-            process.stop()
-
-    def test_shows_images_in_airflows_frame(self, base_url: str, scene: Scene, open_page: OpenPage) -> None:
-        page = open_page("viewer", f"{scene.path(OPEN)}/{AS_AIRFLOW}", base_url=base_url)
+    def test_shows_images_in_airflows_frame(self, server_at_the_root: str, scene: Scene, open_page: OpenPage) -> None:
+        page = open_page("viewer", f"{scene.path(OPEN)}/{AS_AIRFLOW}", base_url=server_at_the_root)
         gallery = gallery_in(page)
         expect(gallery.locator(".card")).to_have_count(CARDS)
         wait_for_images(gallery)
         gallery.get_by_role("button", name="A stone bridge").click()
         wait_for_images(gallery, ".stage__whole")
         gallery.get_by_role("link", name="mapped [0]").click()
-        expect(page).to_have_url(f"{base_url}/{scene.path(OPEN)}/tasks/mapped/mapped/0")
+        expect(page).to_have_url(f"{server_at_the_root}/{scene.path(OPEN)}/tasks/mapped/mapped/0")
 
-    def test_hands_images_out_itself(self, base_url: str, scene: Scene) -> None:
+    def test_hands_images_out_itself(self, server_at_the_root: str, scene: Scene) -> None:
         image = scene.xcom(OPEN, "pair")["images"][0]
         path = image_path(OPEN, scene.run_ids[OPEN], "pair", -1, 0)
-        with scene.client("viewer", base_url) as viewer:
+        with scene.client("viewer", server_at_the_root) as viewer:
             assert "img-src 'self';" in viewer.get(newest_page()).headers["content-security-policy"]
             shown, saved = viewer.get(path), viewer.get(f"{path}/download")
         assert hashlib.sha256(shown.content).hexdigest() == image["sha256"]
