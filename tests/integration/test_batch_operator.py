@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import uuid
@@ -152,8 +153,11 @@ class TestShownWhileItRuns:
     def test_log_is_short_however_many_rows(self, run_batch: RunTask) -> None:
         outcome = run_batch(requests=[f"kite {number}" for number in range(60)])
         ours = [record.getMessage() for record in outcome.records if "imagegen" in record.name]
-        assert len(ours) <= 4, ours
-        assert any("60/60 landed" in line for line in ours)
+        # Progress comes by the clock, so a slow machine has more of it, but not a line for every row.
+        progress = [line for line in ours if re.match(r"\d+/60 landed", line)]
+        assert len(ours) - len(progress) <= 3, ours
+        assert len(progress) < 30
+        assert "60/60 landed" in progress[-1]
 
 
 class TestFailure:
