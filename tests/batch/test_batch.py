@@ -21,6 +21,7 @@ from airflow_provider_imagegen.exceptions import (
 from tests.batch.conftest import BatchHarness, keys, prompts
 from tests.conftest import BUCKET
 from tests.failures.conftest import DEADLINE, released_when
+from tests.stack.waiting import HANG
 
 SOME_TIME = 0.1
 """Seconds an image takes where several are to be at work at once; how many are is never judged by it."""
@@ -294,12 +295,14 @@ class TestGatewayWithoutTasks:
 
 
 class TestProgress:
-    def test_is_told_in_words_at_the_end(self, harness: BatchHarness) -> None:
+    def test_is_shown_in_words_at_the_end(self, harness: BatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Lines before the end come by the clock.
+        monkeypatch.setattr("airflow_provider_imagegen.engine.batch.progress.SECONDS_BETWEEN_LINES", HANG)
         harness.run(["a kite", "[[moderation]]"], on_partial="accept")
         assert str(harness.told[-1]).startswith("1/2 landed · 0 in flight · 1 failed · ")
         assert len(harness.told) == 1
 
-    def test_is_told_now_and_then_with_the_time_that_is_left(
+    def test_is_shown_now_and_then_with_the_time_that_is_left(
         self, harness: BatchHarness, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("airflow_provider_imagegen.engine.batch.progress.SECONDS_BETWEEN_LINES", 0.1)
