@@ -1,6 +1,9 @@
-"""Brings the outputs of one task to S3, each on its own, as stubbornly as the gateway's memory demands.
+"""Bring the images of one request to S3, each on its own, and note in the ledger what landed.
 
-The job calls :meth:`Delivery.deliver` once it knows that a task has succeeded.
+An image gets here in one of four ways: its task has succeeded (:meth:`Delivery.land`), it came with the response to
+the submit, an earlier attempt landed it (it is handed out again), or an earlier attempt landed it and died before it
+could note that (it is found by its trace id). In each, what was paid for is counted once, by the task instance that
+paid.
 """
 
 from __future__ import annotations
@@ -8,40 +11,50 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from airflow_provider_imagegen import metrics
+from airflow_provider_imagegen.engine.options import JobOptions
 from airflow_provider_imagegen.engine.outcome import Outcome, Refused, differences, priced, shortfall
+from airflow_provider_imagegen.engine.submit import SubmitResult
+from airflow_provider_imagegen.engine.task_error import task_error
 from airflow_provider_imagegen.exceptions import (
     GatewayError,
     ImageGenError,
     LandingError,
+    LedgerError,
     NotAnImage,
     ObjectExists,
+    PaidImageLost,
     ResultExpired,
     ResultHostRefused,
 )
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.landing import Landing
+from airflow_provider_imagegen.ledger.async_store import AsyncLedger
+from airflow_provider_imagegen.ledger.models import Entry, LedgerKey, LedgerRecord
+from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.money import Cost
-from airflow_provider_imagegen.schemas import ImageOutput, ImageRequest, ImageTask, LandedImage
+from airflow_provider_imagegen.schemas import ImageOutput, ImageRequest, ImageTask, LandedImage, OpenTask, TaskFailure
 
 log = logging.getLogger(__name__)
 
-STUBBORNNESS = 120.0
-"""Seconds for which an image is landed again and again that the gateway keeps no copy of."""
+RETRY_LANDING = 120.0
+"""Seconds for which landing is retried of an image that the gateway keeps no copy of."""
 
 
 class Delivery:
-    """The way of one request's images to S3.
+    """The images of one request on their way to S3.
 
     :param request: What was asked for.
     :param client: An opened client, to ask for addresses again.
     :param landing: An opened landing.
+    :param ledger: The ledger of the destination's bucket.
+    :param options: The job's options.
     :param name_of: File name of an image, without extension, by its position among the images asked for.
-    :param with_previews: Whether to land streamed previews too.
+    :param counted: Ledger keys whose cost another job of the same Airflow task accounts for.
     """
 
     def __init__(
@@ -49,17 +62,109 @@ class Delivery:
         request: ImageRequest,
         client: ImageClient,
         landing: Landing,
+        ledger: Ledger,
+        options: JobOptions,
         *,
         name_of: Callable[[int], str],
-        with_previews: bool,
+        counted: Collection[LedgerKey] = (),
     ) -> None:
         self._request = request
         self._client = client
         self._landing = landing
+        self._records = AsyncLedger(ledger, time.time)
+        self._options = options
         self._name_of = name_of
-        self._with_previews = with_previews
+        self._counted = counted
+        self._currency = client.settings.currency
+        self._entries: dict[int, Entry] = {}
 
-    async def deliver(self, task: ImageTask, first_index: int, count: int) -> Outcome:
+    def remember(self, submitted: SubmitResult) -> None:
+        """Keep the ledger entry of a call that is waited for, which saves reading it when it lands."""
+        self._entries[submitted.call.index] = submitted.entry
+
+    async def take_up(self, submitted: SubmitResult) -> Outcome | None:
+        """Bring a call to its end that has no task to wait for.
+
+        :return: The outcome; ``None`` if its images were paid for and are gone.
+        """
+        call, entry = submitted.call, submitted.entry
+        if entry.record.state == "landed":
+            return await self._hand_out(call.key, entry.record, call.index, call.count)
+        if submitted.task is None:
+            return await self._adopt(submitted)
+        # Objects are found again by the trace id in the ledger, whatever id the gateway gave.
+        task = submitted.task.model_copy(update={"trace_id": entry.record.trace_id})
+        outcome = await self._land_outputs(task, call.index, call.count)
+        return await self._note_landing(call.key, entry, outcome)
+
+    async def land(self, open_task: OpenTask, task: ImageTask, last_fault: ImageGenError | None) -> Outcome:
+        """Land a task that was waited for, or note why it cannot be landed.
+
+        :param open_task: What was submitted.
+        :param task: What was last seen of it.
+        :param last_fault: Why the last lookup failed, if it did.
+        """
+        key = LedgerKey(open_task.scope, open_task.index, open_task.fingerprint)
+        entry = await self._entry_of(open_task, key)
+        if entry is not None and entry.record.state == "landed":
+            # Landed by another attempt since it was submitted.
+            outcome = await self._hand_out(key, entry.record, open_task.index, open_task.count)
+            if outcome is not None:
+                return outcome
+        error = task_error(task, self._client.gateway.name, last_fault)
+        if error is None:
+            outcome = await self._land_outputs(task, open_task.index, open_task.count)
+            return await self._note_landing(key, entry, outcome)
+        log.warning("Image %d: %s", open_task.index, error)
+        metrics.count("failed", open_task.count)
+        if task.state == "failed" and entry is not None:
+            await self._note(key, entry, state="failed", failure=task.failure)
+        elif task.state == "lost" and entry is not None:
+            await self._note(key, entry, failure=TaskFailure(code=type(error).__name__, message=error.message))
+        outcome = Outcome(errors=(Refused(open_task.index, open_task.count, error),))
+        return self._with_earlier_bills(outcome, entry.record) if entry else outcome
+
+    async def _hand_out(self, key: LedgerKey, record: LedgerRecord, index: int, count: int) -> Outcome | None:
+        """Hand out images that are paid for: where they are, or copied to where they are wanted now."""
+        names = ((image, self._name_of(image.index)) for image in record.images)
+        copies = await asyncio.gather(*(self._landing.reuse(image, name) for image, name in names))
+        images = tuple(image for image in copies if image is not None)
+        if len(images) < len(record.images):
+            return None
+        currency = self._currency
+        if record.currency != currency:
+            images = tuple(image.model_copy(update={"cost": None}) for image in images)
+        outcome = Outcome(
+            images=images,
+            billed=record.billed + record.billed_before,
+            usage=record.usage,
+            cost=record.cost_in(currency) + record.cost_before_in(currency),
+            errors=shortfall(index, count, len(images)),
+        )
+        metrics.count("reused", len(images))
+        is_on_our_bill = self._is_ours(record) and key not in self._counted
+        return outcome if is_on_our_bill else outcome.paid_by_others()
+
+    async def _adopt(self, submitted: SubmitResult) -> Outcome | None:
+        """Take up images that came with a response and were put, by a try that could not note it any more."""
+        call, record = submitted.call, submitted.entry.record
+        names = {index: self._name_of(index) for index in call.indices}
+        images = await self._landing.find(record.trace_id, names)
+        lost = record.billed - len(images)
+        # With some of them here, only the user may decide to pay for all of them again.
+        if lost > 0 and (not images or self._options.policy.on_unknown == "resubmit"):
+            return None
+        cost = record.cost_in(self._currency)
+        found = {image.index - call.index: image for image in images}
+        images = tuple(priced(found, record.billed, record.usage, cost))
+        there = {image.index for image in images}
+        missing = [index for index in range(call.index, call.index + record.billed) if index not in there]
+        error = PaidImageLost(f"{record.gateway} keeps no copy of it", gateway=record.gateway, trace_id=record.trace_id)
+        errors = (*(Refused(index, 1, error) for index in missing), *shortfall(call.index, call.count, record.billed))
+        outcome = Outcome(images=images, billed=record.billed, usage=record.usage, cost=cost, errors=errors)
+        return await self._note_landing(call.key, submitted.entry, outcome)
+
+    async def _land_outputs(self, task: ImageTask, first_index: int, count: int) -> Outcome:
         """Land every output on its own, so that one fault does not cost the others."""
         indices = [
             # What came beyond what was asked for is landed behind everything that was.
@@ -68,7 +173,7 @@ class Delivery:
         ]
         pairs = zip(indices, task.outputs, strict=True)
         results = await asyncio.gather(*(self._land_output(output, index, task) for index, output in pairs))
-        if self._with_previews:
+        if self._options.land_previews:
             await self._land_previews(task, first_index)
         await asyncio.to_thread(_remove_files, task)
         refused = tuple(result for result in results if isinstance(result, Refused))
@@ -95,17 +200,17 @@ class Delivery:
             if self._client.gateway.capabilities.tasks:
                 image = await self._land_fresh(output, index, task)
             else:
-                image = await self._land_stubbornly(output, index, task)
+                image = await self._land_with_retries(output, index, task)
         except ImageGenError as error:
             log.warning("Image %d: %s", index, error)
             metrics.count("failed")
             return Refused(index, 1, error)
         except Exception as error:
-            # What strangers send must not cost the siblings, whatever it is that it triggers.
+            # Whatever hostile bytes trigger here, the other images of the response are paid for too.
             log.exception("Image %d could not be landed", index)
             metrics.count("failed")
-            words = f"the image could not be landed: {type(error).__name__}"
-            return Refused(index, 1, LandingError(words, task_id=task.task_id, trace_id=task.trace_id))
+            message = f"the image could not be landed: {type(error).__name__}"
+            return Refused(index, 1, LandingError(message, task_id=task.task_id, trace_id=task.trace_id))
         metrics.count("landed")
         metrics.took("landing", time.monotonic() - started)
         image = image.model_copy(update={"differs": differences(self._request, image)})
@@ -122,31 +227,73 @@ class Delivery:
                 raise
             log.warning("Image %d: %s; asking the gateway for a new address", index, error.message)
             position = task.outputs.index(output)
-            fresh = await self._looked_up_again(task.task_id)
+            fresh = await self._look_up_again(task.task_id)
             if position >= len(fresh):
                 raise
             return await self._landing.land(fresh[position], index, task, self._name_of(index))
 
-    async def _land_stubbornly(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage:
-        """Land an output that nobody keeps for us: again and again, as long as there may be hope."""
+    async def _land_with_retries(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage:
+        """Land an output of which the gateway keeps no copy: what is given up here is lost."""
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, LandingError) and not _is_hopeless(error, output)),
             wait=wait_random_exponential(multiplier=0.5, max=20),
-            stop=stop_after_delay(STUBBORNNESS),
+            stop=stop_after_delay(RETRY_LANDING),
             reraise=True,
         )
         try:
             return await retrying(self._landing.land, output, index, task, self._name_of(index))
         except LandingError as error:
-            error.advice = "The gateway keeps no copy; on_unknown='resubmit' pays for a new image once this is mended."
+            error.advice = "The gateway keeps no copy; on_unknown='resubmit' pays for a new image once this is fixed."
             raise
 
-    async def _looked_up_again(self, task_id: str) -> tuple[ImageOutput, ...]:
+    async def _look_up_again(self, task_id: str) -> tuple[ImageOutput, ...]:
         try:
             return (await self._client.look_up([task_id]))[task_id].outputs
         except GatewayError as error:
             log.warning("The lookup failed: %s", error)
             return ()
+
+    async def _entry_of(self, open_task: OpenTask, key: LedgerKey) -> Entry | None:
+        """Return the task's record; ``None`` if S3 cannot show it, which must not keep the image from landing."""
+        if open_task.index in self._entries:
+            return self._entries[open_task.index]
+        try:
+            return await self._records.read(key, open_task.generation)
+        except LedgerError as error:
+            log.warning("Image %d: %s", open_task.index, error)
+            return None
+
+    async def _note_landing(self, key: LedgerKey, entry: Entry | None, outcome: Outcome) -> Outcome:
+        """Note in the ledger what landed, unless some of it did not: then a retry lands it again."""
+        if entry is None:
+            return outcome
+        is_ours = self._is_ours(entry.record)
+        spoilt = next((error for error in outcome.errors if error.is_about_landing), None)
+        if outcome.images and spoilt is None:
+            facts = {"images": outcome.images, "billed": outcome.billed, "usage": outcome.usage}
+            facts |= {"cost": outcome.cost.total, "currency": self._currency}
+            held_by, attempt = entry.record.attempt, self._options.attempt
+            # An older try that lands late must not take the record from the try of a later clear.
+            attempt = attempt if is_ours and attempt.epoch >= held_by.epoch else held_by
+            await self._note(key, entry, state="landed", attempt=attempt, **facts)
+        elif spoilt is not None and isinstance(spoilt.error, ResultExpired | NotAnImage):
+            failure = TaskFailure(code=type(spoilt.error).__name__, message=spoilt.error.message)
+            await self._note(key, entry, failure=failure)
+        return self._with_earlier_bills(outcome, entry.record) if is_ours else outcome.paid_by_others()
+
+    def _is_ours(self, record: LedgerRecord) -> bool:
+        """Return whether this task instance is the one that pays."""
+        return record.attempt.instance == self._options.attempt.instance
+
+    def _with_earlier_bills(self, outcome: Outcome, record: LedgerRecord) -> Outcome:
+        return outcome.with_earlier_bills(record.billed_before, record.cost_before_in(self._currency))
+
+    async def _note(self, key: LedgerKey, entry: Entry, **changes: object) -> None:
+        try:
+            await self._records.update(key, entry, **changes)
+        except LedgerError as error:
+            # The images are in S3 and the manifest says so; a retry lands them again for free.
+            log.warning("Could not update the ledger record: %s", error)
 
 
 def _is_hopeless(error: LandingError, output: ImageOutput) -> bool:

@@ -1,6 +1,6 @@
-"""Generation without a destination: calls out, tasks back, nothing landed and nothing noted.
+"""Generation without a bucket: requests out, finished tasks back, nothing landed and no ledger.
 
-Behind the hook's ``generate`` and ``edit``; the operators use the job instead.
+For the hook's ``generate`` and ``edit``; the operators use :class:`~airflow_provider_imagegen.engine.job.ImageJob`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from airflow_provider_imagegen.engine.plan import Call, plan
+from airflow_provider_imagegen.engine.plan import split
 from airflow_provider_imagegen.engine.task_error import task_error
 from airflow_provider_imagegen.exceptions import ImageGenError
 from airflow_provider_imagegen.gateways.client import ImageClient
@@ -31,16 +31,16 @@ async def generate(
     :raises ImageGenError: The first thing that went wrong; it says ``billed: yes`` if any call was paid for.
     """
     started = time.time()
-    places = asyncio.Semaphore(client.settings.max_in_flight)
+    slots = asyncio.Semaphore(client.settings.max_in_flight)
 
-    async def send(call: Call) -> ImageTask | ImageGenError:
+    async def send(part: ImageRequest) -> ImageTask | ImageGenError:
         try:
-            async with places:
-                return await client.submit(call.request, str(uuid.uuid4()))
+            async with slots:
+                return await client.submit(part, str(uuid.uuid4()))
         except ImageGenError as error:
             return error
 
-    results = await asyncio.gather(*(send(call) for call in plan(request, client.gateway)))
+    results = await asyncio.gather(*(send(part) for _, part in split(request, client.gateway)))
     tasks = [result for result in results if isinstance(result, ImageTask)]
     errors = [result for result in results if isinstance(result, ImageGenError)]
     if errors:

@@ -15,8 +15,9 @@ import httpx
 from pydantic import JsonValue
 
 from airflow_provider_imagegen.engine.budget import Budget, CostEstimate
-from airflow_provider_imagegen.engine.estimate import Account, Ask, Billing
-from airflow_provider_imagegen.engine.job import JobOptions
+from airflow_provider_imagegen.engine.estimate import CostEstimator
+from airflow_provider_imagegen.engine.options import JobOptions
+from airflow_provider_imagegen.engine.plan import PlannedCall
 from airflow_provider_imagegen.gateways.base import Gateway
 from airflow_provider_imagegen.landing import Landing
 from airflow_provider_imagegen.ledger.models import LedgerKey
@@ -63,15 +64,16 @@ class Estimate(StrictModel):
         return f"unknown, at least {self.to_pay_at_least:f} {self.currency}"
 
     @classmethod
-    def of(cls, bill: CostEstimate, budget: Budget | None, currency: str) -> Estimate:
-        """Tell a bill."""
+    def of(cls, estimate: CostEstimate, budget: Budget | None, currency: str) -> Estimate:
+        """Return an estimate as it is shown."""
+        models = sorted(estimate.unpriced)[:_MODELS_SHOWN]
         return cls(
-            to_pay=bill.to_pay.total,
-            to_pay_at_least=bill.to_pay.known,
-            calls_to_pay=bill.calls_to_pay,
-            unpriced_models=tuple(short_in_json(name, _TEXT_BYTES) for name in sorted(bill.unpriced)[:_MODELS_SHOWN]),
-            billed=bill.billed.total,
-            billed_at_least=bill.billed.known,
+            to_pay=estimate.to_pay.total,
+            to_pay_at_least=estimate.to_pay.known,
+            calls_to_pay=len(estimate.generations),
+            unpriced_models=tuple(short_in_json(name, _TEXT_BYTES) for name in models),
+            billed=estimate.billed.total,
+            billed_at_least=estimate.billed.known,
             budget=budget.budget if budget else None,
             currency=currency,
         )
@@ -111,22 +113,27 @@ class DryRunPlanner:
 
     :param gateway: Builds them; nothing is sent.
     :param ledger: Knows what was paid before, and the trace ids that calls would have.
-    :param terms: On what terms they would be sent.
+    :param options: The job's options.
     :param landing: Where their images would go.
     """
 
-    def __init__(self, gateway: Gateway, ledger: Ledger, terms: JobOptions, landing: Landing) -> None:
+    def __init__(self, gateway: Gateway, ledger: Ledger, options: JobOptions, landing: Landing) -> None:
         self._gateway = gateway
         self._ledger = ledger
-        self._terms = terms
+        self._options = options
         self._landing = landing
 
-    async def play(
-        self, asks: Sequence[Ask], names_of: Callable[[Ask], Iterable[str]], *, rows: int = 1, skipped: int = 0
+    async def plan(
+        self,
+        calls: Sequence[PlannedCall],
+        names_of: Callable[[PlannedCall], Iterable[str]],
+        *,
+        rows: int = 1,
+        skipped: int = 0,
     ) -> DryRun:
-        """Check what nobody else has, and tell.
+        """Check bucket, budget and free names, and return what would be sent.
 
-        :param asks: The calls, each of which is known to be right in itself.
+        :param calls: The calls, each of which is known to be right in itself.
         :param names_of: File names of a call's images, without extension.
         :param rows: Number of rows they are of.
         :param skipped: Number of rows that are left out.
@@ -135,57 +142,59 @@ class DryRunPlanner:
         :raises BudgetExceeded: If the budget does not cover it.
         """
         await asyncio.to_thread(self._ledger.check_bucket)
-        account = await Billing(self._gateway, self._ledger, self._terms).account(asks)
-        if self._terms.budget is not None:
-            self._terms.budget.open(account.bill)
-        paid = (ask for ask in asks if account.generation_to_pay(ask.key) is not None)
-        await self._landing.check_free(name for ask in paid for name in names_of(ask))
+        options, budget = self._options, self._options.budget
+        estimator = CostEstimator(self._gateway, self._ledger, options.attempt, options.policy)
+        estimate = await estimator.estimate(calls)
+        if budget is not None:
+            budget.reserve(estimate)
+        paid = (call for call in calls if call.key in estimate.generations)
+        await self._landing.check_free(name for call in paid for name in names_of(call))
         destination = self._landing.destination
         return DryRun(
             gateway=self._gateway.name,
             destination=destination.uri(destination.prefix),
             rows=rows,
             skipped=skipped,
-            calls=account.calls,
-            images=account.images,
-            requests=self._shown(asks, account),
-            estimate=Estimate.of(account.bill, self._terms.budget, self._gateway.settings.currency),
+            calls=estimate.calls,
+            images=estimate.images,
+            requests=self._shown(calls, estimate),
+            estimate=Estimate.of(estimate, budget, self._gateway.settings.currency),
         )
 
-    def _shown(self, asks: Sequence[Ask], account: Account) -> tuple[dict[str, JsonValue], ...]:
+    def _shown(self, calls: Sequence[PlannedCall], estimate: CostEstimate) -> tuple[dict[str, JsonValue], ...]:
         """Return the first calls as they may be shown; of equal ones, only the first is paid."""
         seen: set[LedgerKey] = set()
         shown = []
-        for ask in asks[:MAX_SHOWN]:
-            shown.append(self._shown_call(ask, account, is_duplicate=ask.key in seen))
-            seen.add(ask.key)
+        for call in calls[:MAX_SHOWN]:
+            shown.append(self._shown_call(call, estimate, is_duplicate=call.key in seen))
+            seen.add(call.key)
         return tuple(shown)
 
-    def _shown_call(self, ask: Ask, account: Account, is_duplicate: bool) -> dict[str, JsonValue]:
-        generation = account.generation_to_pay(ask.key)
+    def _shown_call(self, call: PlannedCall, estimate: CostEstimate, is_duplicate: bool) -> dict[str, JsonValue]:
+        generation = estimate.generations.get(call.key)
         is_paid = generation is not None and not is_duplicate
-        cost = account.estimate(ask.key).total if is_paid else Decimal(0)
-        call = self._call(ask.request, self._ledger.trace_id(ask.key, generation or 1))
+        cost = estimate.costs[call.key].total if is_paid else Decimal(0)
+        sent = self._sent(call.request, self._ledger.trace_id(call.key, generation or 1))
         return {
-            **({"key": short_in_json(ask.row, _NAME_BYTES)} if ask.row else {}),
-            "index": ask.index,
-            "images": ask.request.n,
+            **({"key": short_in_json(call.row, _NAME_BYTES)} if call.row else {}),
+            "index": call.index,
+            "images": call.count,
             "is_paid": is_paid,
             "cost": None if cost is None else float(cost),
-            "method": call.method,
-            "url": short_in_json(address_of(str(call.url)), _TEXT_BYTES),
-            "body": self._body(call, ask.request),
+            "method": sent.method,
+            "url": short_in_json(address_of(str(sent.url)), _TEXT_BYTES),
+            "body": self._body(sent, call.request),
         }
 
-    def _call(self, request: ImageRequest, trace_id: str) -> httpx.Request:
+    def _sent(self, request: ImageRequest, trace_id: str) -> httpx.Request:
         if isinstance(request, EditRequest):
             return self._gateway.edit(request, trace_id)
         return self._gateway.submit(request, trace_id)
 
-    def _body(self, call: httpx.Request, request: ImageRequest) -> dict[str, JsonValue]:
-        """Return a call's body as it may be shown; of one in parts, what was asked for."""
-        is_json = call.headers.get("content-type", "").startswith("application/json")
-        body = json.loads(call.content) if is_json else None
+    def _body(self, sent: httpx.Request, request: ImageRequest) -> dict[str, JsonValue]:
+        """Return a body as it may be shown; of a multipart one, the parameters."""
+        is_json = sent.headers.get("content-type", "").startswith("application/json")
+        body = json.loads(sent.content) if is_json else None
         settings = self._gateway.settings
         shown = _shown_without(
             body if isinstance(body, dict) else request.described(), [settings.token, *settings.headers.values()]
@@ -195,7 +204,7 @@ class DryRunPlanner:
 
 
 def _shown_without(body: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
-    """Return a body without what is nobody's business, long texts shortened."""
+    """Return a body without secrets, long texts shortened."""
 
     def shown(value: Any) -> Any:
         if isinstance(value, str):

@@ -22,10 +22,10 @@ from airflow_provider_imagegen.engine.batch.result_file import ResultFile
 from airflow_provider_imagegen.engine.batch.results import RowResult
 from airflow_provider_imagegen.engine.batch.rows import Row
 from airflow_provider_imagegen.engine.batch.run import MANIFEST
-from airflow_provider_imagegen.engine.job import ImageJob, SharedResources
+from airflow_provider_imagegen.engine.job import ImageJob
+from airflow_provider_imagegen.engine.options import GRACE, SharedResources
 from airflow_provider_imagegen.engine.receipts import KeptRequest, LandingDocument, Receipt, landing_document
 from airflow_provider_imagegen.engine.run import TaskRun
-from airflow_provider_imagegen.engine.terms import GRACE
 from airflow_provider_imagegen.exceptions import ConfigurationError, FailedElsewhere, GenerationFailed, ImageGenError
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.landing import ImageProcessing, Landing
@@ -207,7 +207,7 @@ class LandRun(TaskRun):
         return LandItem(
             row=Row(number=number, key=note.prefix, request=note.request),
             landing=landing,
-            job=ImageJob(note.request, client, landing, ledger, terms, company=company),
+            job=ImageJob(note.request, client, landing, ledger, terms, shared=company),
             submission=await _still_there(submission, landing),
         )
 
@@ -221,7 +221,7 @@ class LandRun(TaskRun):
         digest = hashlib.sha256(identity.encode()).hexdigest()
         landing = Landing(self.s3, self.destination, self.settings, self.metadata, self.treatment)
         ledger = NoLedger(self.s3, self.destination.bucket, "")
-        job = ImageJob(request, client, landing, ledger, self.terms, name_of=f"{key}/{{}}".format, company=company)
+        job = ImageJob(request, client, landing, ledger, self.terms, name_of=f"{key}/{{}}".format, shared=company)
         task = OpenTask(index=0, count=1, task_id=task_id, scope="", fingerprint=digest, generation=0)
         submission = Submission(submitted_at=started_at, deadline=started_at, open=(task,), fingerprint=digest)
         row = Row(number=number, key=key, request=request)

@@ -37,6 +37,7 @@ from airflow_provider_imagegen.schemas import (
     LandedImage,
     Manifest,
     MissingImage,
+    OpenTask,
     Submission,
 )
 
@@ -153,6 +154,37 @@ def differences(request: ImageRequest, image: LandedImage) -> dict[str, str]:
     if request.output_format and request.output_format.replace("jpg", "jpeg") != kind:
         came["output_format"] = kind
     return came
+
+
+def submission_of(
+    request: ImageRequest,
+    gateway: Gateway,
+    results: Sequence[OpenTask | Outcome],
+    submitted_at: float,
+    deadline: float,
+) -> Submission:
+    """Sum up the submits of a request.
+
+    :param request: What was asked for.
+    :param gateway: Of whom.
+    :param results: Of every call, its open task, or its outcome if it is over already.
+    :param submitted_at: Unix seconds of the first submit.
+    :param deadline: Unix seconds at which to stop waiting.
+    """
+    closed = [result for result in results if isinstance(result, Outcome)]
+    cost = total_cost(closed)
+    return Submission(
+        submitted_at=submitted_at,
+        deadline=deadline,
+        open=tuple(result for result in results if isinstance(result, OpenTask)),
+        landed=tuple(image for outcome in closed for image in outcome.images),
+        failures=tuple(missing for outcome in closed for error in outcome.errors for missing in error.missing),
+        billed=sum(outcome.billed for outcome in closed),
+        usage=total_usage(closed),
+        cost=cost.total,
+        cost_at_least=cost.known,
+        fingerprint=fingerprint(request, gateway),
+    )
 
 
 def manifest_of(

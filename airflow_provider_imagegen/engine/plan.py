@@ -1,27 +1,33 @@
-"""From one request to the calls it takes, and what each of them is known by; pure decisions, no I/O."""
+"""From one request to the calls it takes, and the ledger key of each: pure decisions, no I/O."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from airflow_provider_imagegen.catalog import models as catalog
 from airflow_provider_imagegen.engine.sources import check_sources
 from airflow_provider_imagegen.gateways.base import Gateway
+from airflow_provider_imagegen.ledger.models import Attempt, LedgerKey, Reuse
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest
 
 
-@dataclass(frozen=True)
-class Call:
-    """One call to the gateway.
+@dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """One call to the gateway, and the ledger key it is filed under.
 
+    :param key: The ledger key.
     :param index: Position of its first image among the images asked for.
-    :param request: What the call says; its ``n`` is what one call can make.
+    :param request: The parameters of the call; its ``n`` is what one call can make.
+    :param row: Key of its row, in a batch.
     """
 
+    key: LedgerKey
     index: int
     request: ImageRequest
+    row: str = ""
 
     @property
     def count(self) -> int:
@@ -45,14 +51,34 @@ def check(request: ImageRequest, gateway: Gateway) -> None:
     gateway.check(request)
 
 
-def plan(request: ImageRequest, gateway: Gateway) -> tuple[Call, ...]:
-    """Split a request into calls that the gateway honours in full."""
+def plan(
+    request: ImageRequest, gateway: Gateway, attempt: Attempt, reuse: Reuse, row: str = ""
+) -> tuple[PlannedCall, ...]:
+    """Split a request into calls that the gateway honours in full, each with its ledger key.
+
+    :param attempt: The try that asks.
+    :param reuse: Who may have images that are already paid for.
+    :param row: Key of the row, in a batch.
+    """
+    if reuse == "never" and row:
+        # Equal rows are then paid for one by one: only the row tells their keys apart.
+        attempt = attempt.model_copy(update={"row": row})
+    calls = []
+    for index, part in split(request, gateway):
+        key = LedgerKey.of(attempt, reuse, index, fingerprint(part, gateway))
+        calls.append(PlannedCall(key, index, part, row))
+    return tuple(calls)
+
+
+def split(request: ImageRequest, gateway: Gateway) -> Iterator[tuple[int, ImageRequest]]:
+    """Yield the requests that make up a request, each with the position of its first image."""
     step = gateway.images_per_call(request)
-    return tuple(Call(index, _with_count(request, min(step, request.n - index))) for index in range(0, request.n, step))
+    for index in range(0, request.n, step):
+        yield index, _with_count(request, min(step, request.n - index))
 
 
 def fingerprint(request: ImageRequest, gateway: Gateway) -> str:
-    """Return the SHA-256 of everything that decides what the image is: gateway, address, parameters."""
+    """Return the SHA-256 of everything that decides the image: gateway, address, parameters."""
     url = gateway.edit_url if isinstance(request, EditRequest) else gateway.submit_url
     identity = {"gateway": gateway.name, "url": url, "parameters": request.asked()}
     return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

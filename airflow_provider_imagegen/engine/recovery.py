@@ -1,11 +1,13 @@
 """Decide what to do with a ledger record that an earlier attempt left; pure, without any I/O.
 
-The submitter asks :func:`next_step` for every record that it did not create itself. What the record says, what the
-gateway can do and what the user chose decide the step:
+The submitter asks :func:`next_action` in a loop until a call is submitted, answered or landed; the budget and the
+command line ask the same function. The record, the gateway's capabilities and the user's choices decide:
 
 ======================  ===================================  ==========================================================
-record                  gateway                              step
+record                  gateway                              action
 ======================  ===================================  ==========================================================
+just claimed            any                                  :class:`Send`
+response lost           looks requests up by trace id        :class:`Find`; otherwise :class:`Stop`
 ``failed``              any                                  :class:`Renew`: nothing was billed, start over
 ``landed``              any                                  :class:`Hand` it out, or :class:`Renew` after a clear
 task id known           any                                  :class:`Attach`; :class:`AwaitEnd` if it was cancelled
@@ -50,6 +52,23 @@ class Policy:
     reuse: Reuse = "task"
     on_unknown: OnUnknown = "fail"
     on_clear: OnClear = "reuse"
+
+
+@dataclass(frozen=True)
+class CallState:
+    """What is known of a call between two actions.
+
+    :param entry: The ledger entry.
+    :param lost: The error, if this process sent the request and no usable response came.
+    """
+
+    entry: Entry
+    lost: OutcomeUnknown | None = None
+
+
+@dataclass(frozen=True)
+class Send:
+    """This attempt has just claimed it, so nobody else sends it: send it."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +117,7 @@ class Stop:
     error: ImageGenError
 
 
-Step = Attach | AwaitEnd | Adopt | Wait | Find | Hand | Renew | Stop
+Action = Send | Attach | AwaitEnd | Adopt | Wait | Find | Hand | Renew | Stop
 
 
 def lease_time(visibility_grace: float) -> float:
@@ -118,17 +137,24 @@ def time_to_show_up(visibility_grace: float, timeout: float) -> float:
     return lease_time(visibility_grace) + timeout + visibility_grace
 
 
-def next_step(entry: Entry, attempt: Attempt, capabilities: Capabilities, policy: Policy, timeout: float) -> Step:
-    """Return what to do about a record that somebody left.
+def next_action(  # noqa: PLR0911 - one return for each action
+    state: CallState, attempt: Attempt, capabilities: Capabilities, policy: Policy, timeout: float
+) -> Action:
+    """Return what to do about a call.
 
-    :param entry: What stands in the ledger.
+    :param state: What is known of it.
     :param attempt: Who asks now.
     :param capabilities: What the gateway can do.
     :param policy: What the user chose.
     :param timeout: Seconds the gateway may stay silent.
     """
-    record = entry.record
-    if record.state == "failed" or _is_to_be_drawn_anew(record, attempt, policy):
+    entry, record = state.entry, state.entry.record
+    if state.lost is not None:
+        # Sending again without looking would pay twice for every response that was lost on its way back.
+        return Find() if capabilities.look_up_by_trace_id else Stop(state.lost)
+    if entry.is_new:
+        return Send()
+    if record.state == "failed" or _must_regenerate(record, attempt, policy):
         return Renew()
     if record.state == "landed":
         return Hand()
@@ -136,12 +162,14 @@ def next_step(entry: Entry, attempt: Attempt, capabilities: Capabilities, policy
         return _go_on_with(record, record.task_id, policy)
     if capabilities.look_up_by_trace_id:
         return Find()
+    # A gateway that cannot be asked leaves only the ledger: whoever claimed may be sending or landing this moment.
     if record.attempt.instance != attempt.instance and entry.age < (timeout if record.state == "claimed" else LANDING):
         return Wait()
     return Adopt() if record.state == "answered" else _resubmit_or_stop(record, policy)
 
 
-def _go_on_with(record: LedgerRecord, task_id: str, policy: Policy) -> Step:
+def _go_on_with(record: LedgerRecord, task_id: str, policy: Policy) -> Action:
+    # A failure on a submitted record: the gateway has an image that cannot be landed. Only the user may give it up.
     if record.failure is not None and policy.on_unknown == "resubmit":
         return Renew()
     return AwaitEnd(task_id) if record.state == "cancelling" else Attach(task_id)
@@ -166,15 +194,15 @@ def is_held_by_older_epoch(record: LedgerRecord, attempt: Attempt, policy: Polic
 
 
 def _resubmit_or_stop(record: LedgerRecord, policy: Policy) -> Renew | Stop:
-    return Renew() if policy.on_unknown == "resubmit" else Stop(_why_nobody_can_tell(record))
+    return Renew() if policy.on_unknown == "resubmit" else Stop(_unknown_outcome(record))
 
 
-def _is_to_be_drawn_anew(record: LedgerRecord, attempt: Attempt, policy: Policy) -> bool:
-    drawn_in = record.attempt.epoch if record.attempt.instance == attempt.instance else 0
-    return record.state == "landed" and policy.on_clear == "regenerate" and attempt.epoch > drawn_in
+def _must_regenerate(record: LedgerRecord, attempt: Attempt, policy: Policy) -> bool:
+    generated_in = record.attempt.epoch if record.attempt.instance == attempt.instance else 0
+    return record.state == "landed" and policy.on_clear == "regenerate" and attempt.epoch > generated_in
 
 
-def _why_nobody_can_tell(record: LedgerRecord) -> ImageGenError:
+def _unknown_outcome(record: LedgerRecord) -> ImageGenError:
     origin = f"try {record.attempt.try_number} of {record.attempt.dag_id}.{record.attempt.task_id}"
     if record.state == "answered":
         return PaidImageLost(
@@ -183,7 +211,7 @@ def _why_nobody_can_tell(record: LedgerRecord) -> ImageGenError:
             trace_id=record.trace_id,
         )
     return OutcomeUnknown(
-        f"{origin} did not tell what became of its request, and {record.gateway} cannot look requests up",
+        f"{origin} left no outcome of its request, and {record.gateway} cannot look requests up",
         gateway=record.gateway,
         trace_id=record.trace_id,
     )

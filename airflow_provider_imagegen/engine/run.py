@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_imagegen.engine.cancel import cancel_all
 from airflow_provider_imagegen.engine.dry_run import DryRun, DryRunPlanner
-from airflow_provider_imagegen.engine.estimate import Ask, Billing, asks_of
-from airflow_provider_imagegen.engine.job import ImageJob, JobOptions
-from airflow_provider_imagegen.engine.plan import check, fingerprint
-from airflow_provider_imagegen.engine.terms import GRACE
+from airflow_provider_imagegen.engine.estimate import CostEstimator
+from airflow_provider_imagegen.engine.job import ImageJob
+from airflow_provider_imagegen.engine.options import GRACE, JobOptions
+from airflow_provider_imagegen.engine.plan import PlannedCall, check, fingerprint, plan
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.gateways import gateway_for
 from airflow_provider_imagegen.gateways.base import Gateway
@@ -95,12 +95,12 @@ class TaskRun:
         raise InvalidRequest("validate_only", True, "False: this pays for nothing")
 
     @property
-    def billing(self) -> Billing:
-        """What draws up accounts."""
-        return Billing(self.gateway, self.ledger, self.terms)
+    def cost_estimator(self) -> CostEstimator:
+        """Estimates the cost of calls."""
+        return CostEstimator(self.gateway, self.ledger, self.terms.attempt, self.terms.policy)
 
     @property
-    def stage(self) -> DryRunPlanner:
+    def dry_run_planner(self) -> DryRunPlanner:
         """Plans calls without sending them."""
         landing = Landing(self.s3, self.destination, self.settings, self.metadata, self.treatment)
         return DryRunPlanner(self.gateway, self.ledger, self.terms, landing)
@@ -159,11 +159,14 @@ class GenerateRun(TaskRun):
         """
         async with self._job() as job:
             job.check()
-            self._tell_what_is_asked()
-            await self.billing.reserve_budget(self._asks())
+            self._log_request()
+            await self.cost_estimator.reserve(self.terms.budget, self._calls())
             submission = await job.submit()
             if not self.waits:
                 return submission.without_prompts()
+            if not submission.open:
+                # A gateway that answers at once, or images that were there already: nothing to wait for.
+                return await job.land(submission, {})
             grace = min(GRACE, self.terms.timeout) if self.deferrable else self.terms.timeout
             tasks = await job.wait(submission, submission.submitted_at + grace)
             if self.deferrable and _still_running(tasks):
@@ -194,10 +197,10 @@ class GenerateRun(TaskRun):
         """
         with redact_secrets([self.request.callback_url or ""]):
             check(self.request, self.gateway)
-            return await self.stage.play(self._asks(), lambda ask: map(str, ask.indices))
+            return await self.dry_run_planner.plan(self._calls(), lambda call: map(str, call.indices))
 
-    def _asks(self) -> list[Ask]:
-        return list(asks_of(self.request, self.gateway, self.terms.attempt, self.terms.policy.reuse))
+    def _calls(self) -> tuple[PlannedCall, ...]:
+        return plan(self.request, self.gateway, self.terms.attempt, self.terms.policy.reuse)
 
     def open_tasks(self) -> list[OpenTask]:
         """Return what is known to be at the gateway; from any thread."""
@@ -215,7 +218,7 @@ class GenerateRun(TaskRun):
                     self._at_work.append(job)
                     yield job
 
-    def _tell_what_is_asked(self) -> None:
+    def _log_request(self) -> None:
         log.info(
             "Validated: %d image(s) by %s at %s, to %s; prompt: %s",
             self.request.n,

@@ -14,7 +14,7 @@ from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.engine.batch.outcome import OnModeration
 from airflow_provider_imagegen.engine.batch.progress import Counts
 from airflow_provider_imagegen.engine.batch.run import BatchRun, OnInvalid, Order
-from airflow_provider_imagegen.engine.job import JobOptions
+from airflow_provider_imagegen.engine.options import JobOptions
 from airflow_provider_imagegen.engine.outcome import OnPartial
 from airflow_provider_imagegen.ledger.models import Attempt
 from airflow_provider_imagegen.polling import PollSchedule

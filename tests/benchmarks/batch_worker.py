@@ -15,7 +15,7 @@ from botocore.config import Config
 
 from airflow_provider_imagegen.engine.batch.progress import Counts
 from airflow_provider_imagegen.engine.batch.run import BatchRun, Order
-from airflow_provider_imagegen.engine.job import JobOptions
+from airflow_provider_imagegen.engine.options import JobOptions
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.ledger.models import Attempt
 from airflow_provider_imagegen.ledger.store import Ledger

@@ -15,8 +15,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from airflow_provider_imagegen.catalog.price_list import PriceList
+from airflow_provider_imagegen.engine.budget import estimate_cost
 from airflow_provider_imagegen.engine.dry_run import MAX_SHOWN, DryRun, DryRunPlanner, Estimate
-from airflow_provider_imagegen.engine.estimate import Account, asks_of
+from airflow_provider_imagegen.engine.plan import plan
 from airflow_provider_imagegen.engine.recovery import Policy
 from airflow_provider_imagegen.exceptions import (
     BudgetExceeded,
@@ -105,9 +106,9 @@ class TestEdit:
     def test_in_parts_is_told_by_what_was_asked(self, settings: GatewaySettings, harness: CostHarness) -> None:
         request = EditRequest(prompt="p", model="gpt-image-1", images=(self.SOURCE,))
         gateway, attempt = gateway_for(harness.settings), Attempt(dag_id="d", task_id="t", run_id="r")
-        asks = list(asks_of(request, gateway, attempt, "task"))
-        stage = DryRunPlanner(gateway, harness.ledger, harness.work().terms, None)  # type: ignore[arg-type]
-        (told,) = stage._shown(asks, Account(asks, {}, gateway.settings.price_list))
+        calls = plan(request, gateway, attempt, "task")
+        planner = DryRunPlanner(gateway, harness.ledger, harness.work().terms, None)  # type: ignore[arg-type]
+        (told,) = planner._shown(calls, estimate_cost(calls, {}, gateway.settings.price_list))
         assert told["url"] == f"{harness.settings.base_url}/openai/images/edits"
         assert told["body"]["images"] == [self.SOURCE.identity]  # type: ignore[index, call-overload]
 
@@ -168,15 +169,15 @@ def test_fits_into_an_xcom_whatever_is_asked(texts: list[str], extra: dict[str, 
     gateway = gateway_for(GatewaySettings(base_url="https://api.acedata.cloud", token="t" * 20))
     attempt = Attempt(dag_id="d", task_id="t", run_id="r")
     requests = [ImageRequest(prompt=text, model=text[:300], extra=extra) for text in texts]
-    asks = [ask for request in requests for ask in asks_of(request, gateway, attempt, "task", key[:200])]
-    account = Account(asks, {}, PriceList())
-    stage = DryRunPlanner(gateway, Ledger(None, BUCKET, "l"), None, None)  # type: ignore[arg-type]
+    calls = [call for request in requests for call in plan(request, gateway, attempt, "task", key[:200])]
+    estimate = estimate_cost(calls, {}, PriceList())
+    planner = DryRunPlanner(gateway, Ledger(None, BUCKET, "l"), None, None)  # type: ignore[arg-type]
     told = DryRun(
         gateway="acedatacloud",
         destination="s3://" + "b" * 63 + "/" + "雪" * 300,
-        calls=len(asks),
-        images=len(asks),
-        requests=stage._shown(asks, account),
-        estimate=Estimate.of(account.bill, None, "USD"),
+        calls=len(calls),
+        images=len(calls),
+        requests=planner._shown(calls, estimate),
+        estimate=Estimate.of(estimate, None, "USD"),
     )
     assert len(json.dumps(told.model_dump(mode="json"))) < XCOM_BYTES

@@ -32,8 +32,8 @@ from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.engine import retry as patience
 from airflow_provider_imagegen.engine import run as work
 from airflow_provider_imagegen.engine import submit as submitter
-from airflow_provider_imagegen.engine.job import JobOptions
-from airflow_provider_imagegen.engine.plan import fingerprint, plan
+from airflow_provider_imagegen.engine.options import JobOptions
+from airflow_provider_imagegen.engine.plan import plan
 from airflow_provider_imagegen.engine.recovery import Policy
 from airflow_provider_imagegen.engine.run import GenerateRun
 from airflow_provider_imagegen.exceptions import ImageGenError, PermanentError
@@ -159,10 +159,7 @@ class OneTask(RuleBasedStateMachine):
         self._policy = Policy(on_clear=on_clear)
         attempt = self._attempt()
         gateway = gateway_for(self._settings)
-        keys = [
-            LedgerKey.of(attempt, "task", call.index, fingerprint(call.request, gateway))
-            for call in plan(self._request, gateway)
-        ]
+        keys = [call.key for call in plan(self._request, gateway, attempt, "task")]
         self._generations = {
             self._ledger.trace_id(key, generation): (key, generation)
             for key in keys

@@ -12,7 +12,7 @@ from itertools import cycle
 from typing import Any
 from urllib.parse import quote
 
-from airflow_provider_imagegen.engine.terms import GRACE
+from airflow_provider_imagegen.engine.options import GRACE
 from tests.stack.waiting import HANG
 
 SHORT = 5

@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_imagegen.emulator import painter
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from airflow_provider_imagegen.engine.job import JobOptions
+from airflow_provider_imagegen.engine.options import JobOptions
 from airflow_provider_imagegen.engine.recovery import Policy
 from airflow_provider_imagegen.engine.run import GenerateRun
 from airflow_provider_imagegen.failpoints import Failpoint, Moment, observe

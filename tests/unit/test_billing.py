@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from airflow_provider_imagegen.catalog.price_list import PriceList
 from airflow_provider_imagegen.catalog.prices import read_prices
-from airflow_provider_imagegen.engine.budget import Budget, CostEstimate
-from airflow_provider_imagegen.engine.estimate import Account, Ask, Finding, cost_of
-from airflow_provider_imagegen.exceptions import BudgetExceeded
+from airflow_provider_imagegen.engine.budget import Budget, CostEstimate, PastGeneration, estimate_cost
+from airflow_provider_imagegen.engine.estimate import cost_of
+from airflow_provider_imagegen.engine.plan import PlannedCall
+from airflow_provider_imagegen.engine.recovery import Action, Find, Hand, Renew, Stop
+from airflow_provider_imagegen.exceptions import BudgetExceeded, OutcomeUnknown
 from airflow_provider_imagegen.ledger.models import LedgerKey
 from airflow_provider_imagegen.money import NOTHING, UNKNOWN, Cost
 from airflow_provider_imagegen.schemas import ImageRequest
@@ -23,78 +25,84 @@ PRICES = PriceList(read_prices({"m": {"per_image": "0.04"}}))
 PAID = Cost.of(Decimal("0.03"))
 IN_USD: dict[str, Any] = {"currency": "USD", "estimate": Decimal("0.05")}
 KEYS = [LedgerKey("scope", item, "f") for item in range(3)]
-FINDINGS = st.builds(
-    Finding,
-    st.sampled_from(["stands", "stops", "is over", "may not be sent"]),
+STOP = Stop(OutcomeUnknown("no outcome"))
+PAST = st.builds(
+    PastGeneration,
+    st.sampled_from([Hand(), STOP, Renew(), Find()]),
     st.booleans(),
     st.none() | st.just(NOTHING) | st.just(PAID),
 )
 
 
-def ask(item: int = 0, model: str | None = "m", n: int = 1) -> Ask:
-    return Ask(KEYS[item], item, ImageRequest(prompt="p", model=model, n=n))
+def call(item: int = 0, model: str | None = "m", n: int = 1) -> PlannedCall:
+    return PlannedCall(KEYS[item], item, ImageRequest(prompt="p", model=model, n=n))
 
 
-def account(asks: list[Ask], *findings: Finding, generations_of: int = 0) -> Account:
-    """Return the account where one call has so many generations."""
-    found = {(KEYS[generations_of], number): finding for number, finding in enumerate(findings, 1)}
-    return Account(asks, found, PRICES)
+def past(action: Action, is_ours: bool, cost: Cost | None) -> PastGeneration:
+    return PastGeneration(action, is_ours, cost)
+
+
+def estimate(calls: list[PlannedCall], *generations: PastGeneration, of: int = 0) -> CostEstimate:
+    """Return the estimate where one call has these generations."""
+    return estimate_cost(calls, {(KEYS[of], number): found for number, found in enumerate(generations, 1)}, PRICES)
 
 
 class TestWhatIsToBePaid:
     def test_is_everything_where_nothing_was_paid(self) -> None:
-        bill = account([ask(0), ask(1, n=3)]).bill
-        assert (bill.to_pay.total, bill.calls_to_pay, bill.billed) == (Decimal("0.16"), 2, NOTHING)
+        estimated = estimate([call(0), call(1, n=3)])
+        assert (estimated.to_pay.total, len(estimated.generations), estimated.billed) == (Decimal("0.16"), 2, NOTHING)
 
     def test_is_equal_calls_once(self) -> None:
-        equal = account([ask(0), ask(0)])
-        assert (equal.calls, equal.images, equal.bill.calls_to_pay) == (2, 2, 1)
-        assert equal.bill.to_pay.total == Decimal("0.04")
+        equal = estimate([call(0), call(0)])
+        assert (equal.calls, equal.images, len(equal.generations)) == (2, 2, 1)
+        assert equal.to_pay.total == Decimal("0.04")
 
     @pytest.mark.parametrize(
         ("findings", "generation", "billed"),
         [
-            ([Finding("stands", True, PAID)], None, "0.03"),
-            ([Finding("stands", False, PAID)], None, "0"),
-            ([Finding("stands", True, None)], None, "0.04"),
-            ([Finding("is over", True, NOTHING)], 2, "0"),
-            ([Finding("is over", True, PAID)], 2, "0.03"),
-            ([Finding("is over", True, PAID), Finding("stands", True, PAID)], None, "0.06"),
-            ([Finding("may not be sent", True, None)], 1, "0"),
-            ([Finding("is over", True, PAID), Finding("may not be sent", True, PAID)], 2, "0.03"),
-            ([Finding("stops", True, None)], None, "0.04"),
-            ([Finding("stops", True, PAID), Finding("is over", True, NOTHING)], 3, "0.03"),
+            ([past(Hand(), True, PAID)], None, "0.03"),
+            ([past(Hand(), False, PAID)], None, "0"),
+            ([past(Hand(), True, None)], None, "0.04"),
+            ([past(Renew(), True, NOTHING)], 2, "0"),
+            ([past(Renew(), True, PAID)], 2, "0.03"),
+            ([past(Renew(), True, PAID), past(Hand(), True, PAID)], None, "0.06"),
+            ([past(Find(), True, None)], 1, "0"),
+            ([past(Renew(), True, PAID), past(Find(), True, PAID)], 2, "0.03"),
+            ([past(STOP, True, None)], None, "0.04"),
+            ([past(STOP, True, PAID), past(Renew(), True, NOTHING)], 3, "0.03"),
         ],
     )
-    def test_follows_from_the_generations(self, findings: list[Finding], generation: int | None, billed: str) -> None:
-        found = account([ask()], *findings)
-        assert found.generation_to_pay(KEYS[0]) == generation
-        assert found.bill.to_pay.total == (Decimal("0.04") if generation else 0)
-        assert found.bill.billed.total == Decimal(billed)
+    def test_follows_from_the_generations(
+        self, findings: list[PastGeneration], generation: int | None, billed: str
+    ) -> None:
+        found = estimate([call()], *findings)
+        assert found.generations.get(KEYS[0]) == generation
+        assert found.to_pay.total == (Decimal("0.04") if generation else 0)
+        assert found.billed.total == Decimal(billed)
 
     def test_has_no_price_where_the_model_has_none(self) -> None:
-        bill = account([ask(0), ask(1, model="other"), ask(2, model=None)]).bill
-        assert bill.to_pay == Cost(Decimal("0.04"), is_whole=False)
-        assert bill.unpriced == {"'other'", "the gateway's usual model"}
+        estimated = estimate([call(0), call(1, model="other"), call(2, model=None)])
+        assert estimated.to_pay == Cost(Decimal("0.04"), is_whole=False)
+        assert estimated.unpriced == {"'other'", "the gateway's usual model"}
 
     def test_without_a_price_needs_none_where_it_is_paid_for(self) -> None:
-        bill = account([ask(0, model="other")], Finding("stands", True, PAID)).bill
-        assert (bill.to_pay, bill.unpriced, bill.billed) == (NOTHING, set(), PAID)
+        estimated = estimate([call(0, model="other")], past(Hand(), True, PAID))
+        assert (estimated.to_pay, estimated.unpriced, estimated.billed) == (NOTHING, set(), PAID)
 
     def test_counts_what_else_the_task_instance_asked_for(self) -> None:
-        bill = account([ask(0)], Finding("stands", True, PAID), generations_of=1).bill
-        assert (bill.to_pay.total, bill.billed.total) == (Decimal("0.04"), Decimal("0.03"))
+        estimated = estimate([call(0)], past(Hand(), True, PAID), of=1)
+        assert (estimated.to_pay.total, estimated.billed.total) == (Decimal("0.04"), Decimal("0.03"))
 
     def test_does_not_know_what_a_record_does_not_say(self) -> None:
-        bill = account([ask(0)], Finding("stands", True, None), generations_of=1).bill
-        assert bill.billed == UNKNOWN
+        estimated = estimate([call(0)], past(Hand(), True, None), of=1)
+        assert estimated.billed == UNKNOWN
 
-    @given(st.lists(FINDINGS, max_size=5), st.integers(1, 3))
-    def test_is_at_most_one_generation_of_each_call(self, findings: list[Finding], calls: int) -> None:
-        found = account([ask(item) for item in range(calls)], *findings)
-        assert found.bill.to_pay.known == found.bill.calls_to_pay * Decimal("0.04")
-        assert found.bill.billed.known <= len(findings) * Decimal("0.04")
-        generation = found.generation_to_pay(KEYS[0])
+    @given(st.lists(PAST, max_size=5), st.integers(1, 3))
+    def test_is_at_most_one_generation_of_each_call(self, findings: list[PastGeneration], calls: int) -> None:
+        found = estimate([call(item) for item in range(calls)], *findings)
+        assert found.to_pay.known == len(found.generations) * Decimal("0.04")
+        assert found.billed.known <= len(findings) * Decimal("0.04")
+        generation = found.generations.get(KEYS[0])
         assert generation is None or 1 <= generation <= len(findings) + 1
 
 
@@ -125,17 +133,20 @@ class TestWhatARecordCosts:
 def bill(
     to_pay: str, billed: str = "0", *, calls: int = 1, unpriced: tuple[str, ...] = (), known: bool = True
 ) -> CostEstimate:
+    cost = Cost(Decimal(to_pay), not unpriced)
     return CostEstimate(
-        to_pay=Cost(Decimal(to_pay), not unpriced),
-        calls_to_pay=calls,
+        calls=calls,
+        images=calls,
+        costs=dict.fromkeys(KEYS[:calls], cost),
+        generations=dict.fromkeys(KEYS[:calls], 1),
         unpriced=unpriced,
         billed=Cost(Decimal(billed), known),
     )
 
 
-class TestPurse:
-    def test_opens_for_what_it_covers_to_the_last_bit(self) -> None:
-        Budget(Decimal("0.1"), "USD").open(bill("0.06", "0.04"))
+class TestBudget:
+    def test_is_reserved_for_what_it_covers_to_the_last_bit(self) -> None:
+        Budget(Decimal("0.1"), "USD").reserve(bill("0.06", "0.04"))
 
     @pytest.mark.parametrize(
         ("refused", "words"),
@@ -150,14 +161,14 @@ class TestPurse:
     )
     def test_refuses_the_rest_in_one_line(self, refused: CostEstimate, words: str) -> None:
         with pytest.raises(BudgetExceeded) as caught:
-            Budget(Decimal("0.1"), "USD").open(refused)
+            Budget(Decimal("0.1"), "USD").reserve(refused)
         assert words in str(caught.value)
         assert "billed: no" in str(caught.value)
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("over", [bill("0", "5", calls=0), bill("0", calls=0, known=False)])
     def test_refuses_nothing_where_nothing_is_to_be_paid(self, over: CostEstimate) -> None:
-        Budget(Decimal(0), "USD").open(over)
+        Budget(Decimal(0), "USD").reserve(over)
 
     @given(st.lists(st.decimals(0, 1, places=3), max_size=8), st.decimals(0, 3, places=3))
     def test_never_gives_more_than_it_has(self, amounts: list[Decimal], budget: Decimal) -> None:

@@ -107,7 +107,7 @@ class TestFingerprint:
 class TestPlan:
     @given(REQUESTS)
     def test_covers_every_image_once(self, request: ImageRequest) -> None:
-        calls = plan(request, GATEWAY)
+        calls = plan(request, GATEWAY, Attempt(dag_id="d", task_id="t", run_id="r"), "task")
         covered = [call.index + offset for call in calls for offset in range(call.count)]
         assert covered == list(range(request.n))
         assert all(call.count <= GATEWAY.images_per_call(request) for call in calls)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import boto3
 import pytest
 
-from airflow_provider_imagegen.engine.job import JobOptions
+from airflow_provider_imagegen.engine.options import JobOptions
 from airflow_provider_imagegen.engine.run import GenerateRun
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.ledger.models import Attempt

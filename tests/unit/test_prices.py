@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_imagegen.catalog.price_list import PriceList
 from airflow_provider_imagegen.catalog.prices import Case, PerImage, PerToken, read_prices
-from airflow_provider_imagegen.engine.plan import plan
+from airflow_provider_imagegen.engine.plan import split
 from airflow_provider_imagegen.exceptions import ConfigurationError
 from airflow_provider_imagegen.gateways import gateway_for
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageSource
@@ -277,7 +277,7 @@ class TestListPrices:
     def test_calls_of_a_request_cost_together_what_it_does(self) -> None:
         gateway = gateway_for(read(extra={"gateway": "acedatacloud", "prices": {"*": {"per_image": "0.03"}}}))
         request = asked("gpt-image-1", n=4)
-        costs = [gateway.settings.price_list.estimate(call.request) for call in plan(request, gateway)]
+        costs = [gateway.settings.price_list.estimate(part) for _, part in split(request, gateway)]
         assert costs == [Decimal("0.03")] * 4
 
 

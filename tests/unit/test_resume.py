@@ -10,6 +10,7 @@ from airflow_provider_imagegen.engine.recovery import (
     Adopt,
     Attach,
     AwaitEnd,
+    CallState,
     Find,
     Hand,
     OnClear,
@@ -18,7 +19,7 @@ from airflow_provider_imagegen.engine.recovery import (
     Stop,
     Wait,
     is_held_by_older_epoch,
-    next_step,
+    next_action,
     when_gone,
 )
 from airflow_provider_imagegen.exceptions import OutcomeUnknown, PaidImageLost
@@ -51,10 +52,10 @@ def record(state: str, **changes: Any) -> LedgerRecord:
 def step_for(
     left: LedgerRecord, capabilities: Capabilities, policy: Policy, *, attempt: Attempt = ME, age: float = 3600.0
 ) -> object:
-    return next_step(Entry(left, "etag", age=age), attempt, capabilities, policy, timeout=60.0)
+    return next_action(CallState(Entry(left, "etag", age=age)), attempt, capabilities, policy, timeout=60.0)
 
 
-class TestNextStep:
+class TestNextAction:
     @pytest.mark.parametrize(
         ("left", "capabilities", "policy", "step"),
         [

@@ -23,12 +23,12 @@ from airflow_provider_imagegen.engine.batch.progress import Progress, suppress_i
 from airflow_provider_imagegen.engine.batch.result_file import ResultFile
 from airflow_provider_imagegen.engine.batch.results import OpenRow, RowResult
 from airflow_provider_imagegen.engine.batch.rows import Row
-from airflow_provider_imagegen.engine.job import ImageJob, JobOptions, SharedResources
-from airflow_provider_imagegen.engine.plan import fingerprint, plan
+from airflow_provider_imagegen.engine.job import ImageJob
+from airflow_provider_imagegen.engine.options import JobOptions, SharedResources
+from airflow_provider_imagegen.engine.plan import fingerprint, plan, split
 from airflow_provider_imagegen.exceptions import ImageGenError, TaskTimeout
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.landing import Landing
-from airflow_provider_imagegen.ledger.models import LedgerKey
 from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.polling import TaskPoller
 from airflow_provider_imagegen.schemas import ImageTask, OpenTask, Submission
@@ -181,7 +181,7 @@ class BatchJob:
         if self._twins.must_wait(keys):
             return False
         await self._room.acquire()
-        places = await self._places.take(len(plan(row.request, self._means.client.gateway)))
+        places = await self._places.take(sum(1 for _ in split(row.request, self._means.client.gateway)))
         refusal = self._refusal(keys)
         if refusal is None and not self._hand_over.done():
             self._start(group, row, keys, places)
@@ -295,8 +295,7 @@ class BatchJob:
         if self._terms.policy.reuse == "never":
             return frozenset()
         attempt, reuse, gateway = self._terms.attempt, self._terms.policy.reuse, self._means.client.gateway
-        calls = plan(row.request, gateway)
-        return frozenset(LedgerKey.of(attempt, reuse, call.index, fingerprint(call.request, gateway)) for call in calls)
+        return frozenset(call.key for call in plan(row.request, gateway, attempt, reuse))
 
     def _job(self, row: Row, counted: Keys) -> ImageJob:
         means, terms = self._means, replace(self._terms, timeout=max(0.0, self._deadline - time.time()))
@@ -309,7 +308,7 @@ class BatchJob:
             means.ledger,
             terms,
             name_of=partial(object_name, row.key, row.request.n),
-            company=SharedResources(poller=means.poller, turn=means.turn, counted=counted),
+            shared=SharedResources(poller=means.poller, turn=means.turn, counted=counted),
         )
 
 

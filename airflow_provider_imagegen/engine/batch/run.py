@@ -27,10 +27,9 @@ from airflow_provider_imagegen.engine.batch.result_file import ResultFile
 from airflow_provider_imagegen.engine.batch.results import OpenRow, RowResult
 from airflow_provider_imagegen.engine.batch.rows import Row, Rows, read_rows
 from airflow_provider_imagegen.engine.dry_run import DryRun
-from airflow_provider_imagegen.engine.estimate import Ask, asks_of
-from airflow_provider_imagegen.engine.plan import check
+from airflow_provider_imagegen.engine.options import GRACE
+from airflow_provider_imagegen.engine.plan import PlannedCall, check, plan
 from airflow_provider_imagegen.engine.run import TaskRun
-from airflow_provider_imagegen.engine.terms import GRACE
 from airflow_provider_imagegen.exceptions import InvalidRequest, InvalidRows
 from airflow_provider_imagegen.gateways.base import Gateway
 from airflow_provider_imagegen.gateways.client import ImageClient
@@ -132,11 +131,11 @@ class BatchRun(TaskRun):
             rows = await self._rows(self.gateway)
             asked = {row.key: row.request.n for row in rows.valid}
 
-            def names_of(ask: Ask) -> Iterator[str]:
-                return (object_name(ask.row, asked[ask.row], index) for index in ask.indices)
+            def names_of(call: PlannedCall) -> Iterator[str]:
+                return (object_name(call.row, asked[call.row], index) for index in call.indices)
 
-            asks = await asyncio.to_thread(self._asks, rows.valid)
-            return await self.stage.play(asks, names_of, rows=len(rows.valid), skipped=len(rows.invalid))
+            calls = await asyncio.to_thread(self._calls, rows.valid)
+            return await self.dry_run_planner.plan(calls, names_of, rows=len(rows.valid), skipped=len(rows.invalid))
 
     async def reserve_budget(self, rows: Sequence[Row], *, is_resuming: bool = False) -> None:
         """Make sure that the budget covers rows that are to begin; without a budget this does nothing.
@@ -144,12 +143,12 @@ class BatchRun(TaskRun):
         :raises BudgetExceeded: If it does not.
         """
         if self.terms.budget is not None and rows:
-            asks = await asyncio.to_thread(self._asks, rows)
-            await self.billing.reserve_budget(asks, is_resuming=is_resuming)
+            calls = await asyncio.to_thread(self._calls, rows)
+            await self.cost_estimator.reserve(self.terms.budget, calls, is_resuming=is_resuming)
 
-    def _asks(self, rows: Sequence[Row]) -> list[Ask]:
+    def _calls(self, rows: Sequence[Row]) -> list[PlannedCall]:
         gateway, attempt, reuse = self.gateway, self.terms.attempt, self.terms.policy.reuse
-        return [ask for row in rows for ask in asks_of(row.request, gateway, attempt, reuse, row.key)]
+        return [call for row in rows for call in plan(row.request, gateway, attempt, reuse, row.key)]
 
     @property
     def checkpoint(self) -> Checkpoint:

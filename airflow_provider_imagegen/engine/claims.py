@@ -1,0 +1,153 @@
+"""The ledger entries of an attempt's calls: claim them, renew them, hold what others left, take over what was not sent.
+
+Nothing here sends a request; the submitter decides with :mod:`~airflow_provider_imagegen.engine.recovery` which of
+these steps comes next.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from airflow_provider_imagegen.engine.plan import PlannedCall
+from airflow_provider_imagegen.engine.recovery import Policy, is_held_by_older_epoch
+from airflow_provider_imagegen.exceptions import ImageGenError, LedgerError, OutcomeUnknown, UnknownTask
+from airflow_provider_imagegen.gateways.client import ImageClient
+from airflow_provider_imagegen.ledger.async_store import AsyncLedger
+from airflow_provider_imagegen.ledger.models import Attempt, Entry, LedgerRecord
+from airflow_provider_imagegen.money import NOTHING, Cost
+
+log = logging.getLogger(__name__)
+
+
+class Claims:
+    """The entries of one attempt's calls.
+
+    :param records: The ledger.
+    :param client: The client whose gateway and account are billed.
+    :param attempt: Who asks.
+    :param policy: What the user chose.
+    :param warn: Whether to warn of earlier tries that asked for something else.
+    :param clock: Wall clock, in unix seconds.
+    """
+
+    def __init__(
+        self,
+        records: AsyncLedger,
+        client: ImageClient,
+        attempt: Attempt,
+        policy: Policy,
+        *,
+        warn: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self._records = records
+        self._client = client
+        self._attempt = attempt
+        self._policy = policy
+        self._warn = warn
+        self._clock = clock
+
+    async def claim(
+        self, call: PlannedCall, generation: int, billed_before: int = 0, cost_before: Cost = NOTHING
+    ) -> Entry:
+        """Claim a generation of a call, or return the entry of whoever has claimed it before.
+
+        :param call: The call.
+        :param generation: 1, and one more for every time it had to be generated again.
+        :param billed_before: Number of images this task instance has paid for in earlier generations.
+        :param cost_before: Cost of those.
+        :raises DestinationError: If the ledger cannot be written.
+        """
+        now = self._clock()
+        prices = self._client.settings.price_list
+        record = LedgerRecord(
+            state="claimed",
+            key=str(call.key),
+            generation=generation,
+            item=call.index,
+            fingerprint=call.key.fingerprint,
+            gateway=self._client.gateway.name,
+            base_url=self._client.settings.base_url,
+            trace_id=self._records.trace_id(call.key, generation),
+            attempt=self._attempt,
+            claimed_at=now,
+            updated_at=now,
+            billed_before=billed_before,
+            cost_before=cost_before.total,
+            estimate=prices.estimate(call.request),
+            currency=prices.currency,
+            account=self._client.settings.account,
+        )
+        entry = await self._records.create(record, call.key)
+        if entry.is_new and generation == 1 and self._attempt.try_number > 1 and self._warn:
+            await self._warn_of_other_prompts(call)
+        return entry
+
+    async def _warn_of_other_prompts(self, call: PlannedCall) -> None:
+        try:
+            others = await self._records.others(call.key)
+        except LedgerError as error:
+            log.info("Cannot tell whether earlier tries asked for something else: %s", error)
+            return
+        if others:
+            log.warning(
+                "An earlier try asked for something else (fingerprint %s, now %s): does a template change "
+                "between tries? This is a new image, and is paid for.",
+                ", ".join(other[:12] for other in others),
+                call.key.fingerprint[:12],
+            )
+
+    async def renew(self, call: PlannedCall, entry: Entry) -> Entry:
+        """Claim the generation after one that is over."""
+        record = entry.record
+        log.info("Image %d: generation %d is over (%s); next one", call.index, record.generation, record.state)
+        if record.attempt.instance != self._attempt.instance:
+            # What another task instance has paid stays on its bill.
+            return await self.claim(call, record.generation + 1)
+        currency = self._client.settings.currency
+        billed, cost = record.billed + record.billed_before, record.cost_in(currency) + record.cost_before_in(currency)
+        return await self.claim(call, record.generation + 1, billed, cost)
+
+    async def newest(self, call: PlannedCall, entry: Entry) -> Entry:
+        """Return the newest generation that landed: after a regeneration there is a later one."""
+        while self._attempt.epoch and entry.record.state == "landed":
+            later = await self._records.read(call.key, entry.record.generation + 1)
+            if later is None or later.record.state != "landed":
+                break
+            entry = later
+        return entry
+
+    async def hold(self, call: PlannedCall, entry: Entry) -> Entry:
+        """Note that this try waits now, where an older one could still cancel the task, or land it as its own."""
+        record = entry.record
+        may_be_cancelled = self._client.gateway.capabilities.cancel and not record.attempt.is_same_try(self._attempt)
+        if not may_be_cancelled and not is_held_by_older_epoch(record, self._attempt, self._policy):
+            return entry
+        return await self._records.update(call.key, entry, attempt=self._attempt)
+
+    async def take_over(self, call: PlannedCall, entry: Entry) -> Entry:
+        """Take over a claim whose request the gateway does not have; anything else must not be sent again."""
+        record = entry.record
+        if record.state != "claimed":
+            error = UnknownTask("the gateway has accepted it and does not show it any more")
+            error.gateway, error.trace_id = record.gateway, record.trace_id
+            raise error
+        if record.account not in {"", self._client.settings.account}:
+            # Gateways show an account only its own tasks: not found with this token says nothing about the other.
+            message = "it was claimed with another token, and what that account was billed cannot be seen with this one"
+            raise OutcomeUnknown(message, gateway=record.gateway, trace_id=record.trace_id)
+        log.info("Trace %s never reached the gateway; sending it now", record.trace_id)
+        taken = await self._records.update(call.key, entry, attempt=self._attempt, claimed_at=self._clock())
+        return replace(taken, is_new=True)
+
+    async def later(self, call: PlannedCall, entry: Entry, error: ImageGenError) -> Entry:
+        """Return the next generation, if somebody has chosen to pay for one since; else stop."""
+        if entry.is_new:
+            # Our own request of a moment ago is the newest there is, and a failing read must not hide its error.
+            raise error
+        later = await self._records.read(call.key, entry.record.generation + 1)
+        if later is None:
+            raise error
+        return later

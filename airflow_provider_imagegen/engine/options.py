@@ -1,0 +1,52 @@
+"""Options of a job, and what several jobs of one Airflow task share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+
+from airflow_provider_imagegen.engine.budget import Budget
+from airflow_provider_imagegen.engine.outcome import OnPartial
+from airflow_provider_imagegen.engine.recovery import Policy
+from airflow_provider_imagegen.ledger.models import Attempt, LedgerKey
+from airflow_provider_imagegen.polling import PollSchedule, TaskPoller
+
+GRACE = 10.0
+"""Seconds to wait in the worker before deferring; the shortest jobs never need to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """Options of a job.
+
+    :param attempt: Who asks.
+    :param policy: What to do with what earlier attempts left.
+    :param schedule: When to look.
+    :param timeout: Seconds from the submit to the deadline.
+    :param on_partial: Whether fewer images than asked for are an error.
+    :param land_previews: Whether to land streamed previews beside the images.
+    :param budget: What may be paid; ``None`` for no limit.
+    """
+
+    attempt: Attempt
+    policy: Policy = field(default_factory=Policy)
+    schedule: PollSchedule = field(default_factory=PollSchedule)
+    timeout: float = 1800.0
+    on_partial: OnPartial = "fail"
+    land_previews: bool = False
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedResources:
+    """Resources that a job shares with other jobs of the same Airflow task.
+
+    :param poller: Looks up for all of them.
+    :param turn: Entered before every paid call.
+    :param counted: Ledger keys whose cost another of them accounts for.
+    """
+
+    poller: TaskPoller
+    turn: AbstractAsyncContextManager[object]
+    counted: Collection[LedgerKey] = ()
