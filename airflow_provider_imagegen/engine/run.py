@@ -11,8 +11,8 @@ import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_imagegen.engine.cancel import cancel_all
 from airflow_provider_imagegen.engine.dry_run import DryRun, DryRunPlanner
@@ -66,6 +66,15 @@ class TaskRun:
     metadata: Mapping[str, str] = field(default_factory=dict)
     treatment: ImageProcessing = field(default_factory=ImageProcessing)
     deferrable: bool = True
+
+    @classmethod
+    def based_on(cls, run: TaskRun, **own: Any) -> Self:
+        """Return a run of this class that works with what another works with.
+
+        :param run: The other.
+        :param own: The fields of this class.
+        """
+        return cls(**{known.name: getattr(run, known.name) for known in fields(TaskRun)}, **own)
 
     @property
     def gateway(self) -> Gateway:

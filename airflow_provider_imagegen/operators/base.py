@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar, cast
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
-    from airflow_provider_imagegen.engine.budget import Budget
-    from airflow_provider_imagegen.engine.job import JobOptions
+    from airflow_provider_imagegen.engine.options import JobOptions
     from airflow_provider_imagegen.engine.outcome import OnPartial
     from airflow_provider_imagegen.engine.recovery import OnClear, OnUnknown
     from airflow_provider_imagegen.engine.run import TaskRun
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_imagegen.schemas import CancelContext, Manifest, Submission
     from airflow_provider_imagegen.schemas.batch import BatchSummary
     from airflow_provider_imagegen.storage.destination import Destination
+    from airflow_provider_imagegen.storage.options import ObjectOptions
 
 log = logging.getLogger(__name__)
 
@@ -252,11 +251,12 @@ class ImagesOperator(BaseOperator):
             advice = f"Submitted before: {known}. {error.advice} A retry attaches to what was submitted."
             raise LookUpFailed(error.message, advice=advice) from None
 
-    def _duty(self, context: Context) -> dict[str, Any]:
-        """Return the fields of :class:`~airflow_provider_imagegen.engine.run.TaskRun`."""
+    def _task_run(self, context: Context) -> TaskRun:
+        """Check connections and destination, all of it free, and bundle what the task works with."""
         from airflow.providers.common.compat.sdk import Stats
 
         from airflow_provider_imagegen import metrics
+        from airflow_provider_imagegen.engine.run import TaskRun
         from airflow_provider_imagegen.hooks.aws import s3_client
         from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
         from airflow_provider_imagegen.landing import ImageProcessing
@@ -266,44 +266,44 @@ class ImagesOperator(BaseOperator):
         destination = self._destination(context)
         s3 = s3_client(self.aws_conn_id)
         settings = ImageGenHook(self.imagegen_conn_id).settings()
-        return {
-            "settings": settings,
-            "s3": s3,
-            "destination": destination,
-            "ledger": Ledger(s3, destination.bucket, self.ledger_key),
-            "terms": replace(self._terms(context), budget=self._budget(settings.currency)),
-            "metadata": self._metadata(context),
-            "treatment": ImageProcessing(svg=self.svg, provenance=self.provenance, model=self.model),
-            "deferrable": self.deferrable,
-        }
+        return TaskRun(
+            settings=settings,
+            s3=s3,
+            destination=destination,
+            ledger=Ledger(s3, destination.bucket, self.ledger_key),
+            terms=self._job_options(context, settings.currency),
+            metadata=self._metadata(context),
+            treatment=ImageProcessing(svg=self.svg, provenance=self.provenance, model=self.model),
+            deferrable=self.deferrable,
+        )
 
-    def _budget(self, currency: str) -> Budget | None:
+    def _job_options(self, context: Context, currency: str) -> JobOptions:
         from airflow_provider_imagegen.engine.budget import Budget
-
-        budget = budget_of(self.budget)
-        return None if budget is None else Budget(budget, currency)
-
-    def _terms(self, context: Context) -> JobOptions:
-        from airflow_provider_imagegen.engine.job import JobOptions
+        from airflow_provider_imagegen.engine.options import JobOptions
         from airflow_provider_imagegen.engine.recovery import Policy
         from airflow_provider_imagegen.ledger.models import Attempt
         from airflow_provider_imagegen.polling import PollSchedule
 
-        ti = context["ti"]
+        budget = budget_of(self.budget)
         return JobOptions(
-            attempt=Attempt.of(ti, self.retries or 0),
+            attempt=Attempt.of(context["ti"], self.retries or 0),
             policy=Policy(reuse=self.reuse, on_unknown=self.on_unknown, on_clear=self.on_clear),
             schedule=PollSchedule(interval=self.poll_interval),
             timeout=self.timeout,
             on_partial=self.on_partial,
             land_previews=self.land_previews,
+            budget=None if budget is None else Budget(budget, currency),
         )
 
     def _destination(self, context: Context) -> Destination:
         from airflow_provider_imagegen.storage.destination import key_of, parse_destination
+
+        return parse_destination(self.s3_bucket, key_of(self.s3_key, context["ti"]), self._object_options())
+
+    def _object_options(self) -> ObjectOptions:
         from airflow_provider_imagegen.storage.options import ObjectOptions
 
-        options = ObjectOptions(
+        return ObjectOptions(
             replace=self.replace,
             encrypt=self.encrypt,
             kms_key_id=self.kms_key_id,
@@ -313,7 +313,6 @@ class ImagesOperator(BaseOperator):
             cache_control=self.cache_control,
             metadata=self.metadata or {},
         )
-        return parse_destination(self.s3_bucket, key_of(self.s3_key, context["ti"]), options)
 
     def _metadata(self, context: Context) -> dict[str, str]:
         ti = context["ti"]

@@ -104,7 +104,7 @@ class GenerateImageBatchOperator(GenerateImageOperator):
             on_invalid=self.on_invalid,
             on_moderation=self.on_moderation,
         )
-        return BatchRun(order=order, tell=_Teller(context["ti"]).tell, **self._duty(context))
+        return BatchRun.based_on(self._task_run(context), order=order, tell=_Teller(context["ti"]).tell)
 
     def _inputs(self) -> list[str]:
         return [self.requests] if isinstance(self.requests, str) else []

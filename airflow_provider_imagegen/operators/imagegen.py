@@ -132,9 +132,9 @@ class GenerateImageOperator(ImagesOperator):
         """Check the arguments and connections, all of it free, and bundle what the task needs."""
         from airflow_provider_imagegen.engine.run import GenerateRun
 
-        duty = self._duty(context)
-        request = self._request(self._asked(context), duty["s3"], duty["destination"], is_resuming)
-        return GenerateRun(request=request, waits=self.wait, **duty)
+        run = self._task_run(context)
+        request = self._request(self._asked(context), run.s3, run.destination, is_resuming)
+        return GenerateRun.based_on(run, request=request, waits=self.wait)
 
     def _leave(self, work: TaskRun, submission: Submission) -> dict[str, Any]:
         from airflow_provider_imagegen.engine.receipts import issue

@@ -66,12 +66,12 @@ class LandImagesOperator(ImagesOperator):
             raise InvalidRequest("submitted", None, allowed)
         receipts, task_ids = self._receipts(), self._ids()
         self._go_by(receipts)
-        return LandRun(
+        return LandRun.based_on(
+            self._task_run(context),
             receipts=receipts,
             task_ids=task_ids,
             is_one=isinstance(self.submitted, Mapping) and not task_ids,
             on_moderation=self.on_moderation,
-            **self._duty(context),
         )
 
     def _receipts(self) -> list[Receipt]:
