@@ -21,6 +21,7 @@ from airflow_provider_imagegen.links.imagegen import GatewayTaskLink, ImagesLink
 from airflow_provider_imagegen.operators.deferral import SAFETY_NET, deferrable_by_default, minimum_deferral
 from airflow_provider_imagegen.operators.failures import push_failure
 from airflow_provider_imagegen.redaction import queries_in
+from airflow_provider_imagegen.storage.options import ObjectOptions
 from airflow_provider_imagegen.version_compat import mask_secret
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from airflow_provider_imagegen.schemas import CancelContext, Manifest, Submission
     from airflow_provider_imagegen.schemas.batch import BatchSummary
     from airflow_provider_imagegen.storage.destination import Destination
-    from airflow_provider_imagegen.storage.options import ObjectOptions
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +170,9 @@ class ImagesOperator(BaseOperator):
         if not isinstance(budget, str):
             budget_of(budget)
         self.validate_only = check_choice("validate_only", validate_only, (True, False))
+        # What is no template is refused with the DAG. The rest waits for the task: templates are not rendered yet, and
+        # S3's own lists of ACLs and storage classes come with botocore, which no DAG parse may import.
+        ObjectOptions(replace=replace, encrypt=encrypt, cache_control=cache_control)
         self._work_in_progress: TaskRun | None = None
         self._result: Manifest | BatchSummary | None = None
 
@@ -301,7 +304,6 @@ class ImagesOperator(BaseOperator):
         return parse_destination(self.s3_bucket, key_of(self.s3_key, context["ti"]), self._object_options())
 
     def _object_options(self) -> ObjectOptions:
-        from airflow_provider_imagegen.storage.options import ObjectOptions
 
         return ObjectOptions(
             replace=self.replace,
