@@ -74,6 +74,7 @@ def estimate_cost(
     generations: dict[LedgerKey, int] = {}
     unpriced: set[str] = set()
     for call in calls:
+        # Equal calls are paid once: the others get copies.
         if call.key in costs:
             continue
         cost = costs[call.key] = Cost.of(prices.estimate(call.request))
@@ -154,6 +155,7 @@ class Budget:
                 f"budget={shown(self.budget)} is set, and what it would cost is not known for {names}",
                 advice="Give a price in the connection's extra prices, or leave budget out.",
             )
+        # Records of an older release hold no price. Counted as nothing, every retry would have the whole budget again.
         if not estimate.billed.is_whole:
             raise BudgetExceeded(
                 f"budget={shown(self.budget)} is set, and what earlier tries were billed is not known",

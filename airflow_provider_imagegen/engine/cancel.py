@@ -49,6 +49,7 @@ async def _cancel(task: OpenTask, client: ImageClient, ledger: Ledger, attempt: 
         log.info("Task %s is not cancelled: others wait for it, or it is done", task.task_id)
         return
     try:
+        # Noted before asking: a new try that reads the record waits for the end of the task instead of attaching to it.
         entry = await _note(ledger, key, entry, state="cancelling")
     except LedgerConflict:
         log.info("Task %s is not cancelled: another try has just attached to it", task.task_id)
@@ -74,6 +75,7 @@ async def _note_end(task: OpenTask, client: ImageClient, ledger: Ledger, key: Le
 
 def _is_ours(entry: Entry, key: LedgerKey, attempt: Attempt) -> bool:
     record = entry.record
+    # What others may reuse is theirs as well: cancelling it would fail a stranger's DAG.
     return key.scope != SHARED_SCOPE and record.state == "submitted" and record.attempt.is_same_try(attempt)
 
 

@@ -60,6 +60,8 @@ class Claims:
         :param cost_before: Cost of those.
         :raises DestinationError: If the ledger cannot be written.
         """
+        # The claim comes before the request: after a kill, a claim that was never sent costs one lookup, whereas a
+        # request that was never recorded would cost the image.
         now = self._clock()
         prices = self._client.settings.price_list
         record = LedgerRecord(
@@ -80,6 +82,7 @@ class Claims:
             currency=prices.currency,
             account=self._client.settings.account,
         )
+        # A conditional put: of two attempts at the same moment one creates it, and the other gets what the first wrote.
         entry = await self._records.create(record, call.key)
         if entry.is_new and generation == 1 and self._attempt.try_number > 1 and self._warn:
             await self._warn_of_other_prompts(call)
@@ -87,6 +90,7 @@ class Claims:
 
     async def _warn_of_other_prompts(self, call: PlannedCall) -> None:
         try:
+            # Only for the log: without it nobody notices that `{{ ts }}` in a prompt pays for every try.
             others = await self._records.others(call.key)
         except LedgerError as error:
             log.info("Cannot tell whether earlier tries asked for something else: %s", error)
@@ -112,6 +116,7 @@ class Claims:
 
     async def newest(self, call: PlannedCall, entry: Entry) -> Entry:
         """Return the newest generation that landed: after a regeneration there is a later one."""
+        # A cleared task that regenerated has landed a later generation: handing out the first would undo the clear.
         while self._attempt.epoch and entry.record.state == "landed":
             later = await self._records.read(call.key, entry.record.generation + 1)
             if later is None or later.record.state != "landed":
@@ -139,6 +144,7 @@ class Claims:
             message = "it was claimed with another token, and what that account was billed cannot be seen with this one"
             raise OutcomeUnknown(message, gateway=record.gateway, trace_id=record.trace_id)
         log.info("Trace %s never reached the gateway; sending it now", record.trace_id)
+        # Also conditional, so that of two attempts that both found nothing only one sends.
         taken = await self._records.update(call.key, entry, attempt=self._attempt, claimed_at=self._clock())
         return replace(taken, is_new=True)
 

@@ -104,6 +104,7 @@ class Delivery:
         :param task: What was last seen of it.
         :param last_fault: Why the last lookup failed, if it did.
         """
+        # The record as it was left may be hours old, and a zombie or a cleared task's new try may have landed it since.
         key = LedgerKey(open_task.scope, open_task.index, open_task.fingerprint)
         entry = await self._entry_of(open_task, key)
         if entry is not None and entry.record.state == "landed":
@@ -118,6 +119,7 @@ class Delivery:
         log.warning("Image %d: %s", open_task.index, error)
         metrics.count("failed", open_task.count)
         if task.state == "failed" and entry is not None:
+            # Nothing was billed: the next try starts a new generation, where it would else attach to the failed task.
             await self._note(key, entry, state="failed", failure=task.failure)
         elif task.state == "lost" and entry is not None:
             await self._note(key, entry, failure=TaskFailure(code=type(error).__name__, message=error.message))
@@ -129,10 +131,12 @@ class Delivery:
         names = ((image, self._name_of(image.index)) for image in record.images)
         copies = await asyncio.gather(*(self._landing.reuse(image, name) for image, name in names))
         images = tuple(image for image in copies if image is not None)
+        # Somebody deleted objects. What is left of a call is not enough: the caller decides whether to pay again.
         if len(images) < len(record.images):
             return None
         currency = self._currency
         if record.currency != currency:
+            # Paid in another currency, before the connection's changed: no figure is better than a wrong sum.
             images = tuple(image.model_copy(update={"cost": None}) for image in images)
         outcome = Outcome(
             images=images,
@@ -149,6 +153,7 @@ class Delivery:
         """Take up images that came with a response and were put, by a try that could not note it any more."""
         call, record = submitted.call, submitted.entry.record
         names = {index: self._name_of(index) for index in call.indices}
+        # Killed between put and note. The trace id in the objects' metadata tells them from another task's.
         images = await self._landing.find(record.trace_id, names)
         lost = record.billed - len(images)
         # With some of them here, only the user may decide to pay for all of them again.
@@ -175,6 +180,7 @@ class Delivery:
         results = await asyncio.gather(*(self._land_output(output, index, task) for index, output in pairs))
         if self._options.land_previews:
             await self._land_previews(task, first_index)
+        # After all of them have been put: a gateway without tasks keeps no copy of what these files hold.
         await asyncio.to_thread(_remove_files, task)
         refused = tuple(result for result in results if isinstance(result, Refused))
         landed = {position: image for position, image in enumerate(results) if isinstance(image, LandedImage)}
@@ -226,6 +232,7 @@ class Delivery:
             if task.task_id is None:
                 raise
             log.warning("Image %d: %s; asking the gateway for a new address", index, error.message)
+            # By position: a fresh lookup signs new addresses for the same images, and only the order tells them apart.
             position = task.outputs.index(output)
             fresh = await self._look_up_again(task.task_id)
             if position >= len(fresh):

@@ -37,6 +37,7 @@ async def generate(
         try:
             async with slots:
                 return await client.submit(part, str(uuid.uuid4()))
+        # Returned, not raised: gather() would cancel the siblings, and what they were billed for could not be told.
         except ImageGenError as error:
             return error
 

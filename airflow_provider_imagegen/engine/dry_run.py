@@ -141,6 +141,7 @@ class DryRunPlanner:
         :raises ObjectExists: If something is where an image belongs, and nothing may be replaced.
         :raises BudgetExceeded: If the budget does not cover it.
         """
+        # A claim would find this out, but a dry run claims nothing.
         await asyncio.to_thread(self._ledger.check_bucket)
         options, budget = self._options, self._options.budget
         estimator = CostEstimator(self._gateway, self._ledger, options.attempt, options.policy)
@@ -193,6 +194,7 @@ class DryRunPlanner:
 
     def _body(self, sent: httpx.Request, request: ImageRequest) -> dict[str, JsonValue]:
         """Return a body as it may be shown; of a multipart one, the parameters."""
+        # Multipart bodies hold the user's images, which belong in no XCom.
         is_json = sent.headers.get("content-type", "").startswith("application/json")
         body = json.loads(sent.content) if is_json else None
         settings = self._gateway.settings

@@ -112,6 +112,7 @@ def cost_of(record: LedgerRecord, currency: str) -> Cost | None:
     """
     if record.state == "failed":
         return NOTHING
+    # What a gateway reported may be more or less than what was expected.
     if record.state in {"landed", "answered"} and (cost := record.cost_in(currency)).is_whole:
         return cost
     estimate = record.estimate_in(currency)

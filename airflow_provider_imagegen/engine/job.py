@@ -106,12 +106,14 @@ class ImageJob:
         :raises ImageGenError: What went wrong, if every call was refused.
         """
         if not self._client.gateway.capabilities.tasks:
+            # Their images arrive with the response and exist nowhere else: a full disk would lose what was paid for.
             check_disk_space(MAX_IMAGE_BYTES)
         started = time.time()
         deadline = started + self._options.timeout
         calls = plan(self._request, self._client.gateway, self._options.attempt, self._options.policy.reuse)
         width = self._client.settings.max_in_flight
         results: list[OpenTask | Outcome] = []
+        # In waves, so that one task never has more at the gateway than the connection allows.
         for start in range(0, len(calls), width):
             await self._wait_for_slots(results, deadline, started)
             wave = calls[start : start + width]
@@ -119,6 +121,7 @@ class ImageJob:
         closed = [result for result in results if isinstance(result, Outcome)]
         errors = [error for outcome in closed for error in outcome.errors]
         self._refusals = [error.error for error in errors]
+        # Something landed or is open otherwise: then the error waits until that is safe in S3.
         if errors and len(closed) == len(results) and not any(outcome.images for outcome in closed):
             missing = [missing for error in errors for missing in error.missing]
             raise with_billed(most_severe(self._refusals), 0, missing)
@@ -153,6 +156,7 @@ class ImageJob:
         """
         manifest, error = await self.collect(submission, tasks)
         if manifest.images:
+            # Before the error is raised: the images that did land are paid for, and their manifest says so.
             await self._landing.put_sidecar(self._sidecar(manifest))
         if error:
             raise error
@@ -212,6 +216,7 @@ class ImageJob:
                 if outcome is not None:
                     return outcome
                 submitted = await self._submitter.submit_again(submitted, deadline)
+        # gather() would otherwise cancel the sibling calls, of which some may have been sent.
         except ImageGenError as error:
             log.warning("Image %d: %s", call.index, error)
             metrics.count("failed", call.count)

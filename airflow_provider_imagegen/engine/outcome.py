@@ -122,6 +122,8 @@ def shortfall(first_index: int, count: int, made: int) -> tuple[Refused, ...]:
 def most_severe(errors: Iterable[ImageGenError]) -> ImageGenError:
     """Return the error to stop with: an unknown outcome first, then what no retry cures, then the first."""
 
+    # An unknown outcome hides a possible bill, and must not be covered by a sibling's error; what is permanent must
+    # not be hidden by what a retry could cure.
     def mildness(error: ImageGenError) -> int:
         return 0 if isinstance(error, OutcomeUnknown) else 1 if isinstance(error, PermanentError) else 2
 
@@ -202,6 +204,7 @@ def manifest_of(
     missing = [missing for outcome in outcomes for error in outcome.errors for missing in error.missing]
     failures = sorted([*submission.failures, *missing], key=lambda entry: entry.index)
     cost = _cost_of(submission) + total_cost(outcomes)
+    # A sum that left out what may have been billed would look like the whole bill.
     if any(failure.billed == "unknown" for failure in failures):
         cost += UNKNOWN
     return Manifest(
@@ -255,6 +258,7 @@ def _worst(errors: Sequence[ImageGenError], manifest: Manifest) -> ImageGenError
     if not manifest.images:
         return GenerationFailed(f"no image landed ({reasons})", gateway=manifest.gateway)
     is_short_answer = all(missing.code == FEWER_IMAGES for missing in manifest.failures)
+    # The gateway made fewer than asked, and would again: unlike what failed on its way to S3, no retry gets more.
     kind = FewerImages if is_short_answer else PartialDelivery
     summary = f"{manifest.delivered} of {manifest.requested} images landed ({reasons})"
     return kind(summary, gateway=manifest.gateway)

@@ -65,6 +65,7 @@ def plan(
         attempt = attempt.model_copy(update={"row": row})
     calls = []
     for index, part in split(request, gateway):
+        # The one place where keys are made: a key computed differently elsewhere would pay for the same image again.
         key = LedgerKey.of(attempt, reuse, index, fingerprint(part, gateway))
         calls.append(PlannedCall(key, index, part, row))
     return tuple(calls)
@@ -80,6 +81,7 @@ def split(request: ImageRequest, gateway: Gateway) -> Iterator[tuple[int, ImageR
 def fingerprint(request: ImageRequest, gateway: Gateway) -> str:
     """Return the SHA-256 of everything that decides the image: gateway, address, parameters."""
     url = gateway.edit_url if isinstance(request, EditRequest) else gateway.submit_url
+    # The address is part of it: two deployments behind one gateway class may serve different models by one name.
     identity = {"gateway": gateway.name, "url": url, "parameters": request.asked()}
     return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 

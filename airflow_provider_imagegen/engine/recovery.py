@@ -154,6 +154,7 @@ def next_action(  # noqa: PLR0911 - one return for each action
         return Find() if capabilities.look_up_by_trace_id else Stop(state.lost)
     if entry.is_new:
         return Send()
+    # Nothing was billed in the first case, and the user asked for new images in the second: no other record is renewed.
     if record.state == "failed" or _must_regenerate(record, attempt, policy):
         return Renew()
     if record.state == "landed":
@@ -172,11 +173,14 @@ def _go_on_with(record: LedgerRecord, task_id: str, policy: Policy) -> Action:
     # A failure on a submitted record: the gateway has an image that cannot be landed. Only the user may give it up.
     if record.failure is not None and policy.on_unknown == "resubmit":
         return Renew()
+    # Cancelled and generated again too early, both would be billed.
     return AwaitEnd(task_id) if record.state == "cancelling" else Attach(task_id)
 
 
 def when_gone(record: LedgerRecord, policy: Policy) -> Renew | Stop:
     """Return what to do about a record whose images were paid for and are not in S3."""
+    # Landed once and deleted since: the user had the image, and asking for it again is their choice. One that never
+    # got there is a loss, which only `on_unknown` may pay for.
     return Renew() if record.state == "landed" else _resubmit_or_stop(record, policy)
 
 

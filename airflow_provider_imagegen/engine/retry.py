@@ -32,14 +32,17 @@ async def retry_until(
     :raises RateLimited: If there is no time left to wait as long as was asked.
     :raises NotSent: If there is no time left for another attempt.
     """
+    # With jitter: mapped tasks that were refused together would otherwise come back together.
     backoff = wait_random_exponential(multiplier=1, max=60)
 
     def pause(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
+        # On top of what the gateway asked for, never instead of it.
         asked = error.retry_after if isinstance(error, RateLimited) and error.retry_after is not None else 0.0
         return asked + backoff(state)
 
     def is_too_late(state: RetryCallState) -> bool:
+        # A pause beyond the deadline would hold a worker for nothing.
         return clock() + state.upcoming_sleep > deadline
 
     def before_pause(state: RetryCallState) -> None:

@@ -139,8 +139,10 @@ class TaskRun:
 
         On a thread and loop of its own: Airflow calls this from a signal handler, in the middle of everything.
         """
+        # asyncio.run() in a signal handler would fail: the interrupted frame's loop is still running in this thread.
         thread = threading.Thread(target=lambda: asyncio.run(self._cancel()), name="imagegen-cancel")
         thread.start()
+        # Airflow kills the process after `killed_task_cleanup_time`; a retry attaches to what is not cancelled then.
         thread.join(CANCEL_TIMEOUT)
 
     async def _cancel(self) -> None:
@@ -170,6 +172,7 @@ class GenerateRun(TaskRun):
             job.check()
             self._log_request()
             await self.cost_estimator.reserve(self.terms.budget, self._calls())
+            # Everything that can refuse the request has had its say: from here on money is spent.
             submission = await job.submit()
             if not self.waits:
                 return submission.without_prompts()
@@ -192,6 +195,7 @@ class GenerateRun(TaskRun):
         """
         async with self._job(submission.fingerprint) as job:
             now = time.time()
+            # Never by what the trigger saw: the task may have finished, or failed, since its event was written.
             tasks = await job.wait(submission, now)
             if _still_running(tasks) and now < submission.deadline:
                 if gave_up and job.last_fault is not None:

@@ -80,6 +80,7 @@ def check_sources(request: EditRequest) -> None:
     :raises InvalidRequest: Naming what is wrong.
     """
     kinds = {source.content is None for source in request.sources}
+    # Gateways take addresses as JSON and files as multipart: one request cannot carry both.
     if len(kinds) > 1:
         raise InvalidRequest("images", "addresses and files", "all addresses, or all S3 keys and bytes")
     if request.model == "dall-e-2":
@@ -116,6 +117,7 @@ def _check_mask(mask: bytes, image: bytes) -> None:
 def _header(content: bytes, field: str) -> tuple[str, tuple[int, int], str]:
     """Return format, size and mode of an image, from its header alone."""
     try:
+        # open() reads the header alone; the pixels of a stranger's file are never decoded here.
         with Image.open(io.BytesIO(content), formats=list(_MEDIA_TYPES)) as image:
             return str(image.format), image.size, image.mode
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError):

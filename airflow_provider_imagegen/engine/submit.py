@@ -137,6 +137,7 @@ class Submitter:
         self._turn = turn or nullcontext()
         self._budget = budget
         self._clock = clock
+        # Beyond its limit a gateway answers 429, and every refused call waits longer than it would have here.
         self._slots = asyncio.Semaphore(client.settings.max_in_flight)
 
     async def submit(self, call: PlannedCall, deadline: float) -> SubmitResult:
@@ -222,6 +223,7 @@ class Submitter:
     async def _wait(self, call: PlannedCall, entry: Entry, deadline: float) -> Entry:
         """Give another task instance a moment, then read the record again."""
         if self._clock() > deadline:
+            # Not billed by this task; the record stays, so a retry finds whatever the other one has done by then.
             message = "the deadline passed while another task instance was at it"
             raise TaskTimeout(message, gateway=entry.record.gateway, trace_id=entry.record.trace_id)
         await asyncio.sleep(LOOK_AGAIN)
@@ -233,6 +235,7 @@ class Submitter:
 
     async def _await_end(self, call: PlannedCall, entry: Entry, task_id: str) -> SubmitResult | CallState:
         """See whether a task was cancelled; if it goes on, whoever wanted that died before asking: attach to it."""
+        # Generating again at once would pay for a second image if the gateway had ignored the request to cancel.
         give_up = time.monotonic() + CANCELLING_TIME
         while True:
             task = (await self._client.look_up([task_id]))[task_id]
@@ -256,6 +259,7 @@ class Submitter:
         age = max(0.0, self._clock() - entry.record.claimed_at)
         visible_by = time.monotonic() + self._time_to_show_up(entry.record) - age
         while True:
+            # One lookup that fails or finds nothing proves nothing: requests become visible some time after acceptance.
             task = await self._look_for(trace_id)
             if task is not None and task.state != "unseen" and task.task_id:
                 log.info("Found what was sent: task %s (trace %s)", task.task_id, trace_id)
@@ -283,6 +287,7 @@ class Submitter:
         try:
             return (await self._client.look_up([trace_id], "trace_id"))[trace_id]
         except (LookUpFailed, RateLimited) as error:
+            # Read as "not there", a failed lookup would have the request sent a second time.
             log.warning("Lookup by trace id failed, trying again: %s", error.message)
             return None
 
@@ -294,6 +299,7 @@ class Submitter:
         lease = _Lease(entry, time.monotonic() - age)
 
         async def send_once() -> ImageTask:
+            # The deadline is checked and the claim renewed inside: both may have grown old in the queue for a slot.
             async with self._slots, self._turn:
                 if self._clock() > deadline:
                     raise TaskTimeout("the deadline passed before it was sent", billed="no")
@@ -302,6 +308,8 @@ class Submitter:
                     return await self._client.submit(call.request, lease.entry.record.trace_id)
 
         try:
+            # Repeats only what certainly was not accepted. Transport and proxies get no retries of their own: a reset
+            # after the request was read looks to them like one before (urllib3, httpx and the vendors' clients alike).
             task = await retry_until(send_once, deadline, self._clock, partial(self._log_pause, call))
         except OutcomeUnknown as error:
             return await self._note_lost_response(call, lease.entry, error)
@@ -326,6 +334,7 @@ class Submitter:
         """Renew a claim that has grown old, so that nobody takes it over while it is being sent."""
         if time.monotonic() - lease.since < lease_time(self._client.settings.visibility_grace):
             return lease.entry
+        # Set before the write: if that stalls, the next renewal must not count from its end.
         lease.since = time.monotonic()
         return await self._records.update_patiently(call.key, lease.entry, claimed_at=self._clock())
 
@@ -342,6 +351,7 @@ class Submitter:
         return CallState(entry, lost=error)
 
     async def _note_acceptance(self, call: PlannedCall, entry: Entry, task: ImageTask) -> SubmitResult:
+        # From here on it is billed. Whatever fails now must not lose the task id, or the images that came along.
         metrics.count("submitted")
         changes: dict[str, Any] = {"state": "submitted", "task_id": task.task_id}
         if task.outputs:

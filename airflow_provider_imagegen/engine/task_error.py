@@ -32,10 +32,12 @@ def _end_of(task: ImageTask, last_fault: ImageGenError | None) -> ImageGenError 
     if task.state == "succeeded":
         return None
     if task.failure is not None:
+        # The same prompt is refused every time it is submitted, so that Airflow must not retry it.
         kind = ModerationBlocked if task.failure.code in MODERATION_CODES else GenerationFailed
         return kind(f"the gateway gave up: {task.failure.message}", code=task.failure.code)
     if task.state in {"unseen", "lost"}:
         return UnknownTask("the gateway shows no such task")
+    # The gateway may have finished it: the message must not claim that it was still generating.
     if last_fault is not None:
         return TaskTimeout(
             f"the deadline passed and the last lookup failed: {last_fault.message}",

@@ -49,6 +49,7 @@ def essentials(result: Manifest | BatchSummary) -> dict[str, Any]:
     """Return what consumers need to know of a result, small whatever its size."""
     if isinstance(result, BatchSummary):
         return result.model_dump(mode="json", include={*_COUNTED_ROWS, "manifest_uri"})
+    # Extras are stored in Airflow's database and sent to every consumer: they stay small.
     uris = [image.uri for image in result.images[:MAX_URIS]]
     return {**result.model_dump(mode="json", include=set(_COUNTED_IMAGES)), "uris": uris}
 

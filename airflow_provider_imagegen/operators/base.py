@@ -173,6 +173,7 @@ class ImagesOperator(BaseOperator):
         # What is no template is refused with the DAG. The rest waits for the task: templates are not rendered yet, and
         # S3's own lists of ACLs and storage classes come with botocore, which no DAG parse may import.
         ObjectOptions(replace=replace, encrypt=encrypt, cache_control=cache_control)
+        # Set while a task runs: Airflow calls on_kill and the links from outside of execute().
         self._work_in_progress: TaskRun | None = None
         self._result: Manifest | BatchSummary | None = None
 
@@ -204,6 +205,7 @@ class ImagesOperator(BaseOperator):
         """
         from airflow_provider_imagegen.schemas import Submission
 
+        # Unknown fields are ignored: a task may be deferred by one release and resumed by the next.
         submission = Submission.model_validate(event["submission"])
         gave_up = event["status"] == "failed"
         with self._reporting(context):
@@ -334,6 +336,7 @@ class ImagesOperator(BaseOperator):
     ) -> dict[str, Any]:
         from airflow_provider_imagegen.schemas import Submission
 
+        # One loop for the whole step: clients and polling are shared by all that it waits for.
         result = asyncio.run(step())
         if isinstance(result, Submission):
             return self._leave(work, result)
@@ -355,9 +358,11 @@ class ImagesOperator(BaseOperator):
         except AirflowSkipException:
             raise
         except ImageGenError as error:
+            # A failed task returns nothing, so what did land would be invisible to the tasks after it.
             push_failure(context["ti"], error, self.model)
             self._result = cast("Manifest | BatchSummary | None", error.result)
             if isinstance(error, ModerationBlocked) and self.on_moderation == "skip":
+                # The user chose to tolerate this: the log shows the reason, and no traceback.
                 raise AirflowSkipException(str(error)) from None
             raise
         except Exception as error:
@@ -379,12 +384,14 @@ class ImagesOperator(BaseOperator):
             trigger=ImageTasksTrigger(
                 imagegen_conn_id=self.imagegen_conn_id,
                 submission=submission.model_dump(mode="json"),
+                # The scheduler fails a task that resumes before it has seen its worker end (apache/airflow#71580).
                 not_before=now + minimum_deferral(),
                 poll_interval=self.poll_interval,
                 hold=None if hold is None else hold.model_dump(mode="json"),
                 model=self.model,
             ),
             method_name="execute_complete",
+            # Airflow fails a deferral that times out, without a last lookup: the trigger must be the first to end it.
             timeout=timedelta(seconds=left) + SAFETY_NET,
         )
 

@@ -132,6 +132,7 @@ class GenerateImageOperator(ImagesOperator):
         """Check the arguments and connections, all of it free, and bundle what the task needs."""
         from airflow_provider_imagegen.engine.run import GenerateRun
 
+        # Everything up to begin() is free, so that a wrong connection, bucket or parameter fails before it costs.
         run = self._task_run(context)
         request = self._request(self._asked(context), run.s3, run.destination, is_resuming)
         return GenerateRun.based_on(run, request=request, waits=self.wait)

@@ -31,6 +31,7 @@ def lineage_of(result: Manifest | BatchSummary | None, inputs: Iterable[str]) ->
     """
     outputs: list[OutputDataset] = []
     if isinstance(result, BatchSummary):
+        # A dataset for each of thousands of images would make one event of megabytes.
         outputs = [_prefix(result), _dataset(result.manifest_uri)]
     elif result is not None:
         outputs = [_image(image) for image in result.images]
