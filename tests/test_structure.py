@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,37 @@ class TestModules:
         assert len(modules) > 200
         lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules}
         assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+class TestImports:
+    def test_of_programs_that_no_test_runs_are_there(self) -> None:
+        """Benchmarks and chaos run by commands of their own, and some start scripts that are texts to Python."""
+        programs = [path for folder in ("benchmarks", "chaos") for path in (ROOT / "tests" / folder).rglob("*.py")]
+        names = [name for path in programs for name in imported_names(path.read_text())]
+        assert len(names) > 40
+        assert [name for name in names if not is_there(*name)] == []
+
+    def test_that_lead_nowhere_are_noticed(self) -> None:
+        script = f'SCRIPT = """\nfrom {PACKAGE}.engine.job import Renamed\n"""'
+        assert [is_there(*name) for name in imported_names(script)] == [False]
+
+
+def imported_names(code: str) -> Iterator[tuple[str, str]]:
+    """Yield modules of the package and names that code imports from them, scripts in its texts included."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
+            yield from ((str(node.module), alias.name) for alias in node.names)
+        elif isinstance(node, ast.Constant) and f"\nfrom {PACKAGE}" in str(node.value):
+            yield from imported_names(str(node.value))
+
+
+def is_there(module: str, name: str) -> bool:
+    try:
+        home = importlib.import_module(module)
+    except ModuleNotFoundError:
+        return False
+    is_package = hasattr(home, "__path__")
+    return hasattr(home, name) or (is_package and importlib.util.find_spec(f"{module}.{name}") is not None)
 
 
 class TestTime:

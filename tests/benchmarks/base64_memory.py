@@ -21,7 +21,7 @@ PROLOGUE = """
 import asyncio, base64, json, sys, tempfile, time
 from pathlib import Path
 import httpx
-from airflow_provider_imagegen.gateways.response_body import read_answer
+from airflow_provider_imagegen.gateways.response_body import read_response
 setup = json.loads(sys.argv[1])
 def peak():
     # Not ru_maxrss: that is inherited from the process that started this one. Linux only.
@@ -56,8 +56,8 @@ asyncio.run(main())
 CANDIDATES = {
     "ours: decode into files while streaming": """
 async def receive(client, request, home, n):
-    answer = await read_answer(await client.send(request, stream=True), home)
-    assert answer.response.json()["data"][0]["b64_json"] in answer.files
+    content = await read_response(await client.send(request, stream=True), home)
+    assert content.response.json()["data"][0]["b64_json"] in content.files
 """,
     "response.json(), b64decode, write": """
 async def receive(client, request, home, n):

@@ -27,11 +27,11 @@ SCRIPT = """
 import asyncio, json, sys, time, uuid
 import boto3
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
-from airflow_provider_imagegen.engine.job import Terms
+from airflow_provider_imagegen.engine.options import JobOptions
 from airflow_provider_imagegen.storage.destination import Destination
 from airflow_provider_imagegen.ledger.models import Attempt, Entry
 from airflow_provider_imagegen.ledger.store import Ledger
-from airflow_provider_imagegen.engine.run import Work
+from airflow_provider_imagegen.engine.run import GenerateRun
 from airflow_provider_imagegen.schemas import ImageRequest
 setup = json.loads(sys.argv[1])
 
@@ -55,11 +55,11 @@ settings = GatewaySettings(base_url=setup["gateway"], token=setup["token"], gate
 def work(number):
     run = str(uuid.uuid4())
     s3 = client() if setup["own_client"] else shared
-    return Work(
+    return GenerateRun(
         request=ImageRequest(prompt=f"lighthouse {number}", model="gpt-image-1", size="1024x1024"),
         settings=settings, s3=s3, destination=Destination(bucket=setup["bucket"], prefix=run),
         ledger=kind(s3, setup["bucket"], "ledger"),
-        terms=Terms(attempt=Attempt(dag_id="d", task_id="t", run_id=run)), deferrable=False,
+        terms=JobOptions(attempt=Attempt(dag_id="d", task_id="t", run_id=run)), deferrable=False,
     )
 asyncio.run(work(0).begin())
 counts.update(ledger=0, other=0)
