@@ -15,8 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from airflow_provider_imagegen.exceptions import NotAnImage
 from airflow_provider_imagegen.landing.formats import gif, jpeg, png, webp
 from airflow_provider_imagegen.landing.formats.parts import PIECE, BrokenImage, Part
-from airflow_provider_imagegen.landing.formats.xml import BadMarkup
-from airflow_provider_imagegen.landing.svg import svg_size
+from airflow_provider_imagegen.landing.formats.svg import svg_size
 from airflow_provider_imagegen.redaction import redacted
 from airflow_provider_imagegen.storage.files import MAX_IMAGE_BYTES, SVG, VerifiedFile
 
@@ -57,7 +56,7 @@ def verify(file: IO[bytes], svg: bool = False) -> VerifiedFile:
     digest, size = _digest(file)
     try:
         content_type, extension, (width, height) = _identify(file, svg)
-    except (BrokenImage, BadMarkup) as error:
+    except BrokenImage as error:
         words = redacted(str(error))
         names = "png, jpeg, webp, gif or svg" if svg else "png, jpeg, webp or gif"
         raise NotAnImage(f"{size} bytes are not a whole {names} image: {words}") from None

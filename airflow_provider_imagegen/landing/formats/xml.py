@@ -1,6 +1,6 @@
-"""XML from strangers, read without any of XML's traps: no entities, no files or addresses fetched, no document kept.
+"""Untrusted XML, read without entities, without fetching files or URLs, and without keeping the document.
 
-Called for XMP packets and for vector images.
+Called for XMP packets and for svg images.
 """
 
 from __future__ import annotations
@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from xml.parsers import expat
 
+from airflow_provider_imagegen.landing.formats.parts import BrokenImage
+
 OnStart = Callable[[str, Mapping[str, str], int], None]
 """Called for every start tag with its name (``namespace local``), its attributes and its position in bytes."""
 
-
 MAX_DEPTH = 1000
-"""Elements within elements; the parser remembers the name of each that is open."""
+"""Most nested elements; expat keeps the name of each that is open, so depth is memory."""
 
 
-class BadMarkup(ValueError):
-    """Something is no well-formed XML, or XML with declarations that can be abused."""
+class BadMarkup(BrokenImage):
+    """Not well-formed XML, or XML with declarations that can be abused."""
 
 
 def read_markup(pieces: Iterable[bytes], on_start: OnStart) -> None:
@@ -40,6 +41,7 @@ def read_markup(pieces: Iterable[bytes], on_start: OnStart) -> None:
         depth -= 1
 
     parser.StartElementHandler, parser.EndElementHandler = start, end
+    # Entities that name each other grow to gigabytes ("billion laughs"), and external ones read local files.
     parser.StartDoctypeDeclHandler = _check_doctype
     parser.EntityDeclHandler = _refuse_entity
     try:
@@ -48,9 +50,9 @@ def read_markup(pieces: Iterable[bytes], on_start: OnStart) -> None:
         parser.Parse(b"", True)
     except expat.ExpatError as error:
         raise BadMarkup(f"it is not well-formed XML: {error}") from None
+    except BadMarkup:
+        raise
     except (LookupError, ValueError) as error:
-        if isinstance(error, BadMarkup):
-            raise
         raise BadMarkup(f"its encoding cannot be read: {error}") from None
 
 
