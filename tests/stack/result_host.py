@@ -6,7 +6,6 @@ Public addresses are mapped to loopback: nothing here ever connects anywhere els
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -91,7 +90,7 @@ def says(head: str, body: bytes = b"") -> Answer:
 
 
 def whole(body: bytes, *headers: str) -> Answer:
-    """Answer with all of it, whatever part was asked for."""
+    """Answer with all of it."""
     return says("\r\n".join(["200 OK", f"Content-Length: {len(body)}", *headers]), body)
 
 
@@ -106,21 +105,6 @@ def stalled(body: bytes, after: int, *headers: str) -> Answer:
     async def answer(asked: Asked) -> None:
         await cut(body, after, *headers)(asked)
         await asked.reader.read()
-
-    return answer
-
-
-def rest(body: bytes, *headers: str) -> Answer:
-    """Answer with the part that is asked for."""
-
-    async def answer(asked: Asked) -> None:
-        match = re.fullmatch(r"bytes=(\d+)-", asked.headers["range"])
-        assert match
-        start, size = int(match[1]), len(body)
-        part = f"Content-Range: bytes {start}-{size - 1}/{size}"
-        await says(
-            "\r\n".join(["206 Partial Content", part, f"Content-Length: {size - start}", *headers]), body[start:]
-        )(asked)
 
     return answer
 

@@ -37,6 +37,10 @@ def hosts(*listed: str, base_url: str = "https://gateway.example/v1") -> ResultH
     return ResultHosts.of(GatewaySettings(base_url=base_url, token="t", private_result_hosts=listed))
 
 
+def refused(known: ResultHosts, *addresses: str, host: str = "cdn.example", port: int = 443) -> object:
+    return known.first_refused(host, port, map(ip_address, addresses))
+
+
 class TestPublicAddress:
     def test_may_be_connected_to(self) -> None:
         addresses = [*PUBLIC, "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"]
@@ -137,29 +141,31 @@ class TestAddressTakenApart:
 class TestListedHosts:
     def test_are_names_addresses_and_networks(self) -> None:
         known = hosts("Minio.Local", "10.1.2.3", "fd00::/8", "192.168.7.0/24")
-        assert known.exempts("minio.local", 9000, [])
-        assert known.first_refused([ip_address("10.1.2.3"), ip_address("fd00::5"), ip_address("192.168.7.9")]) is None
-        assert known.first_refused([ip_address("10.1.2.4")]) == ip_address("10.1.2.4")
+        assert refused(known, "10.9.9.9", host="minio.local", port=9000) is None
+        assert refused(known, "10.1.2.3", "fd00::5", "192.168.7.9") is None
+        assert refused(known, "10.1.2.3", "10.1.2.4") == ip_address("10.1.2.4")
         assert known.lists("minio.local")
         assert known.lists("10.1.2.3")
         assert not known.lists("minio.local.example")
 
     def test_cover_the_mapped_form_of_their_address_and_no_other(self) -> None:
         known = hosts("10.1.2.3")
-        assert known.first_refused([ip_address("::ffff:10.1.2.3")]) is None
-        assert known.first_refused([ip_address("64:ff9b::10.1.2.3")]) is not None
+        assert refused(known, "::ffff:10.1.2.3") is None
+        assert refused(known, "64:ff9b::10.1.2.3") is not None
 
     @pytest.mark.parametrize("base_url", ["http://127.0.0.1:8790/v1", "http://LocalHost.:8790", "http://[::1]:1"])
     def test_have_the_gateways_own_among_them(self, base_url: str) -> None:
         own = {"http://127.0.0.1:8790/v1": "127.0.0.1", "http://[::1]:1": "::1"}.get(base_url, "localhost")
         known = hosts(base_url=base_url)
-        assert known.exempts(own, known.own_port, [])
-        assert not known.exempts("127.0.0.2", known.own_port, [])
+        assert refused(known, "127.0.0.1", host=own, port=known.own_port) is None
+        assert refused(known, "127.0.0.1", host="127.0.0.2", port=known.own_port) is not None
 
     def test_is_exempt_at_its_own_port_only(self) -> None:
-        assert not hosts(base_url="http://127.0.0.1:8790").exempts("127.0.0.1", 8791, [])
+        known = hosts(base_url="http://127.0.0.1:8790")
+        assert refused(known, "127.0.0.1", host="127.0.0.1", port=8791) is not None
 
     def test_is_not_exempt_where_clouds_keep_their_secrets(self) -> None:
         known = hosts(base_url="https://api.gateway.example")
-        assert known.exempts("api.gateway.example", 443, [ip_address("10.0.0.1")])
-        assert not known.exempts("api.gateway.example", 443, [ip_address("169.254.169.254")])
+        assert refused(known, "10.0.0.1", host="api.gateway.example", port=443) is None
+        for address in ("169.254.169.254", "::ffff:169.254.169.254", "fe80::1"):
+            assert refused(known, "10.0.0.1", address, host="api.gateway.example", port=443) is not None

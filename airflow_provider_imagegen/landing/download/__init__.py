@@ -1,1 +1,1 @@
-"""From an address to bytes in a file: ``download``; where it may connect: ``hosts`` decides, ``network`` obeys."""
+"""From a URL to bytes in a file: ``download``; where it may connect: ``hosts`` decides, ``network`` obeys."""

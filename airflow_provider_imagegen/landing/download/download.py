@@ -1,14 +1,14 @@
-"""From a result's address to bytes in a file: whole, bounded in size and time, from public hosts only.
+"""From a result's URL to bytes in a file: whole, bounded in size and time, from allowed hosts only.
 
-:class:`Landing` calls :meth:`Downloader.fetch` for every result. Modules below: ``hosts`` (may it lead
-there?), ``network`` (the connection), ``redirects`` (the hops), ``partial`` (what has arrived).
+:class:`Landing` calls :meth:`Downloader.fetch` for every result. Below it: ``hosts`` (decisions of the guard, and the
+page to read first), ``network`` (the connection), ``body`` (what has arrived).
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import IO, Self
@@ -20,24 +20,32 @@ from airflow_provider_imagegen import __version__
 from airflow_provider_imagegen.exceptions import DownloadFailed, ResultExpired, ResultHostRefused
 from airflow_provider_imagegen.gateways.client import CONNECT_TIMEOUT, quiet_httpx
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
-from airflow_provider_imagegen.landing.download.network import MAX_DOWNLOADS, LeadsInside, Resolver, Ways, resolve
-from airflow_provider_imagegen.landing.download.partial import CutOff, PartialFile
-from airflow_provider_imagegen.landing.download.redirects import Journey
+from airflow_provider_imagegen.landing.download.body import BodyFile, CutOff
+from airflow_provider_imagegen.landing.download.hosts import Hop
+from airflow_provider_imagegen.landing.download.network import (
+    MAX_DOWNLOADS,
+    Connections,
+    LeadsInside,
+    Resolver,
+    resolve,
+)
 from airflow_provider_imagegen.redaction import redacted
 from airflow_provider_imagegen.storage.files import MAX_IMAGE_BYTES
 
 SILENCE = 60.0
 """Seconds a result host may stay silent."""
 WHOLE_TIME = 300.0
-"""Seconds one image may take, tries and pauses included."""
+"""Seconds one image may take, attempts and pauses included."""
 TRIES = 3
 """Times one image is asked for."""
 PAUSE = wait_random_exponential(multiplier=1, min=0.2, max=5)
-"""Seconds between two tries."""
+"""Seconds between two attempts."""
 
 _USER_AGENT = f"airflow-provider-imagegen/{__version__}"
+_REDIRECTS = {301, 302, 303, 307, 308}
 _EXPIRED = {403, 404, 410}
-_BUSY = {408, 425, 429}
+# A part is never asked for: 206 is the mistake of a cache, and its bytes are not the image.
+_WORTH_ANOTHER_ATTEMPT = {206, 408, 425, 429}
 _NETWORK_ERRORS = (
     httpcore.NetworkError,
     httpcore.TimeoutException,
@@ -52,7 +60,7 @@ class Downloader:
 
     Result hosts are strangers: no token, cookie or header of the connection goes there. They are reached
     through the connection's or the environment's proxy where there is one, see
-    :class:`~airflow_provider_imagegen.landing.download.network.Ways`.
+    :class:`~airflow_provider_imagegen.landing.download.network.Connections`.
 
     :param settings: The gateway's connection: its TLS settings and proxy count for result hosts too.
     :param resolver: Finds addresses of names; by default the system's.
@@ -67,94 +75,84 @@ class Downloader:
         dial: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
         self._settings = settings
-        self._resolver = resolver
-        self._dial = dial
-        self._turns = asyncio.Semaphore(MAX_DOWNLOADS)
-        self._ways: Ways | None = None
+        self._connections = Connections(settings, resolver, dial or httpcore.AnyIOBackend())
+        self._slots = asyncio.Semaphore(MAX_DOWNLOADS)
 
     async def __aenter__(self) -> Self:
-        self._ways = Ways(self._settings, self._resolver, self._dial)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._ways is not None:
-            await self._ways.aclose()
-            self._ways = None
+        await self._connections.aclose()
 
     async def fetch(self, url: str, file: IO[bytes]) -> None:
-        """Fetch a result into an empty file.
+        """Fetch a result into an empty file; one that is cut off is fetched again.
 
-        A body that is cut off is asked for again: only the missing part where the host can send it.
-
-        :raises ResultExpired: If the address no longer leads to it.
+        :raises ResultExpired: If the URL no longer leads to it.
         :raises ResultHostRefused: If it leads to an address that is not public.
         :raises DownloadFailed: If it could not be fetched whole.
         :raises NotAnImage: If it is larger than allowed.
         :raises OSError: If the file does not take it.
         """
-        async with self._turns:
-            start = Journey(url, self._settings.allow_insecure_results)
-            partial = PartialFile(file, str(start), MAX_IMAGE_BYTES)
+        tries = AsyncRetrying(
+            stop=stop_after_attempt(TRIES), wait=PAUSE, retry=retry_if_exception_type(CutOff), reraise=True
+        )
+        async with self._slots:
+            start = Hop.first(url)
             try:
+                # One limit for all attempts: a host that drips a byte a minute is never silent.
                 async with asyncio.timeout(WHOLE_TIME):
-                    await self._fetch(url, partial)
+                    async for attempt in tries:
+                        with attempt, quiet_httpx():
+                            await self._attempt(start, file)
             except TimeoutError:
                 raise DownloadFailed(f"{start} could not be fetched whole in {WHOLE_TIME:g} seconds") from None
             except CutOff as error:
                 raise DownloadFailed(f"{start} could not be fetched whole in {TRIES} tries: {error}") from None
 
-    async def _fetch(self, url: str, partial: PartialFile) -> None:
-        tries = AsyncRetrying(
-            stop=stop_after_attempt(TRIES), wait=PAUSE, retry=retry_if_exception_type(CutOff), reraise=True
-        )
-        async for attempt in tries:
-            with attempt, quiet_httpx():
-                await self._try(Journey(url, self._settings.allow_insecure_results), partial)
-
-    async def _try(self, journey: Journey, partial: PartialFile) -> None:
+    async def _attempt(self, hop: Hop, file: IO[bytes]) -> None:
         try:
-            async with self._answer(journey, partial) as (response, headers):
-                partial.begin(response.status, headers)
-                async for piece in response.aiter_stream():
-                    partial.write(piece)
-                partial.finish()
+            while (location := await self._save(hop, file)) is not None:
+                hop = hop.redirected(location, self._settings.allow_insecure_results)
         except _NETWORK_ERRORS as error:
-            raise CutOff(f"at {journey.place.host}: {redacted(f'{type(error).__name__} {error}')}") from None
+            raise CutOff(f"at {hop.place.host}: {redacted(f'{type(error).__name__} {error}')}") from None
         except LeadsInside as error:
             raise ResultHostRefused(
-                f"{journey} leads to {error.address}, which is not a public address: list the host in the "
+                f"{hop} leads to {error}, which is not a public address: list the host in the "
                 "connection's private_result_hosts if it is meant to be"
             ) from None
 
-    @asynccontextmanager
-    async def _answer(
-        self, journey: Journey, partial: PartialFile
-    ) -> AsyncIterator[tuple[httpcore.Response, Mapping[str, str]]]:
-        """Yield the response with the body, at the end of all redirects."""
-        while True:
-            async with self._asked(journey, partial) as response:
-                headers = _headers_of(response)
-                if not journey.is_redirected(response.status, headers):
-                    _check_status(response.status, journey)
-                    yield response, headers
-                    return
+    async def _save(self, hop: Hop, file: IO[bytes]) -> str | None:
+        """Save the body of a response; return where it redirects to instead."""
+        async with self._response(hop) as response:
+            headers = _headers_of(response)
+            if response.status in _REDIRECTS and (location := headers.get("location")):
+                return location
+            _check_status(response.status, hop)
+            body = BodyFile(file, headers, str(hop), MAX_IMAGE_BYTES)
+            async for piece in response.aiter_stream():
+                body.write(piece)
+            body.finish()
+            return None
 
     @asynccontextmanager
-    async def _asked(self, journey: Journey, partial: PartialFile) -> AsyncIterator[httpcore.Response]:
-        if self._ways is None:
-            raise RuntimeError("Downloader is used outside its 'async with' block")
-        place = journey.place
+    async def _response(self, hop: Hop) -> AsyncIterator[httpcore.Response]:
+        place = hop.place
         try:
-            pool = await self._ways.to(place)
+            pool = await self._connections.for_place(place)
         except ValueError as error:
-            raise DownloadFailed(f"{journey} could not be fetched: {error}") from None
-        own = {"Host": place.authority, "User-Agent": _USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
+            raise DownloadFailed(f"{hop} could not be fetched: {error}") from None
         async with pool.stream(
             "GET",
             httpcore.URL(scheme=place.scheme, host=place.host, port=place.port, target=place.target),
-            headers=[*((name.encode(), value.encode()) for name, value in own.items()), *partial.wanted],
+            # All that is sent. An encoded body is asked not to come: its announced length would say little.
+            headers={
+                "Host": place.authority,
+                "User-Agent": _USER_AGENT,
+                "Accept": "*/*",
+                "Accept-Encoding": "identity",
+            },
             extensions={"timeout": {"connect": CONNECT_TIMEOUT, "read": SILENCE, "write": SILENCE, "pool": SILENCE}},
         ) as response:
             yield response
@@ -165,11 +163,10 @@ def _headers_of(response: httpcore.Response) -> dict[str, str]:
     return {name.decode("ascii").lower(): value.decode(errors="surrogateescape") for name, value in response.headers}
 
 
-def _check_status(status: int, journey: Journey) -> None:
-    """Let answers with a body pass, and those that say which part of it does not exist."""
+def _check_status(status: int, hop: Hop) -> None:
     if status in _EXPIRED:
-        raise ResultExpired(f"{journey} answered {status}", status=status)
-    if status in _BUSY or status >= 500:
-        raise CutOff(f"{journey.place.host} answered {status}")
-    if status != 416 and not 200 <= status < 300:
-        raise DownloadFailed(f"{journey} answered {status}", status=status)
+        raise ResultExpired(f"{hop} answered {status}", status=status)
+    if status in _WORTH_ANOTHER_ATTEMPT or status >= 500:
+        raise CutOff(f"{hop.place.host} answered {status}")
+    if not 200 <= status < 300:
+        raise DownloadFailed(f"{hop} answered {status}", status=status)

@@ -1,15 +1,27 @@
-"""Decide where a download may connect: how a URL is read, and which hosts and IP addresses are open to it.
+"""The download guard's decisions: how a URL is read, and which hosts and addresses a download may connect to.
 
-The address of a result comes from the gateway, so it is untrusted input to a worker inside the user's network
+The URL of a result comes from the gateway, so it is untrusted input to a worker inside the user's network
 (server-side request forgery). A gateway that is hostile, or that was broken into, could name the cloud's metadata
-service and have its credentials landed in S3 as an "image".
+service, whose response holds credentials, or any admin page that trusts its own network.
 
-Checking the host name is not enough: a name can resolve to a private address, and to another one a second later (DNS
-rebinding). So ``network`` resolves a name once per connection, checks every address here, and connects to exactly
-the address that was checked; ``redirects`` checks every hop. IPv6 addresses that carry an IPv4 address are judged by
-that. Only hosts that the user listed (``private_result_hosts``), and the connection's own host, may be private.
+=================================  =====================================================================
+attack                             what stops it
+=================================  =====================================================================
+a private address as the URL       every address is checked right before it is connected to
+``0x7f.1``, ``①②⑦.0.0.1``, …        one spelling of a host, before anything is decided (:func:`normal_host`)
+a name that resolves there         the name is resolved here, and all its addresses are checked
+a name that changes (rebinding)    the connection goes to the very address that was checked (``network``)
+IPv6 around an IPv4 address        it is judged by the IPv4 address, or refused (:func:`is_public`)
+a redirect to any of these         redirects are followed here, each as strictly checked as the first URL
+a host that collects tokens        no header of the connection is sent to a result host (``download``)
+=================================  =====================================================================
 
-Decisions only, without I/O.
+The tempting alternative, a list of good or bad host names checked once before the request, stops only the first row:
+HTTP clients resolve the name again, and follow redirects without asking. Result hosts also change without notice,
+so a list of good ones would lose paid images.
+
+Private are only hosts that the user listed (``private_result_hosts``) and the connection's own host, at its own port:
+a self-hosted gateway serves its results itself. Decisions only, without I/O.
 """
 
 from __future__ import annotations
@@ -17,11 +29,12 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Self
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from airflow_provider_imagegen.exceptions import DownloadFailed
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.redaction import address_of, redacted
 
@@ -29,56 +42,50 @@ IPAddress = IPv4Address | IPv6Address
 
 PORTS = {"http": 80, "https": 443}
 """Schemes that are fetched, and their usual ports."""
+MAX_REDIRECTS = 3
+"""Redirects that are followed."""
 
-_NOT_PUBLIC_V4 = tuple(
-    IPv4Network(block)
+# Python calls these global, or does so in some of its versions (IANA's special-purpose address registries).
+_NOT_PUBLIC = tuple(
+    ip_network(block)
     for block in (
-        "0.0.0.0/8",
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        # Azure's metadata and DNS server stands among the public addresses.
-        "168.63.129.16/32",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
+        "168.63.129.16/32",  # Azure's metadata and DNS server, among the public addresses
         "192.0.0.0/24",
-        "192.0.2.0/24",
-        "192.88.99.0/24",
-        "192.168.0.0/16",
-        "198.18.0.0/15",
-        "198.51.100.0/24",
-        "203.0.113.0/24",
+        "192.88.99.0/24",  # 6to4 relays, which deliver to an address of the sender's choice
         "224.0.0.0/4",
-        "240.0.0.0/4",
+        "2001::/23",  # Teredo among others, which hides an IPv4 address
+        "2002::/16",  # 6to4, which does too
+        "3fff::/20",
     )
 )
+# Anything outside is local, multicast, or carries an IPv4 address in a way that nobody serves images from.
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
-# Teredo, ORCHID and benchmarks share the first block; then documentation, 6to4, documentation.
-_NOT_PUBLIC_V6 = tuple(IPv6Network(block) for block in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
-# What RFC 3986 lets stand in a path or query; a signature must arrive as it was written.
+# All that RFC 3986 lets stand: a signature over the URL counts only if it arrives as it was written.
 _UNQUOTED = "%/?:@!$&'()*+,;=~[]|"
 
 
 def is_public(address: IPAddress) -> bool:
-    """Return whether an address is globally reachable unicast, wherever Python's own tables stand.
+    """Return whether an address is globally reachable unicast.
 
-    IPv6 addresses that carry an IPv4 address inside are judged by it (IPv4-mapped, NAT64) or refused
-    (6to4, Teredo, IPv4-compatible, local NAT64): nobody serves images there.
-    Source: IANA's special-purpose address registries.
+    IPv6 addresses that carry an IPv4 address are judged by it (IPv4-mapped, NAT64) or refused (6to4, Teredo,
+    IPv4-compatible, local NAT64).
     """
-    if isinstance(address, IPv4Address):
-        return not any(address in block for block in _NOT_PUBLIC_V4)
-    if address.ipv4_mapped is not None:
-        return is_public(address.ipv4_mapped)
-    if address.scope_id is not None:
-        return False
-    if address in _NAT64:
-        return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
-    return address in _GLOBAL_UNICAST and not any(address in block for block in _NOT_PUBLIC_V6)
+    address = _unmapped(address)
+    if isinstance(address, IPv6Address):
+        if address.scope_id is None and address in _NAT64:
+            return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
+        if address.scope_id is not None or address not in _GLOBAL_UNICAST:
+            return False
+    return address.is_global and not any(address in block for block in _NOT_PUBLIC)
+
+
+def _unmapped(address: IPAddress) -> IPAddress:
+    # The system connects to the IPv4 address inside, whatever Python says about the IPv6 address around it.
+    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
 
 
 def literal_address(host: str) -> IPAddress | None:
@@ -120,7 +127,7 @@ def shown(url: str) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """A URL taken apart: exactly what is connected to and asked for.
+    """A URL taken apart: exactly what is connected to and requested.
 
     :param url: As it was given; never shown.
     :param host: In its normal spelling.
@@ -134,16 +141,18 @@ class Place:
     target: str
 
     @classmethod
-    def of(cls, url: str) -> Self:
+    def of(cls, url: str, base: str = "") -> Self:
         """Take a URL apart; its user name and fragment are dropped.
 
+        :param base: The URL that a relative one is relative to.
         :raises ValueError: If it is none that may be fetched, with the reason.
         """
         try:
+            url = urljoin(base, url)
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            # The standard library's own words quote user names.
+            # The standard library's messages quote user names and passwords.
             raise ValueError("it cannot be read") from None
         if parts.scheme not in PORTS:
             raise ValueError("only http and https addresses are fetched")
@@ -165,8 +174,58 @@ def _target(parts: SplitResult) -> str:
 
 
 @dataclass(frozen=True)
+class Hop:
+    """One request of a download: for the result's URL, or for where a redirect leads.
+
+    :param start: The result's URL.
+    :param place: Where the request goes.
+    :param number: Redirects before it.
+    """
+
+    start: str
+    place: Place
+    number: int = 0
+
+    @classmethod
+    def first(cls, url: str) -> Self:
+        """Return the hop to the result's URL.
+
+        :raises DownloadFailed: If it is no URL to fetch from.
+        """
+        try:
+            return cls(url, Place.of(url))
+        except ValueError as error:
+            raise DownloadFailed(f"{shown(url)} is no address to fetch from: {error}") from None
+
+    def __str__(self) -> str:
+        if not self.number:
+            return shown(self.start)
+        return f"{shown(self.start)}, redirected to {shown(self.place.url)} (redirect {self.number}),"
+
+    def redirected(self, location: str, allow_insecure: bool) -> Self:
+        """Return the next hop.
+
+        :param location: The response's ``Location`` header.
+        :param allow_insecure: Whether https may redirect to http.
+        :raises DownloadFailed: If it leads where downloads do not go.
+        """
+        if self.number == MAX_REDIRECTS:
+            raise DownloadFailed(f"{shown(self.start)} redirects more than {MAX_REDIRECTS} times")
+        try:
+            place = Place.of(location, self.place.url)
+        except ValueError as error:
+            raise DownloadFailed(f"{self} redirects to no address to fetch from: {error}") from None
+        if (self.place.scheme, place.scheme) == ("https", "http") and not allow_insecure:
+            raise DownloadFailed(
+                f"{self} redirects from https to {shown(place.url)}, which anybody on the way can read and change: "
+                "set the connection's allow_insecure_results if it is meant to"
+            )
+        return replace(self, place=place, number=self.number + 1)
+
+
+@dataclass(frozen=True)
 class ResultHosts:
-    """Which hosts results may come from: all public ones, and those the connection names.
+    """Hosts that results may come from: all public ones, and those that the connection names.
 
     :param own: The connection's own host; it may be private, at the port of the connection.
     :param own_port: That port.
@@ -192,30 +251,25 @@ class ResultHosts:
         port = base.port or PORTS.get(base.scheme, 0)
         return cls(_normal_or_as_is(settings.host), port, frozenset(names), tuple(networks))
 
-    def exempts(self, host: str, port: int, addresses: Iterable[IPAddress]) -> bool:
-        """Return whether a host may have these addresses, whatever they are.
+    def first_refused(self, host: str, port: int, addresses: Iterable[IPAddress]) -> IPAddress | None:
+        """Return the first address of a host that must not be connected to.
 
-        The connection's own host may not be link-local all the same: that is where clouds keep their secrets.
+        A name that leads outside and inside at once is an attack: callers refuse it for one such address.
         """
-        if host in self.names:
+        return next((address for address in addresses if not self._allows(host, port, _unmapped(address))), None)
+
+    def _allows(self, host: str, port: int, address: IPAddress) -> bool:
+        if host in self.names or self._is_listed(address) or is_public(address):
             return True
-        return (host, port) == (self.own, self.own_port) and not any(found.is_link_local for found in addresses)
+        # Link-local is where clouds serve credentials; no gateway serves images there, its own host included.
+        return (host, port) == (self.own, self.own_port) and not address.is_link_local
 
     def lists(self, host: str) -> bool:
         """Return whether the user listed a host, by name or by address."""
         address = literal_address(host)
-        return host in self.names or (address is not None and self._is_listed(address))
-
-    def first_refused(self, addresses: Iterable[IPAddress]) -> IPAddress | None:
-        """Return the first address that must not be connected to.
-
-        A name that leads outside and inside at once is an attack: callers refuse it for one such address.
-        """
-        return next((found for found in addresses if not (is_public(found) or self._is_listed(found))), None)
+        return host in self.names or (address is not None and self._is_listed(_unmapped(address)))
 
     def _is_listed(self, address: IPAddress) -> bool:
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
         return any(address in network for network in self.networks)
 
 

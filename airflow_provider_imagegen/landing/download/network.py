@@ -1,43 +1,36 @@
-"""The ways to a result host, direct or through a proxy; every address is checked just before it is used.
+"""Connections to result hosts, direct or through a proxy; every address is checked right before it is used.
 
-``download`` asks :class:`Ways` for the connections of each hop.
+``download`` asks :class:`Connections` for the connections of each hop; ``hosts`` decides.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from itertools import chain, zip_longest
-from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore
+import httpx
 
 from airflow_provider_imagegen.gateways.client import CONNECT_TIMEOUT, tls_context
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
-from airflow_provider_imagegen.landing.download.hosts import IPAddress, Place, ResultHosts, literal_address
+from airflow_provider_imagegen.landing.download.hosts import PORTS, IPAddress, Place, ResultHosts, literal_address
 
 MAX_DOWNLOADS = 8
 """Downloads at once."""
 LOOK_UP_BEFORE_PROXY = 3.0
 """Seconds to find out where a name leads before a proxy is asked for it."""
-_MAX_ADDRESSES = 4
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Returns the IP addresses of a host; raises ``OSError`` if there are none."""
 
 
 class LeadsInside(Exception):
-    """A host leads to an address that results must not come from.
-
-    :param address: The address, as text.
-    """
-
-    def __init__(self, address: str) -> None:
-        super().__init__(f"leads to {address}")
-        self.address = address
+    """A host leads to an address that results must not come from: the address is its text."""
 
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -46,11 +39,8 @@ async def resolve(host: str, port: int) -> list[str]:
     return [str(entry[4][0]) for entry in found]
 
 
-class CheckedNetwork(httpcore.AsyncNetworkBackend):
+class GuardedNetwork(httpcore.AsyncNetworkBackend):
     """Opens connections to allowed addresses only.
-
-    A name is resolved once per connection, all its addresses are checked, and the connection goes to one
-    of these very addresses: a name that changes its mind in between (DNS rebinding) gains nothing.
 
     :param hosts: Which hosts and addresses are allowed.
     :param resolver: Finds addresses of names.
@@ -76,8 +66,9 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         :raises httpcore.ConnectError: If the name leads nowhere, or nobody answers.
         """
         deadline = time.monotonic() + (CONNECT_TIMEOUT if timeout is None else timeout)
-        left = await self._candidates(host, port, deadline)
+        left = await self._allowed(host, port, deadline)
         while True:
+            # The address, never the name: resolved a second time it could lead elsewhere (DNS rebinding).
             address = left.pop(0)
             share = (deadline - time.monotonic()) / (len(left) + 1)
             try:
@@ -87,26 +78,27 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
                     raise
 
     async def check(self, host: str, port: int) -> None:
-        """Check a host that a proxy is about to be asked for; a name unknown here is the proxy's to resolve.
+        """Check a host that a proxy is about to be asked for.
 
         :raises LeadsInside: If it is known here, and leads inside.
         """
         try:
-            await self._candidates(host, port, time.monotonic() + LOOK_UP_BEFORE_PROXY)
+            await self._allowed(host, port, time.monotonic() + LOOK_UP_BEFORE_PROXY)
         except (httpcore.ConnectError, httpcore.ConnectTimeout):
+            # Behind a proxy workers often have no public DNS: then the proxy resolves, and refuses, by its own rules.
             return
 
     async def sleep(self, seconds: float) -> None:
         """Wait; httpcore asks for it."""
         await asyncio.sleep(seconds)
 
-    async def _candidates(self, host: str, port: int, deadline: float) -> list[str]:
+    async def _allowed(self, host: str, port: int, deadline: float) -> list[str]:
         literal = literal_address(host)
         addresses = [literal] if literal is not None else await self._resolved(host, port, deadline)
-        refused = None if self._hosts.exempts(host, port, addresses) else self._hosts.first_refused(addresses)
+        refused = self._hosts.first_refused(host, port, addresses)
         if refused is not None:
             raise LeadsInside(str(refused))
-        return [str(address) for address in _alternating(addresses)[:_MAX_ADDRESSES]]
+        return [str(address) for address in addresses]
 
     async def _resolved(self, host: str, port: int, deadline: float) -> list[IPAddress]:
         try:
@@ -116,36 +108,32 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectTimeout("the name could not be resolved in time") from None
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(f"the name could not be resolved: {error}") from None
-        addresses = [literal_address(text) for text in dict.fromkeys(texts)]
-        if not addresses or None in addresses:
+        addresses = [address for address in map(literal_address, dict.fromkeys(texts)) if address is not None]
+        if not addresses:
             raise httpcore.ConnectError("the name leads to no address")
-        return [address for address in addresses if address is not None]
+        return addresses
 
 
-class Ways:
+class Connections:
     """Connections for all hops of all downloads.
 
     Direct, unless the connection names a proxy or the environment does (``HTTPS_PROXY``, ``HTTP_PROXY``,
     ``ALL_PROXY``, ``NO_PROXY``); hosts of ``private_result_hosts`` are inside and always reached directly.
-    A proxy connects on its own: addresses, and names that lead inside as seen from here, are refused
-    before it is asked; names that cannot be resolved here are the proxy's to resolve and to refuse. The
-    proxy's own address is exempt.
+    The proxy's own address is not checked: the user names it.
 
     :param settings: The gateway's connection.
     :param resolver: Finds addresses of names.
-    :param dial: Opens the connections; by default httpcore's own way.
+    :param dial: Opens the connections.
     """
 
-    def __init__(
-        self, settings: GatewaySettings, resolver: Resolver = resolve, dial: httpcore.AsyncNetworkBackend | None = None
-    ) -> None:
+    def __init__(self, settings: GatewaySettings, resolver: Resolver, dial: httpcore.AsyncNetworkBackend) -> None:
         self._hosts = ResultHosts.of(settings)
         self._settings = settings
-        self._dial = dial or httpcore.AnyIOBackend()
-        self._network = CheckedNetwork(self._hosts, resolver, self._dial)
+        self._dial = dial
+        self._network = GuardedNetwork(self._hosts, resolver, self._dial)
         self._pools: dict[str | None, httpcore.AsyncConnectionPool] = {}
 
-    async def to(self, place: Place) -> httpcore.AsyncConnectionPool:
+    async def for_place(self, place: Place) -> httpcore.AsyncConnectionPool:
         """Return the connections to use for a place.
 
         :raises LeadsInside: If a proxy would be asked for an address inside.
@@ -153,9 +141,16 @@ class Ways:
         """
         proxy = None if self._hosts.lists(place.host) else self._settings.proxy or environment_proxy(place)
         if proxy is not None:
+            # The proxy opens the connection, out of the guard's reach, and may stand inside the network itself.
             await self._network.check(place.host, place.port)
         if proxy not in self._pools:
-            self._pools[proxy] = self._direct() if proxy is None else self._through(proxy)
+            context = tls_context(self._settings.verify)
+            self._pools[proxy] = httpcore.AsyncConnectionPool(
+                context,
+                proxy=None if proxy is None else _parsed_proxy(proxy, context),
+                max_connections=MAX_DOWNLOADS,
+                network_backend=self._network if proxy is None else self._dial,
+            )
         return self._pools[proxy]
 
     async def aclose(self) -> None:
@@ -164,32 +159,19 @@ class Ways:
         for pool in pools:
             await pool.aclose()
 
-    def _direct(self) -> httpcore.AsyncConnectionPool:
-        context = tls_context(self._settings.verify)
-        return httpcore.AsyncConnectionPool(context, max_connections=MAX_DOWNLOADS, network_backend=self._network)
 
-    def _through(self, proxy: str) -> httpcore.AsyncConnectionPool:
-        parts, context = urlsplit(proxy), tls_context(self._settings.verify)
-        if not _is_usable(parts):
-            # Nothing of it is shown: it may hold a password.
-            raise ValueError("the proxy to go through is no usable http or https address")
-        user, password = unquote_to_bytes(parts.username or ""), unquote_to_bytes(parts.password or "")
-        return httpcore.AsyncHTTPProxy(
-            proxy_url=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
-            proxy_auth=(user, password) if user else None,
-            ssl_context=context,
-            proxy_ssl_context=context if parts.scheme == "https" else None,
-            max_connections=MAX_DOWNLOADS,
-            network_backend=self._dial,
-        )
-
-
-def _is_usable(proxy: SplitResult) -> bool:
+def _parsed_proxy(address: str, context: ssl.SSLContext) -> httpcore.Proxy:
+    # Nothing of it is shown: it may hold a password.
+    unusable = ValueError("the proxy to go through is no usable http or https address")
     try:
-        is_reachable = bool(proxy.hostname) and proxy.netloc.rpartition("@")[2].isascii() and proxy.port != 0
-    except ValueError:
-        return False
-    return is_reachable and proxy.scheme in {"http", "https"}
+        proxy, port = httpx.Proxy(address), urlsplit(address).port
+    except (ValueError, httpx.InvalidURL):
+        raise unusable from None
+    if proxy.url.scheme not in PORTS or not proxy.url.host or port == 0:
+        raise unusable
+    url = httpcore.URL(scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=port, target=b"/")
+    tls = context if proxy.url.scheme == "https" else None
+    return httpcore.Proxy(url, auth=proxy.raw_auth, ssl_context=tls)
 
 
 def environment_proxy(place: Place) -> str | None:
@@ -199,10 +181,3 @@ def environment_proxy(place: Place) -> str | None:
     if not proxy or proxy_bypass(place.host) or proxy_bypass(f"{place.host}:{place.port}"):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def _alternating(addresses: Sequence[IPAddress]) -> list[IPAddress]:
-    """Return addresses with their two families by turns, so that one that leads nowhere costs one try."""
-    first = [address for address in addresses if address.version == addresses[0].version]
-    second = [address for address in addresses if address.version != addresses[0].version]
-    return [address for address in chain.from_iterable(zip_longest(first, second)) if address is not None]
