@@ -40,8 +40,7 @@ from airflow_provider_imagegen.schemas import (
     Sidecar,
     Submission,
 )
-from airflow_provider_imagegen.storage.files import MAX_IMAGE_BYTES
-from airflow_provider_imagegen.storage.tempfiles import check_disk_space
+from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES, check_disk_space
 
 log = logging.getLogger(__name__)
 

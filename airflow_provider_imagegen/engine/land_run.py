@@ -41,7 +41,7 @@ from airflow_provider_imagegen.schemas import (
     Submission,
 )
 from airflow_provider_imagegen.schemas.batch import BatchSummary
-from airflow_provider_imagegen.storage.keys import safe_part
+from airflow_provider_imagegen.storage.destination import safe_part, split_uri
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class LandRun(TaskRun):
         """Return S3 endpoint, bucket and key prefix of what landed: for a receipt, where its task said."""
         if result is None or not result.manifest_uri:
             return None
-        bucket, _, key = result.manifest_uri.removeprefix("s3://").partition("/")
+        bucket, key = split_uri(result.manifest_uri)
         return self.s3.meta.endpoint_url, bucket, key.rpartition("/")[0]
 
     def cancel(self) -> None:

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.schemas import EditRequest, ImageSource
+from airflow_provider_imagegen.storage.destination import split_uri
 
 MAX_SOURCE_BYTES = 50 * 1024 * 1024
 MAX_MASK_BYTES = 4 * 1024 * 1024
@@ -57,9 +58,8 @@ def _read_source(entry: str | bytes, field: str, bucket: str | None, read_object
         raise InvalidRequest(field, entry, "addresses, S3 keys or bytes")
     if entry.startswith(("http://", "https://")):
         return ImageSource(url=entry)
-    key = entry
-    if entry.startswith("s3://"):
-        bucket, _, key = entry.removeprefix("s3://").partition("/")
+    named, key = split_uri(entry)
+    bucket = named or bucket
     if not bucket or not key:
         raise InvalidRequest(field, entry, "an https:// address, s3://bucket/key, or a key in s3_bucket")
     return _source_of(read_object(bucket, key), field, PurePosixPath(key).stem)

@@ -18,7 +18,7 @@ from airflow_provider_imagegen.gallery.models import MAX_IMAGES, ShownManifest, 
 from airflow_provider_imagegen.schemas import LandedImage, MissingImage
 from airflow_provider_imagegen.schemas.base import StrictModel
 from airflow_provider_imagegen.schemas.money import Money
-from airflow_provider_imagegen.storage.files import SVG
+from airflow_provider_imagegen.storage.tempfiles import SVG
 
 MAX_TEXT = 8000
 """Characters of one text that is shown; a prompt can have 32 000."""

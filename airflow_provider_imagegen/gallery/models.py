@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from airflow_provider_imagegen.schemas import LandedImage, MissingImage, Origin
 from airflow_provider_imagegen.schemas.base import PersistedModel
+from airflow_provider_imagegen.storage import destination
 
 LINK = "_link_ImagesLink"
 """XCom key of the link to this gallery, which every operator of this provider leaves, whatever becomes of it."""
@@ -82,7 +83,5 @@ def read_sidecar(body: bytes) -> ShownSidecar | None:
 
 def split_uri(uri: str) -> tuple[str, str] | None:
     """Return bucket and key of an ``s3://`` address; ``None`` if it is none."""
-    if not uri.startswith("s3://"):
-        return None
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, key = destination.split_uri(uri)
     return (bucket, key) if bucket and key else None

@@ -19,9 +19,9 @@ from airflow_provider_imagegen.gallery.airflow_api import Instance
 from airflow_provider_imagegen.gallery.models import ShownSidecar, read_sidecar, split_uri
 from airflow_provider_imagegen.gallery.thumbnails import MAX_BYTES
 from airflow_provider_imagegen.schemas import LandedImage
+from airflow_provider_imagegen.storage.destination import default_prefix
 from airflow_provider_imagegen.storage.errors import S3_ERRORS, is_not_there, words_of
-from airflow_provider_imagegen.storage.files import SVG
-from airflow_provider_imagegen.storage.keys import default_prefix
+from airflow_provider_imagegen.storage.tempfiles import SVG
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from airflow_provider_imagegen.storage.files import MAX_IMAGE_BYTES
+from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES
 
 MAX_IMAGES = 16
 """Most images one response may carry; the largest known one carries 10."""

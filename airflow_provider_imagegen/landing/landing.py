@@ -24,15 +24,16 @@ from airflow_provider_imagegen.landing.provenance import AiMark, mark_as_ai_made
 from airflow_provider_imagegen.landing.verify import decode_base64, verify
 from airflow_provider_imagegen.schemas import ImageOutput, ImageTask, LandedImage, Sidecar
 from airflow_provider_imagegen.storage.destination import Destination
-from airflow_provider_imagegen.storage.files import VerifiedFile
-from airflow_provider_imagegen.storage.find import PIXELS, SHA256, TRACE_ID, find_image
-from airflow_provider_imagegen.storage.objects import ObjectStore
-from airflow_provider_imagegen.storage.tempfiles import temp_file_errors
+from airflow_provider_imagegen.storage.objects import SHA256, TRACE_ID, ObjectStore, Stored
+from airflow_provider_imagegen.storage.tempfiles import VerifiedFile, temp_file_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 log = logging.getLogger(__name__)
+
+PIXELS = "pixels"
+TASK_ID = "task-id"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,6 @@ class Landing:
         treatment: ImageProcessing | None = None,
     ) -> None:
         self.destination = destination
-        self._s3 = s3
         self._store = ObjectStore(s3, destination)
         self._downloader = Downloader(settings)
         self._metadata = metadata
@@ -132,9 +132,10 @@ class Landing:
         :param names: File names without extension, by position among the images asked for.
         :raises UploadFailed: If S3 does not answer.
         """
-        look = partial(find_image, self._s3, self.destination, trace_id)
-        found = await asyncio.gather(*(asyncio.to_thread(look, index, name) for index, name in names.items()))
-        return tuple(image for image in found if image is not None)
+        look = partial(self._store.find, trace_id)
+        found = await asyncio.gather(*(asyncio.to_thread(look, name) for name in names.values()))
+        pairs = zip(names, found, strict=True)
+        return tuple(self._landed(stored, index) for index, stored in pairs if stored is not None)
 
     async def check_free(self, names: Iterable[str]) -> None:
         """Refuse to go on if images of these names would replace what may not be replaced; before paying.
@@ -209,28 +210,34 @@ class Landing:
         key = self.destination.key(f"{name}.{verified.extension}")
         metadata = {
             **self._metadata,
-            "task-id": task.task_id or "",
+            TASK_ID: task.task_id or "",
             TRACE_ID: task.trace_id or "",
             SHA256: verified.sha256,
             PIXELS: f"{verified.width}x{verified.height}",
         }
         with failpoint(Failpoint.PUT_IMAGE):
             stored = self._store.put(key, verified, metadata)
+        return self._landed(stored, index, output.revised_prompt)
+
+    def _landed(self, stored: Stored, index: int, revised_prompt: str | None = None) -> LandedImage:
+        # The only place that makes one, and of what S3 holds: so a field cannot be missing only after a crash, when
+        # the image is found again. The prompt is too long for metadata, and the mark is noted by who put it.
+        width, _, height = stored.metadata[PIXELS].partition("x")
         return LandedImage(
             index=index,
-            uri=self.destination.uri(key),
+            uri=self.destination.uri(stored.key),
             bucket=self.destination.bucket,
-            key=key,
+            key=stored.key,
             etag=stored.etag,
             version_id=stored.version_id,
-            bytes=verified.bytes,
-            sha256=verified.sha256,
-            content_type=verified.content_type,
-            width=verified.width,
-            height=verified.height,
-            task_id=task.task_id,
-            trace_id=task.trace_id,
-            revised_prompt=output.revised_prompt,
+            bytes=stored.bytes,
+            sha256=stored.metadata[SHA256],
+            content_type=stored.content_type,
+            width=int(width),
+            height=int(height),
+            task_id=stored.metadata.get(TASK_ID) or None,
+            trace_id=stored.metadata.get(TRACE_ID) or None,
+            revised_prompt=revised_prompt,
         )
 
     def _reuse(self, image: LandedImage, name: str) -> LandedImage | None:

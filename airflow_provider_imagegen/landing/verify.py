@@ -17,7 +17,7 @@ from airflow_provider_imagegen.landing.formats import gif, jpeg, png, webp
 from airflow_provider_imagegen.landing.formats.parts import PIECE, BrokenImage, Part
 from airflow_provider_imagegen.landing.formats.svg import svg_size
 from airflow_provider_imagegen.redaction import redacted
-from airflow_provider_imagegen.storage.files import MAX_IMAGE_BYTES, SVG, VerifiedFile
+from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES, SVG, VerifiedFile
 
 MAX_PIXELS = 80_000_000
 """Largest image that is accepted; the largest known model makes 8 294 400 pixels."""

@@ -14,7 +14,7 @@ from airflow_provider_imagegen.exceptions import LedgerError
 from airflow_provider_imagegen.failpoints import Failpoint, failpoint
 from airflow_provider_imagegen.ledger.models import Attempt, LedgerKey
 from airflow_provider_imagegen.ledger.store import Ledger
-from airflow_provider_imagegen.storage.destination import Destination
+from airflow_provider_imagegen.storage.destination import Destination, split_uri
 from airflow_provider_imagegen.storage.errors import S3_ERRORS, words_of
 from airflow_provider_imagegen.storage.objects import ObjectStore
 from airflow_provider_imagegen.storage.tempfiles import temp_file_errors
@@ -42,7 +42,7 @@ def write_document(s3: S3Client, uri: str, lines: Iterable[str]) -> None:
     :raises TempFileFailed: If the disk does not take it on its way.
     :raises UploadFailed: If S3 does not take it.
     """
-    bucket, key = _parted(uri)
+    bucket, key = split_uri(uri)
     store = ObjectStore(s3, Destination(bucket=bucket, prefix=""))
     with tempfile.TemporaryFile(prefix="imagegen-note-") as file:
         with temp_file_errors():
@@ -56,7 +56,7 @@ def read_document(s3: S3Client, uri: str) -> Iterator[str]:
 
     :raises LedgerError: If S3 does not hand it over.
     """
-    bucket, key = _parted(uri)
+    bucket, key = split_uri(uri)
     with tempfile.TemporaryFile(prefix="imagegen-note-") as file:
         try:
             with temp_file_errors():
@@ -67,8 +67,3 @@ def read_document(s3: S3Client, uri: str) -> Iterator[str]:
         file.seek(io.SEEK_SET)
         for line in file:
             yield line.decode().rstrip("\n")
-
-
-def _parted(uri: str) -> tuple[str, str]:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key

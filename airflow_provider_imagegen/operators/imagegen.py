@@ -190,7 +190,9 @@ class EditImageOperator(GenerateImageOperator):
         self.input_fidelity = input_fidelity
 
     def _inputs(self) -> list[str]:
-        bucket = self.s3_bucket or self.s3_key.removeprefix("s3://").partition("/")[0]
+        from airflow_provider_imagegen.storage.destination import split_uri
+
+        bucket = self.s3_bucket or split_uri(self.s3_key)[0]
         named = [*self.images, *([self.mask] if self.mask else [])]
         addresses = [name if "://" in name else f"s3://{bucket}/{name}" for name in named]
         return [address for address in addresses if address.startswith("s3://")]

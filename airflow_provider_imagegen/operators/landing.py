@@ -94,8 +94,10 @@ class LandImagesOperator(ImagesOperator):
         if len(connections) > 1:
             raise InvalidRequest("submitted", connections, "what was submitted through one connection")
         self.imagegen_conn_id, self.aws_conn_id = first.imagegen_conn_id, first.aws_conn_id
-        if self.s3_bucket is None and not str(self.s3_key).startswith("s3://"):
-            self.s3_bucket = first.document_uri.removeprefix("s3://").partition("/")[0]
+        from airflow_provider_imagegen.storage.destination import split_uri
+
+        if self.s3_bucket is None and not split_uri(str(self.s3_key))[0]:
+            self.s3_bucket, _ = split_uri(first.document_uri)
 
     def _hold(self, work: TaskRun) -> None:
         """Have nothing cancelled: it is not this task's, and others may wait for the same."""

@@ -16,6 +16,7 @@ from airflow.providers.common.compat.openlineage.facet import (
 from airflow.providers.openlineage.extractors import OperatorLineage
 
 from airflow_provider_imagegen.schemas.batch import BatchSummary
+from airflow_provider_imagegen.storage.destination import split_uri
 
 if TYPE_CHECKING:
     from airflow_provider_imagegen.schemas import LandedImage, Manifest
@@ -55,5 +56,5 @@ def _dataset(uri: str, statistics: OutputStatisticsOutputDatasetFacet | None = N
 
 def _parted(uri: str) -> tuple[str, str]:
     """Return namespace and name, as OpenLineage has them for objects in S3."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, key = split_uri(uri)
     return f"s3://{bucket}", key or "/"

@@ -1,13 +1,19 @@
-"""The S3 objects of one destination: what is put, copied, looked for and read, and with which options."""
+"""The S3 objects of one destination: what is put, copied, looked for and read, and with which options.
+
+An image says in its metadata which request generation it is from, and has its SHA-256 there: so an image that a try put
+before it died is found again, and never taken for another one. The ETag would not do: with multipart puts and KMS it
+is no digest of the content.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Self
+from urllib.parse import unquote
 
 from airflow_provider_imagegen.exceptions import Billed, DestinationError, ObjectExists, UploadFailed
 from airflow_provider_imagegen.storage.destination import Destination
@@ -18,32 +24,49 @@ from airflow_provider_imagegen.storage.errors import (
     is_not_there,
     words_of,
 )
-from airflow_provider_imagegen.storage.files import MAX_IMAGE_BYTES, VerifiedFile
 from airflow_provider_imagegen.storage.options import header_text
-from airflow_provider_imagegen.storage.upload import Upload, send
+from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES, VerifiedFile
+from airflow_provider_imagegen.storage.upload import send
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 MAX_METADATA_VALUE = 120
 """Bytes of one value of the provider's own metadata."""
+TRACE_ID = "trace-id"
+SHA256 = "sha256"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stored:
     """An object as it stands in S3.
 
     :param etag: Its ETag, without quotes.
     :param version_id: Its version, in a bucket that keeps versions.
+    :param metadata: Its user metadata.
     """
 
+    key: str
     etag: str
-    version_id: str | None = None
+    version_id: str | None
+    bytes: int
+    content_type: str
+    metadata: Mapping[str, str]
 
     @classmethod
-    def of(cls, response: Mapping[str, Any], etag: str) -> Self:
-        """Return what S3 answered."""
-        return cls(etag.strip('"'), response.get("VersionId"))
+    def of(cls, key: str, head: Mapping[str, Any]) -> Self:
+        """Return what S3 says about an object.
+
+        :param head: The response of ``head_object``.
+        """
+        return cls(
+            key=key,
+            etag=head["ETag"].strip('"'),
+            version_id=head.get("VersionId"),
+            bytes=head["ContentLength"],
+            content_type=head["ContentType"],
+            metadata={name: unquote(value) for name, value in head["Metadata"].items()},
+        )
 
 
 class ObjectStore:
@@ -69,33 +92,32 @@ class ObjectStore:
         arguments = self._arguments(key, image.content_type, metadata)
         if image.content_disposition:
             arguments["ContentDisposition"] = image.content_disposition
-        upload = Upload(file=image.file, bytes=image.bytes, sha256=image.sha256, arguments=arguments)
-        if self._options.replace:
-            return self._send(key, upload, is_conditional=False)
-        return self._landed_before(key, image.sha256) or self._send(key, upload, is_conditional=True)
+        # Looking first says what is in the way; the condition decides, for somebody may put it there in between.
+        head = None if self._options.replace else self._landed_before(key, image.sha256)
+        if head is None:
+            head = self._send(image.file, image.sha256, arguments, is_conditional=not self._options.replace)
+        facts = {"ContentLength": image.bytes, "ContentType": image.content_type, "Metadata": {}}
+        return replace(Stored.of(key, {**head, **facts}), metadata=metadata)
 
-    def put_document(self, key: str, body: bytes, content_type: str) -> Stored:
+    def put_document(self, key: str, body: bytes, content_type: str) -> None:
         """Put a document about the images, in place of any that was there.
 
         :raises UploadFailed: If S3 did not take it.
         """
-        return self.put_file(key, io.BytesIO(body), content_type)
+        self.put_file(key, io.BytesIO(body), content_type)
 
     def put_file(
         self, key: str, file: IO[bytes], content_type: str, metadata: Mapping[str, str] = MappingProxyType({})
-    ) -> Stored:
+    ) -> None:
         """Put a document that is too long to be held in memory, in place of any that was there.
 
         :param file: Its content, from start to end.
         :param metadata: Whose it is.
         :raises UploadFailed: If S3 did not take it.
         """
-        length = file.seek(0, io.SEEK_END)
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-        arguments = self._arguments(key, content_type, metadata)
-        upload = Upload(file=file, bytes=length, sha256=digest, arguments=arguments)
-        return self._send(key, upload, is_conditional=False)
+        self._send(file, digest, self._arguments(key, content_type, metadata), is_conditional=False)
 
     def taken(self, names: Iterable[str]) -> list[str]:
         """Return the keys at which images of these names would meet something that is there already.
@@ -111,25 +133,31 @@ class ObjectStore:
                 raise DestinationError(f"{place} cannot be listed, as replace=False needs: {words_of(error)}") from None
             raise UploadFailed(f"{place} could not be listed: {words_of(error)}", billed="no") from None
 
+    def find(self, trace_id: str, name: str) -> Stored | None:
+        """Return the image that a request generation put under a name; ``None`` if there is none.
+
+        :param trace_id: The trace id of the generation.
+        :param name: File name without extension.
+        :raises UploadFailed: If S3 does not answer.
+        """
+        start = self._destination.key(f"{name}.")
+        try:
+            # A preview is called <name>.preview-<number>.<ext>: it was not paid for, and stands for no image.
+            keys = [key for key in self._keys_of(name) if "." not in key.removeprefix(start)]
+            heads = [Stored.of(key, self._s3.head_object(Bucket=self._destination.bucket, Key=key)) for key in keys]
+        except S3_ERRORS as error:
+            raise UploadFailed(f"{self._destination.uri(start)}* cannot be looked for: {words_of(error)}") from None
+        return next((stored for stored in heads if stored.metadata.get(TRACE_ID) == trace_id), None)
+
     def holds(self, bucket: str, key: str, sha256: str) -> bool:
         """Return whether an object is there and still the image that was put.
 
         :raises UploadFailed: If S3 does not answer.
         """
         try:
-            return self._version_of(bucket, key, sha256) is not None
+            return self._head(bucket, key, sha256) is not None
         except S3_ERRORS as error:
-            raise UploadFailed(f"s3://{bucket}/{key} could not be reused: {words_of(error)}", billed="no") from None
-
-    def _version_of(self, bucket: str, key: str, sha256: str) -> str | None:
-        """Return the ETag of an image; ``None`` if it is gone, or something else is in its place."""
-        try:
-            found = self._s3.head_object(Bucket=bucket, Key=key)
-        except S3_ERRORS as error:
-            if is_not_there(error):
-                return None
-            raise
-        return found["ETag"] if found["Metadata"].get("sha256") == sha256 else None
+            raise self._not_reused(bucket, key, error) from None
 
     def copy(self, bucket: str, key: str, to_key: str, sha256: str) -> Stored | None:
         """Copy an image from anywhere to a key of the destination.
@@ -139,28 +167,49 @@ class ObjectStore:
         :raises ObjectExists: If something else is there and is not to be replaced.
         :raises UploadFailed: If S3 did not do it.
         """
-        source: Any = {"Bucket": bucket, "Key": key}
         try:
-            version = self._version_of(bucket, key, sha256)
-            if version is None:
+            head = self._head(bucket, key, sha256)
+            if head is None:
                 return None
-            if not self._options.replace and (stored := self._landed_before(to_key, sha256, billed="no")):
-                return stored
-            copied = self._s3.copy_object(
-                Bucket=self._destination.bucket,
-                Key=to_key,
-                CopySource=source,
-                CopySourceIfMatch=version,
-                **self._copy_condition(),
-                **self._copy_options(source),
-            )
+            there = None if self._options.replace else self._landed_before(to_key, sha256, billed="no")
+            return Stored.of(to_key, there or self._copy(bucket, key, head, to_key))
         except S3_ERRORS as error:
+            # Either condition may have failed, that of the source or that of the target: looking tells.
             if is_condition_failed(error) and self.holds(bucket, key, sha256):
-                return self._landed_before(to_key, sha256, billed="no")
+                there = self._landed_before(to_key, sha256, billed="no")
+                return Stored.of(to_key, there) if there else None
             if is_not_there(error) or is_condition_failed(error):
                 return None
-            raise UploadFailed(f"s3://{bucket}/{key} could not be reused: {words_of(error)}", billed="no") from None
-        return Stored.of(copied, copied["CopyObjectResult"]["ETag"])
+            raise self._not_reused(bucket, key, error) from None
+
+    def _copy(self, bucket: str, key: str, head: Mapping[str, Any], to_key: str) -> Mapping[str, Any]:
+        copied = self._s3.copy_object(
+            Bucket=self._destination.bucket,
+            Key=to_key,
+            CopySource={"Bucket": bucket, "Key": key},
+            CopySourceIfMatch=head["ETag"],
+            **self._copy_condition(),
+            **self._copy_options(head),
+        )
+        return {**head, "ETag": copied["CopyObjectResult"]["ETag"], "VersionId": copied.get("VersionId")}
+
+    def _copy_condition(self) -> dict[str, Any]:
+        """Return the condition under which a copy takes its place, where this boto3 knows one."""
+        known = self._s3.meta.service_model.operation_model("CopyObject").input_shape
+        is_known = known is not None and "IfNoneMatch" in known.members
+        return {"IfNoneMatch": "*"} if is_known and not self._options.replace else {}
+
+    def _copy_options(self, head: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of a copy; S3 takes those that are missing from the source."""
+        options = self._options.arguments()
+        if "Tagging" in options:
+            options["TaggingDirective"] = "REPLACE"
+        if not (self._options.cache_control or self._options.metadata):
+            return options
+        # S3 replaces all headers and metadata or none: what is to stay must be said again.
+        headers = {name: head[name] for name in ("ContentType", "CacheControl", "ContentDisposition") if name in head}
+        metadata = {"Metadata": head["Metadata"] | self._further(), "MetadataDirective": "REPLACE"}
+        return headers | options | metadata
 
     def _arguments(self, key: str, content_type: str, metadata: Mapping[str, str]) -> dict[str, Any]:
         own = {name: _short_header_text(value) for name, value in metadata.items()}
@@ -170,52 +219,49 @@ class ObjectStore:
     def _further(self) -> dict[str, str]:
         return {name: header_text(value) for name, value in self._options.metadata.items()}
 
-    def _send(self, key: str, upload: Upload, *, is_conditional: bool) -> Stored:
+    def _send(
+        self, file: IO[bytes], sha256: str, arguments: dict[str, Any], *, is_conditional: bool
+    ) -> Mapping[str, Any]:
         try:
-            response = send(self._s3, upload, is_conditional=is_conditional)
+            return send(self._s3, file, sha256, arguments, is_conditional=is_conditional)
         except S3_ERRORS as error:
-            if is_condition_failed(error) and (stored := self._landed_before(key, upload.sha256)):
-                return stored
-            raise UploadFailed(f"{self._destination.uri(key)} was not taken: {words_of(error)}") from None
-        return Stored.of(response, response["ETag"])
+            # Botocore repeats a put whose response was lost, and then meets what the first one put.
+            if is_condition_failed(error) and (head := self._landed_before(arguments["Key"], sha256)):
+                return head
+            uri = self._destination.uri(arguments["Key"])
+            raise UploadFailed(f"{uri} was not taken: {words_of(error)}") from None
 
-    def _landed_before(self, key: str, sha256: str, billed: Billed = "yes") -> Stored | None:
+    def _landed_before(self, key: str, sha256: str, billed: Billed = "yes") -> Mapping[str, Any] | None:
         """Return an object if it is the image that is to be put; ``None`` if there is none, or none to be seen."""
+        uri = self._destination.uri(key)
         try:
-            found = self._s3.head_object(Bucket=self._destination.bucket, Key=key)
+            head = self._s3.head_object(Bucket=self._destination.bucket, Key=key)
         except S3_ERRORS as error:
             # Who may put but not look gets 403; then the condition of the put decides.
             if is_not_ours(error):
                 return None
-            what = f"{self._destination.uri(key)} could not be looked at: {words_of(error)}"
-            raise UploadFailed(what, billed=billed) from None
-        if found["Metadata"].get("sha256") != sha256:
-            raise ObjectExists(f"{self._destination.uri(key)} is there already, and replace is False", billed=billed)
-        return Stored.of(found, found["ETag"])
+            raise UploadFailed(f"{uri} could not be looked at: {words_of(error)}", billed=billed) from None
+        if head["Metadata"].get(SHA256) != sha256:
+            raise ObjectExists(f"{uri} is there already, and replace is False", billed=billed)
+        return head
+
+    def _head(self, bucket: str, key: str, sha256: str) -> Mapping[str, Any] | None:
+        """Return what S3 says about an image; ``None`` if it is gone, or something else is in its place."""
+        try:
+            head = self._s3.head_object(Bucket=bucket, Key=key)
+        except S3_ERRORS as error:
+            if is_not_there(error):
+                return None
+            raise
+        return head if head["Metadata"].get(SHA256) == sha256 else None
 
     def _keys_of(self, name: str) -> list[str]:
         start = self._destination.key(f"{name}.")
         found = self._s3.list_objects_v2(Bucket=self._destination.bucket, Prefix=start)
         return [entry["Key"] for entry in found.get("Contents", [])]
 
-    def _copy_condition(self) -> dict[str, Any]:
-        """Return the condition under which a copy takes its place, where this boto3 knows one."""
-        known = self._s3.meta.service_model.operation_model("CopyObject").input_shape
-        is_known = known is not None and "IfNoneMatch" in known.members
-        return {"IfNoneMatch": "*"} if is_known and not self._options.replace else {}
-
-    def _copy_options(self, source: Mapping[str, str]) -> dict[str, Any]:
-        """Return the options of a copy; S3 takes those that are missing from the source."""
-        options = self._options.arguments()
-        if "Tagging" in options:
-            options["TaggingDirective"] = "REPLACE"
-        if not (self._options.cache_control or self._options.metadata):
-            return options
-        found = self._s3.head_object(Bucket=source["Bucket"], Key=source["Key"])
-        taken_over = {"ContentType", "CacheControl", "ContentDisposition"} & found.keys()
-        headers: dict[str, Any] = {name: found[name] for name in taken_over}  # type: ignore[literal-required]
-        metadata = {"Metadata": found["Metadata"] | self._further(), "MetadataDirective": "REPLACE"}
-        return headers | options | metadata
+    def _not_reused(self, bucket: str, key: str, error: BaseException) -> UploadFailed:
+        return UploadFailed(f"s3://{bucket}/{key} could not be reused: {words_of(error)}", billed="no")
 
 
 def read_object(s3: S3Client, bucket: str, key: str) -> bytes:
@@ -236,6 +282,7 @@ def read_object(s3: S3Client, bucket: str, key: str) -> bytes:
 
 def _short_header_text(value: str) -> str:
     value = value[:MAX_METADATA_VALUE]
+    # Characters are cut off, not bytes of their encoding: half an escape could not be read back.
     while len(text := header_text(value)) > MAX_METADATA_VALUE:
         value = value[:-1]
     return text

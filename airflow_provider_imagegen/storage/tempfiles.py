@@ -1,4 +1,4 @@
-"""Temporary files, and the disk they are on: what its faults mean, and whether there is space before money is spent."""
+"""Images in temporary files, and the disk they are on: what its faults mean, and whether there is space for one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
 
 from airflow_provider_imagegen.exceptions import Billed, TempFileFailed
 
-# Disk full, over quota, over the limit of a file, broken, read-only, no such directory, out of files.
+MAX_IMAGE_BYTES = 64 * 1024 * 1024
+"""Largest image that is read from a response, fetched, or stored."""
+SVG = "image/svg+xml"
+
+# Disk full, over quota, over the limit of a file, broken, read-only, no such directory, out of files. Any other
+# OSError is a fault of ours or of the network, and must not be reported as one of the disk.
 _DISK_FAULTS = frozenset(
     {
         errno.ENOSPC,
@@ -23,6 +30,28 @@ _DISK_FAULTS = frozenset(
         errno.ENFILE,
     }
 )
+
+
+@dataclass(frozen=True)
+class VerifiedFile:
+    """An image in a temporary file, proven to be one.
+
+    :param file: The open file, at its start.
+    """
+
+    file: IO[bytes]
+    bytes: int
+    sha256: str
+    content_type: str
+    extension: str
+    width: int
+    height: int
+
+    @property
+    def content_disposition(self) -> str | None:
+        """How the object is to be served."""
+        # An svg can hold scripts, which a browser would run in the bucket's origin.
+        return "attachment" if self.content_type == SVG else None
 
 
 @contextmanager

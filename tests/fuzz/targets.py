@@ -22,7 +22,7 @@ from airflow_provider_imagegen.exceptions import NotAnImage
 from airflow_provider_imagegen.gateways.response_body import MAX_IMAGES, Base64Extractor, ResponseTooLarge
 from airflow_provider_imagegen.landing.provenance import AiMark, mark_as_ai_made
 from airflow_provider_imagegen.landing.verify import MAX_PIXELS, decode_base64, verify
-from airflow_provider_imagegen.storage.files import VerifiedFile
+from airflow_provider_imagegen.storage.tempfiles import VerifiedFile
 from tests.fuzz.corpus import SVG, whole_images
 from tests.fuzz.mutations import mutate
 

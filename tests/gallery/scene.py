@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from airflow_provider_imagegen.storage.keys import default_prefix
+from airflow_provider_imagegen.storage.destination import default_prefix
 from tests.stack.object_store import ObjectStore
 from tests.stack.waiting import HANG
 

@@ -22,7 +22,7 @@ from airflow_provider_imagegen.gallery.airflow_api import Instance
 from airflow_provider_imagegen.gallery.objects import MAX_SIDECAR_BYTES, Objects
 from airflow_provider_imagegen.gallery.thumbnails import MAX_BYTES
 from airflow_provider_imagegen.schemas import LandedImage
-from airflow_provider_imagegen.storage.keys import default_prefix
+from airflow_provider_imagegen.storage.destination import default_prefix
 from tests.conftest import BUCKET
 from tests.stack.object_store import ObjectStore
 

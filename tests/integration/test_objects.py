@@ -16,11 +16,10 @@ import pytest
 
 from airflow_provider_imagegen.exceptions import DestinationError, ObjectExists, UploadFailed
 from airflow_provider_imagegen.hooks.aws import s3_client
-from airflow_provider_imagegen.storage.destination import Destination
-from airflow_provider_imagegen.storage.files import VerifiedFile
-from airflow_provider_imagegen.storage.keys import default_prefix
+from airflow_provider_imagegen.storage.destination import Destination, default_prefix
 from airflow_provider_imagegen.storage.objects import ObjectStore as Objects
 from airflow_provider_imagegen.storage.options import ObjectOptions
+from airflow_provider_imagegen.storage.tempfiles import VerifiedFile
 from tests.conftest import BUCKET
 from tests.integration.conftest import Outcome, set_connection
 from tests.stack.fault_proxy import Fault, FaultProxy

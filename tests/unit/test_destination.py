@@ -12,8 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
-from airflow_provider_imagegen.storage.destination import Destination, key_of, parse_destination
-from airflow_provider_imagegen.storage.keys import MAX_PART_BYTES, default_prefix, safe_part
+from airflow_provider_imagegen.storage.destination import (
+    MAX_PART_BYTES,
+    Destination,
+    default_prefix,
+    key_of,
+    parse_destination,
+    safe_part,
+)
 from airflow_provider_imagegen.storage.options import MAX_METADATA_BYTES, ObjectOptions, header_text
 
 ANY_TEXT = st.text(st.characters(), max_size=1000)

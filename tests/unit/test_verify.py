@@ -20,7 +20,7 @@ from PIL import Image
 
 from airflow_provider_imagegen.exceptions import NotAnImage
 from airflow_provider_imagegen.landing import decode_base64, verify
-from airflow_provider_imagegen.storage.files import MAX_IMAGE_BYTES
+from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES
 from tests.fuzz.corpus import SIZE, SVG, whole_images
 from tests.fuzz.mutations import mend_checksums
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_imagegen.engine.batch.formats import Entry, csv_entries, jsonl_entries, list_entries
 from airflow_provider_imagegen.exceptions import DestinationError, ImageGenError, InvalidRequest, RowsUnread
+from airflow_provider_imagegen.storage.destination import split_uri
 from airflow_provider_imagegen.storage.errors import S3_ERRORS, is_not_ours, words_of
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ def entries_of(requests: object, s3: S3Client) -> Iterator[Entry]:
         return list_entries(requests)
     if not isinstance(requests, str):
         raise InvalidRequest("requests", "(hidden)" if isinstance(requests, Mapping) else requests, _ALLOWED)
-    bucket, _, key = requests.removeprefix("s3://").partition("/")
+    bucket, key = split_uri(requests)
     entries = _FORMATS.get(key.rpartition(".")[2].lower())
-    if not requests.startswith("s3://") or not bucket or entries is None:
+    if not bucket or entries is None:
         raise InvalidRequest("requests", requests, _ALLOWED)
     return entries(_chunks(s3, bucket, key))
 

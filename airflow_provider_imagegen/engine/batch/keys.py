@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
-from airflow_provider_imagegen.storage.keys import safe_part
+from airflow_provider_imagegen.storage.destination import safe_part
 
 MAX_KEY_BYTES = 200
 """Longest key of a row."""

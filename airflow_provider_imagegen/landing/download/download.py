@@ -30,7 +30,7 @@ from airflow_provider_imagegen.landing.download.network import (
     resolve,
 )
 from airflow_provider_imagegen.redaction import redacted
-from airflow_provider_imagegen.storage.files import MAX_IMAGE_BYTES
+from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES
 
 SILENCE = 60.0
 """Seconds a result host may stay silent."""

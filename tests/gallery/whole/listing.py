@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from airflow_provider_imagegen.gallery.addresses import PREFIX, image_path
-from airflow_provider_imagegen.storage.keys import default_prefix
+from airflow_provider_imagegen.storage.destination import default_prefix
 from tests.gallery.scene import CLOSED, DAG_IDS, FORGED, LONG, OPEN, Scene
 from tests.gallery.whole.asking import address, listed, short, start_anew
 
