@@ -6,13 +6,11 @@ goes; what it says is in ``xmp``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import IO
 
-from airflow_provider_imagegen.landing.formats import gif, jpeg, png, webp
-from airflow_provider_imagegen.landing.formats.parts import BrokenImage, NotMarkable, Splice, Survey, copy
+from airflow_provider_imagegen.landing.formats import FORMATS
+from airflow_provider_imagegen.landing.formats.parts import BrokenImage, ImageFormat, NotMarkable, Splice, copy
 from airflow_provider_imagegen.landing.xmp import Packet, new_packet
 
 
@@ -27,20 +25,6 @@ class AiMark(StrEnum):
     """The file has C2PA data, whose signature any change would break; nothing was changed."""
     UNSUPPORTED = "unsupported"
     """The format, or the way this file is laid out, takes no mark; nothing was changed."""
-
-
-@dataclass(frozen=True)
-class _Format:
-    survey: Callable[[IO[bytes]], Survey]
-    splices: Callable[[IO[bytes], Survey, bytes], list[Splice]]
-
-
-_FORMATS = {
-    "image/png": _Format(png.survey, png.splices),
-    "image/jpeg": _Format(jpeg.survey, jpeg.splices),
-    "image/webp": _Format(webp.survey, webp.splices),
-    "image/gif": _Format(gif.survey, gif.splices),
-}
 
 
 def mark_as_ai_made(source: IO[bytes], target: IO[bytes], content_type: str, model: str | None = None) -> AiMark:
@@ -63,7 +47,7 @@ def mark_as_ai_made(source: IO[bytes], target: IO[bytes], content_type: str, mod
 
 
 def _plan(source: IO[bytes], content_type: str, model: str | None) -> tuple[list[Splice], AiMark]:
-    image_format = _FORMATS.get(content_type)
+    image_format = next((known for known in FORMATS if content_type == known.CONTENT_TYPE), None)
     if image_format is None:
         return [], AiMark.UNSUPPORTED
     try:
@@ -72,7 +56,7 @@ def _plan(source: IO[bytes], content_type: str, model: str | None) -> tuple[list
         return [], AiMark.UNSUPPORTED
 
 
-def _plan_in(image_format: _Format, source: IO[bytes], model: str | None) -> tuple[list[Splice], AiMark]:
+def _plan_in(image_format: ImageFormat, source: IO[bytes], model: str | None) -> tuple[list[Splice], AiMark]:
     found = image_format.survey(source)
     if found.is_signed:
         return [], AiMark.SIGNED_C2PA

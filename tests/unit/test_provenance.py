@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from airflow_provider_imagegen.landing.formats import gif, jpeg, png, webp
 from airflow_provider_imagegen.landing.formats.parts import NotMarkable
-from airflow_provider_imagegen.landing.provenance import AiMark, gif, jpeg, mark_as_ai_made, png, webp
+from airflow_provider_imagegen.landing.provenance import AiMark, mark_as_ai_made
 from airflow_provider_imagegen.landing.verify import verify
 from airflow_provider_imagegen.landing.xmp import AI_MADE, IPTC_EXTENSION, Packet, new_packet
 from tests.fuzz.corpus import SIZE, SVG, exif_with_thumbnail, saved, whole_images, with_gif_xmp

@@ -93,6 +93,11 @@ class TestWholeImage:
         assert verified.file.read() == content
         assert verified.content_disposition is None
 
+    def test_may_be_larger_than_the_screen_it_states(self) -> None:
+        content = with_sides("GIF", 10, 10)
+        verified = verify(file(content))
+        assert (verified.width, verified.height) == Image.open(file(content)).size == (64, 48)
+
     @pytest.mark.parametrize("kind", FORMATS)
     def test_may_have_anything_behind_its_end(self, kind: str) -> None:
         assert verify(file(image(kind) + b"<!-- cache -->")).content_type == FORMATS[kind]

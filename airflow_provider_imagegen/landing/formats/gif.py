@@ -5,6 +5,7 @@ Source: GIF89a specification (blocks); XMP specification part 3 (1.1.2 GIF); the
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import IO
 
@@ -22,6 +23,8 @@ from airflow_provider_imagegen.landing.formats.parts import (
 )
 
 SIGNATURE = b"GIF8"
+CONTENT_TYPE = "image/gif"
+EXTENSION = "gif"
 _IMAGE, _TRAILER, _EXTENSION, _APPLICATION = b",", b";", b"!", b"!\xff"
 _XMP = b"XMP DataXMP"
 _XMP_HEAD = _APPLICATION + b"\x0b" + _XMP
@@ -31,10 +34,7 @@ _BEFORE_PIXELS = {b"!\xff", b"!\xfe"}
 
 
 def parts(file: IO[bytes]) -> Iterator[Part]:
-    """Walk through the blocks to the trailer; what is behind it is left out.
-
-    :raises BrokenImage: If a block or the trailer is missing.
-    """
+    """Walk through the blocks to the trailer."""
     head = read_at(file, 0, 13)
     if head[:6] not in {b"GIF87a", b"GIF89a"}:
         raise BrokenImage("it does not begin like a GIF")
@@ -52,20 +52,16 @@ def parts(file: IO[bytes]) -> Iterator[Part]:
         raise BrokenImage("it has no pixels")
 
 
-def header(file: IO[bytes]) -> bytes:
-    """Return the screen's and the first image's description, without comments and extensions."""
-    screen = read_at(file, 0, 13)
-    screen += read_at(file, 13, _table(screen[10]))
+def size(file: IO[bytes]) -> tuple[int, int]:
+    """Return the size of the screen, or of the first image if that does not fit on it."""
+    width, height = struct.unpack("<2H", read_at(file, 6, 4))
     first = next(part for part in parts(file) if part.kind == _IMAGE)
-    return screen + read_at(file, first.start, first.data - first.start)
+    left, top, *sides = struct.unpack("<4H", read_at(file, first.start + 1, 8))
+    return max(width, left + sides[0]), max(height, top + sides[1])
 
 
 def survey(file: IO[bytes]) -> Survey:
-    """Tell what the file says about where it comes from.
-
-    :raises BrokenImage: If it is no whole GIF.
-    :raises NotMarkable: If what it says cannot be understood.
-    """
+    """Return what the file says about where it comes from."""
     xmp, is_signed = None, False
     for part in parts(file):
         name = read_at(file, part.data, 12)[1:] if part.kind == _APPLICATION and part.size >= 12 else b""

@@ -6,6 +6,7 @@ Source: ITU-T T.81 annex B (markers); XMP specification part 3 (1.1.3 JPEG); CIP
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from typing import IO
 
@@ -24,28 +25,24 @@ from airflow_provider_imagegen.landing.formats.parts import (
 )
 
 SIGNATURE = b"\xff\xd8\xff"
+CONTENT_TYPE = "image/jpeg"
+EXTENSION = "jpg"
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _STANDALONE = {b"\x01", b"\xd8", b"\xd9"}
 _APP0, _APP1, _APP2, _APP11 = b"\xe0", b"\xe1", b"\xe2", b"\xeb"
 _START_OF_SCAN, _END = b"\xda", b"\xd9"
 # DHT, JPG and DAC have numbers among the frame headers.
 _START_OF_FRAME = {bytes([number]) for number in range(0xC0, 0xD0)} - {b"\xc4", b"\xc8", b"\xcc"}
-_SAYINGS = {*(bytes([number]) for number in range(0xE0, 0xF0)), b"\xfe"}
-_MAX_HEADER = 1 << 20
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _LONGER_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _MAX_SEGMENT = 0xFFFF - 2
 
 
 def parts(file: IO[bytes]) -> Iterator[Part]:
-    """Walk through the segments to the end mark of the image; what is behind it (padding) is left out.
-
-    Only segments are jumped over, so that the end mark of an embedded thumbnail is not taken for it.
-
-    :raises BrokenImage: If a segment or the end mark is missing.
-    """
+    """Walk through the segments to the end mark of the image."""
     if read_at(file, 0, 3) != SIGNATURE:
         raise BrokenImage("it does not begin like a JPEG")
+    # From segment to segment: searched for, the end mark of an embedded thumbnail would be taken for the image's.
     position, seen = 2, set()
     for _ in range(MAX_PARTS):
         segment = _segment_at(file, _next_marker(file, position))
@@ -60,28 +57,15 @@ def parts(file: IO[bytes]) -> Iterator[Part]:
         raise BrokenImage("it has no pixels")
 
 
-def header(file: IO[bytes]) -> bytes:
-    """Return what comes before the pixels and describes them, without comments and application data.
-
-    :raises BrokenImage: If that is larger than any real one.
-    """
-    content = bytearray(SIGNATURE[:2])
-    for part in parts(file):
-        if part.kind not in _SAYINGS:
-            content += read_at(file, part.start, part.end - part.start)
-        if part.kind == _START_OF_SCAN:
-            break
-        if len(content) > _MAX_HEADER:
-            raise BrokenImage("its header is too large")
-    return bytes(content)
+def size(file: IO[bytes]) -> tuple[int, int]:
+    """Return the size that the frame header states."""
+    frame = next(part for part in parts(file) if part.kind in _START_OF_FRAME)
+    height, width = struct.unpack(">2H", read_at(file, frame.data + 1, 4))
+    return width, height
 
 
 def survey(file: IO[bytes]) -> Survey:
-    """Tell what the file says about where it comes from.
-
-    :raises BrokenImage: If it is no whole JPEG.
-    :raises NotMarkable: If what it says cannot be understood, or other images in it would be lost.
-    """
+    """Return what the file says about where it comes from."""
     xmp, is_signed, is_compound = None, False, False
     for part in parts(file):
         if part.kind not in {_APP1, _APP2, _APP11}:
@@ -101,10 +85,7 @@ def survey(file: IO[bytes]) -> Survey:
 
 
 def splices(file: IO[bytes], found: Survey, packet: bytes) -> list[Splice]:
-    """Put a packet where the old one was, or behind the JFIF and Exif segments, which want to be first.
-
-    :raises NotMarkable: If it does not fit into a segment.
-    """
+    """Put a packet where the old one was, or behind the JFIF and Exif segments, which want to be first."""
     content = _XMP + packet
     if len(content) > _MAX_SEGMENT:
         raise NotMarkable("the XMP packet does not fit into a JPEG segment")

@@ -1,13 +1,15 @@
 """An image file as the row of parts it is made of; how to read them safely and copy a file with some replaced.
 
-The modules of the formats build on it; neither a length a file claims nor its size decides how much memory is used.
+The modules of the formats build on it. Two things are true of all of them: pixels are never decoded, so neither a
+decompression bomb nor a flaw in a decoder can harm the worker; and neither a length that a file claims nor its size
+decides how much memory is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Protocol
 
 PIECE = 64 * 1024
 MAX_PARTS = 1 << 18
@@ -63,6 +65,40 @@ class Splice:
     start: int
     end: int
     content: bytes
+
+
+class ImageFormat(Protocol):
+    """What the module of a format offers."""
+
+    SIGNATURE: bytes
+    """First bytes of every file."""
+    CONTENT_TYPE: str
+    EXTENSION: str
+
+    def parts(self, file: IO[bytes], /) -> Iterator[Part]:
+        """Walk through all parts of an image; what is behind its end is left out.
+
+        :raises BrokenImage: If a part is damaged or missing, or none holds pixels.
+        """
+
+    def size(self, file: IO[bytes], /) -> tuple[int, int]:
+        """Return width and height as the header states them.
+
+        :raises BrokenImage: If the header is damaged.
+        """
+
+    def survey(self, file: IO[bytes], /) -> Survey:
+        """Return what a file says about where it comes from.
+
+        :raises BrokenImage: If it is not whole.
+        :raises NotMarkable: If what it says cannot be understood, or would be lost by a mark.
+        """
+
+    def splices(self, file: IO[bytes], found: Survey, packet: bytes, /) -> list[Splice]:
+        """Return the changes that put an XMP packet where the old one was, or where the format wants it.
+
+        :raises NotMarkable: If there is no place for it.
+        """
 
 
 def cut_off() -> BrokenImage:

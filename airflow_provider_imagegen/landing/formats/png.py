@@ -26,16 +26,15 @@ from airflow_provider_imagegen.landing.formats.parts import (
 )
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+CONTENT_TYPE = "image/png"
+EXTENSION = "png"
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _UNCOMPRESSED = b"\0\0\0\0"  # flag, method, no language, no translated keyword
 _END_OF_IHDR = 33
 
 
 def parts(file: IO[bytes]) -> Iterator[Part]:
-    """Walk through the chunks up to IEND, checking every checksum.
-
-    :raises BrokenImage: If one is damaged or missing.
-    """
+    """Walk through the chunks up to IEND, checking every checksum."""
     if read_at(file, 0, 8) != SIGNATURE:
         raise BrokenImage("it does not begin like a PNG")
     position, has_pixels = 8, False
@@ -54,17 +53,14 @@ def parts(file: IO[bytes]) -> Iterator[Part]:
         raise BrokenImage("it has no pixels")
 
 
-def header(file: IO[bytes]) -> bytes:
-    """Return the part of the file that says how large the image is, without what else is said about it."""
-    return read_at(file, 0, _END_OF_IHDR) + b"\0\0\0\0IDAT"
+def size(file: IO[bytes]) -> tuple[int, int]:
+    """Return the size that IHDR states."""
+    width, height = struct.unpack(">2I", read_at(file, 16, 8))
+    return width, height
 
 
 def survey(file: IO[bytes]) -> Survey:
-    """Tell what the file says about where it comes from.
-
-    :raises BrokenImage: If it is no whole PNG.
-    :raises NotMarkable: If what it says cannot be understood.
-    """
+    """Return what the file says about where it comes from."""
     xmp, is_signed = None, False
     for part in parts(file):
         is_signed = is_signed or part.kind == b"caBX"

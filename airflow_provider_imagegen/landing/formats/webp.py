@@ -24,12 +24,14 @@ from airflow_provider_imagegen.landing.formats.parts import (
 )
 
 SIGNATURE = b"RIFF"
+CONTENT_TYPE = "image/webp"
+EXTENSION = "webp"
 _IMAGES = {b"VP8 ", b"VP8L", b"ANMF"}
 _HAS_XMP, _HAS_ALPHA = 0x04, 0x10
 
 
 @dataclass(frozen=True, slots=True)
-class Canvas:
+class _Canvas:
     """Size of an image in pixels, and whether it may be transparent."""
 
     width: int
@@ -38,10 +40,7 @@ class Canvas:
 
 
 def parts(file: IO[bytes]) -> Iterator[Part]:
-    """Walk through the chunks; what is behind the RIFF container is left out.
-
-    :raises BrokenImage: If the container is cut off or holds no image.
-    """
+    """Walk through the chunks of the RIFF container."""
     riff_end = _end_of_riff(file)
     position, has_pixels = 12, False
     for _ in range(MAX_PARTS):
@@ -60,23 +59,14 @@ def parts(file: IO[bytes]) -> Iterator[Part]:
         raise BrokenImage("it has no pixels")
 
 
-def canvas(file: IO[bytes]) -> Canvas:
-    """Read the size of the image from its first chunk; no pixel is decoded.
-
-    :raises BrokenImage: If that chunk is not one that WebP files begin with, or the image has no area.
-    """
-    size = _canvas(file)
-    if not size.width * size.height:
-        raise BrokenImage(f"it is {size.width}x{size.height} pixels large")
-    return size
+def size(file: IO[bytes]) -> tuple[int, int]:
+    """Return the size of the canvas."""
+    canvas = _canvas(file)
+    return canvas.width, canvas.height
 
 
 def survey(file: IO[bytes]) -> Survey:
-    """Tell what the file says about where it comes from.
-
-    :raises BrokenImage: If it is no whole WebP.
-    :raises NotMarkable: If what it says cannot be understood.
-    """
+    """Return what the file says about where it comes from."""
     xmp, is_signed = None, False
     for part in parts(file):
         is_signed = is_signed or part.kind == b"C2PA"
@@ -87,13 +77,11 @@ def survey(file: IO[bytes]) -> Survey:
 
 
 def splices(file: IO[bytes], found: Survey, packet: bytes) -> list[Splice]:
-    """Put a packet where the old one was, or behind all chunks; a simple file becomes an extended one.
-
-    :raises NotMarkable: If a simple file has chunks that an extended one has no known place for, or padding is missing.
-    """
+    """Put a packet where the old one was, or behind all chunks; a simple file becomes an extended one."""
     first, *others = parts(file)
     last = others[-1] if others else first
     riff_end = _end_of_riff(file)
+    # Padding is missing, or a simple file has chunks that an extended one has no known place for.
     if last.end != riff_end or (first.kind != b"VP8X" and others):
         raise NotMarkable("the file is laid out in an unusual way")
     chunk = _chunk(b"XMP ", packet)
@@ -109,9 +97,9 @@ def _extended_header(file: IO[bytes], first: Part) -> Splice:
     if first.kind == b"VP8X":
         flags = read_at(file, first.data, 1)[0] | _HAS_XMP
         return Splice(first.data, first.data + 1, bytes([flags]))
-    size = canvas(file)
-    flags = _HAS_XMP | (_HAS_ALPHA if size.has_alpha else 0)
-    sides = (size.width - 1).to_bytes(3, "little") + (size.height - 1).to_bytes(3, "little")
+    canvas = _canvas(file)
+    flags = _HAS_XMP | (_HAS_ALPHA if canvas.has_alpha else 0)
+    sides = (canvas.width - 1).to_bytes(3, "little") + (canvas.height - 1).to_bytes(3, "little")
     return Splice(12, 12, _chunk(b"VP8X", bytes([flags, 0, 0, 0]) + sides))
 
 
@@ -128,18 +116,20 @@ def _end_of_riff(file: IO[bytes]) -> int:
     return int(size) + 8
 
 
-def _canvas(file: IO[bytes]) -> Canvas:
+def _canvas(file: IO[bytes]) -> _Canvas:
     kind, size = struct.unpack("<4sI", read_at(file, 12, 8))
     if kind == b"VP8X" and size >= 10:
         flags, *sides = struct.unpack("<B3x6B", read_at(file, 20, 10))
         width, height = (int.from_bytes(bytes(side), "little") + 1 for side in (sides[:3], sides[3:]))
-        return Canvas(width, height, bool(flags & _HAS_ALPHA))
+        return _Canvas(width, height, bool(flags & _HAS_ALPHA))
     if kind == b"VP8L" and size >= 5:
         mark, bits = struct.unpack("<BI", read_at(file, 20, 5))
         if mark == 0x2F:
-            return Canvas((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, bool(bits >> 28 & 1))
+            return _Canvas((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, bool(bits >> 28 & 1))
     if kind == b"VP8 " and size >= 10:
         tag, mark, width, height = struct.unpack("<B2x3sHH", read_at(file, 20, 10))
-        if mark == b"\x9d\x01\x2a" and tag & 1 == 0:
-            return Canvas(width & 0x3FFF, height & 0x3FFF, has_alpha=False)
+        # The upper two bits ask for scaling, which nobody does.
+        width, height = width & 0x3FFF, height & 0x3FFF
+        if mark == b"\x9d\x01\x2a" and tag & 1 == 0 and width * height:
+            return _Canvas(width, height, has_alpha=False)
     raise BrokenImage("its first chunk is not that of a WebP image")
