@@ -18,20 +18,23 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 
 from airflow_provider_imagegen import __version__
 from airflow_provider_imagegen.exceptions import DownloadFailed, ResultExpired, ResultHostRefused
-from airflow_provider_imagegen.gateways.client import CONNECT_TIMEOUT, quiet_httpx
+from airflow_provider_imagegen.gateways.client import CONNECT_TIMEOUT, quiet_httpx, tls_context
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.landing.download.body import BodyFile, CutOff
-from airflow_provider_imagegen.landing.download.hosts import Hop
+from airflow_provider_imagegen.landing.download.hosts import Hop, Place, ResultHosts
 from airflow_provider_imagegen.landing.download.network import (
-    MAX_DOWNLOADS,
-    Connections,
+    GuardedNetwork,
     LeadsInside,
     Resolver,
+    environment_proxy,
+    parsed_proxy,
     resolve,
 )
 from airflow_provider_imagegen.redaction import redacted
 from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES
 
+MAX_DOWNLOADS = 8
+"""Downloads at once."""
 SILENCE = 60.0
 """Seconds a result host may stay silent."""
 WHOLE_TIME = 300.0
@@ -58,9 +61,9 @@ _NETWORK_ERRORS = (
 class Downloader:
     """Fetches results; an async context manager.
 
-    Result hosts are strangers: no token, cookie or header of the connection goes there. They are reached
-    through the connection's or the environment's proxy where there is one, see
-    :class:`~airflow_provider_imagegen.landing.download.network.Connections`.
+    Result hosts are strangers: no token, cookie or header of the connection goes there. They are reached directly,
+    unless the connection names a proxy or the environment does (``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``,
+    ``NO_PROXY``); hosts of ``private_result_hosts`` are inside and always reached directly.
 
     :param settings: The gateway's connection: its TLS settings and proxy count for result hosts too.
     :param resolver: Finds addresses of names; by default the system's.
@@ -75,7 +78,10 @@ class Downloader:
         dial: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
         self._settings = settings
-        self._connections = Connections(settings, resolver, dial or httpcore.AnyIOBackend())
+        self._hosts = ResultHosts.of(settings)
+        self._dial = dial or httpcore.AnyIOBackend()
+        self._network = GuardedNetwork(self._hosts, resolver, self._dial)
+        self._pools: dict[str | None, httpcore.AsyncConnectionPool] = {}
         self._slots = asyncio.Semaphore(MAX_DOWNLOADS)
 
     async def __aenter__(self) -> Self:
@@ -84,7 +90,8 @@ class Downloader:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._connections.aclose()
+        for pool in self._pools.values():
+            await pool.aclose()
 
     async def fetch(self, url: str, file: IO[bytes]) -> None:
         """Fetch a result into an empty file; one that is cut off is fetched again.
@@ -139,10 +146,7 @@ class Downloader:
     @asynccontextmanager
     async def _response(self, hop: Hop) -> AsyncIterator[httpcore.Response]:
         place = hop.place
-        try:
-            pool = await self._connections.for_place(place)
-        except ValueError as error:
-            raise DownloadFailed(f"{hop} could not be fetched: {error}") from None
+        pool = await self._pool(place)
         async with pool.stream(
             "GET",
             httpcore.URL(scheme=place.scheme, host=place.host, port=place.port, target=place.target),
@@ -156,6 +160,22 @@ class Downloader:
             extensions={"timeout": {"connect": CONNECT_TIMEOUT, "read": SILENCE, "write": SILENCE, "pool": SILENCE}},
         ) as response:
             yield response
+
+    async def _pool(self, place: Place) -> httpcore.AsyncConnectionPool:
+        proxy = None if self._hosts.lists(place.host) else self._settings.proxy or environment_proxy(place)
+        if proxy is not None:
+            # The proxy opens the connection, out of the guard's reach, and may stand inside the network itself. Its
+            # own address is not checked: the user names it.
+            await self._network.check(place.host, place.port)
+        if proxy not in self._pools:
+            context = tls_context(self._settings.verify)
+            self._pools[proxy] = httpcore.AsyncConnectionPool(
+                context,
+                proxy=None if proxy is None else parsed_proxy(proxy, context),
+                max_connections=MAX_DOWNLOADS,
+                network_backend=self._network if proxy is None else self._dial,
+            )
+        return self._pools[proxy]
 
 
 def _headers_of(response: httpcore.Response) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Connections to result hosts, direct or through a proxy; every address is checked right before it is used.
 
-``download`` asks :class:`Connections` for the connections of each hop; ``hosts`` decides.
+``download`` connects through it; ``hosts`` decides.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from urllib.request import getproxies, proxy_bypass
 import httpcore
 import httpx
 
-from airflow_provider_imagegen.gateways.client import CONNECT_TIMEOUT, tls_context
-from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.exceptions import DownloadFailed
+from airflow_provider_imagegen.gateways.client import CONNECT_TIMEOUT
 from airflow_provider_imagegen.landing.download.hosts import PORTS, IPAddress, Place, ResultHosts, literal_address
 
-MAX_DOWNLOADS = 8
-"""Downloads at once."""
 LOOK_UP_BEFORE_PROXY = 3.0
 """Seconds to find out where a name leads before a proxy is asked for it."""
 
@@ -114,55 +112,14 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         return addresses
 
 
-class Connections:
-    """Connections for all hops of all downloads.
+def parsed_proxy(address: str, context: ssl.SSLContext) -> httpcore.Proxy:
+    """Return a proxy as httpcore takes it.
 
-    Direct, unless the connection names a proxy or the environment does (``HTTPS_PROXY``, ``HTTP_PROXY``,
-    ``ALL_PROXY``, ``NO_PROXY``); hosts of ``private_result_hosts`` are inside and always reached directly.
-    The proxy's own address is not checked: the user names it.
-
-    :param settings: The gateway's connection.
-    :param resolver: Finds addresses of names.
-    :param dial: Opens the connections.
+    :param context: For proxies that are spoken to over TLS.
+    :raises DownloadFailed: If it is no usable address of one.
     """
-
-    def __init__(self, settings: GatewaySettings, resolver: Resolver, dial: httpcore.AsyncNetworkBackend) -> None:
-        self._hosts = ResultHosts.of(settings)
-        self._settings = settings
-        self._dial = dial
-        self._network = GuardedNetwork(self._hosts, resolver, self._dial)
-        self._pools: dict[str | None, httpcore.AsyncConnectionPool] = {}
-
-    async def for_place(self, place: Place) -> httpcore.AsyncConnectionPool:
-        """Return the connections to use for a place.
-
-        :raises LeadsInside: If a proxy would be asked for an address inside.
-        :raises ValueError: If the environment names a proxy that cannot be used.
-        """
-        proxy = None if self._hosts.lists(place.host) else self._settings.proxy or environment_proxy(place)
-        if proxy is not None:
-            # The proxy opens the connection, out of the guard's reach, and may stand inside the network itself.
-            await self._network.check(place.host, place.port)
-        if proxy not in self._pools:
-            context = tls_context(self._settings.verify)
-            self._pools[proxy] = httpcore.AsyncConnectionPool(
-                context,
-                proxy=None if proxy is None else _parsed_proxy(proxy, context),
-                max_connections=MAX_DOWNLOADS,
-                network_backend=self._network if proxy is None else self._dial,
-            )
-        return self._pools[proxy]
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        pools, self._pools = list(self._pools.values()), {}
-        for pool in pools:
-            await pool.aclose()
-
-
-def _parsed_proxy(address: str, context: ssl.SSLContext) -> httpcore.Proxy:
     # Nothing of it is shown: it may hold a password.
-    unusable = ValueError("the proxy to go through is no usable http or https address")
+    unusable = DownloadFailed("the proxy to go through is no usable http or https address")
     try:
         proxy, port = httpx.Proxy(address), urlsplit(address).port
     except (ValueError, httpx.InvalidURL):
