@@ -7,6 +7,7 @@ ever whole in memory.
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -153,10 +154,9 @@ class Landing:
 
         :raises UploadFailed: If S3 did not take it.
         """
-        body = sidecar.model_dump_json(indent=2).encode()
+        body = io.BytesIO(sidecar.model_dump_json(indent=2).encode())
         with failpoint(Failpoint.PUT_MANIFEST):
-            key = self.destination.manifest_key
-            await asyncio.to_thread(self._store.put_document, key, body, "application/json")
+            await asyncio.to_thread(self._store.put_file, self.destination.manifest_key, body, "application/json")
 
     async def put_lines(self, name: str, lines: IO[bytes]) -> str:
         """Put a file of JSON lines beside the images.

@@ -12,6 +12,7 @@ import string
 import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.storage.options import ObjectOptions
@@ -119,7 +120,7 @@ def default_prefix(dag_id: str, run_id: str, task_id: str, map_index: int) -> st
 
 def safe_part(text: str) -> str:
     """Return an id as one part of a key: percent-encoded where need be, cut and hashed where too long."""
-    escaped = "".join(char if _is_kept(char) else _escaped(char) for char in text)
+    escaped = "".join(char if _is_kept(char) else quote(char, safe="", errors="surrogatepass") for char in text)
     escaped = _LOST_SPACE.sub("%20", escaped)
     escaped = _LIKE_A_SHORTENED_ONE.sub("%7E", escaped)
     if escaped in {".", ".."}:
@@ -132,10 +133,6 @@ def safe_part(text: str) -> str:
 
 def _is_kept(char: str) -> bool:
     return char in _KEPT if char.isascii() else char.isprintable()
-
-
-def _escaped(char: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in char.encode(errors="surrogatepass"))
 
 
 def _shortened(escaped: str) -> str:

@@ -7,9 +7,10 @@ is no digest of the content.
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import io
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -19,22 +20,28 @@ from airflow_provider_imagegen.exceptions import Billed, DestinationError, Objec
 from airflow_provider_imagegen.storage.destination import Destination
 from airflow_provider_imagegen.storage.errors import (
     S3_ERRORS,
+    is_checksum_unknown,
     is_condition_failed,
     is_not_ours,
     is_not_there,
+    is_unknown_to_store,
     words_of,
 )
 from airflow_provider_imagegen.storage.options import header_text
-from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES, VerifiedFile
-from airflow_provider_imagegen.storage.upload import send
+from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES, SVG, VerifiedFile
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+
+log = logging.getLogger(__name__)
 
 MAX_METADATA_VALUE = 120
 """Bytes of one value of the provider's own metadata."""
 TRACE_ID = "trace-id"
 SHA256 = "sha256"
+
+_without_checksums: set[str] = set()
+"""Endpoints of stores that take no SHA-256, as far as this process knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +97,9 @@ class ObjectStore:
         :raises UploadFailed: If S3 did not take it.
         """
         arguments = self._arguments(key, image.content_type, metadata)
-        if image.content_disposition:
-            arguments["ContentDisposition"] = image.content_disposition
+        if image.content_type == SVG:
+            # It can hold scripts, which a browser that shows it would run in the bucket's origin.
+            arguments["ContentDisposition"] = "attachment"
         # Looking first says what is in the way; the condition decides, for somebody may put it there in between.
         head = None if self._options.replace else self._landed_before(key, image.sha256)
         if head is None:
@@ -99,17 +107,10 @@ class ObjectStore:
         facts = {"ContentLength": image.bytes, "ContentType": image.content_type, "Metadata": {}}
         return replace(Stored.of(key, {**head, **facts}), metadata=metadata)
 
-    def put_document(self, key: str, body: bytes, content_type: str) -> None:
-        """Put a document about the images, in place of any that was there.
-
-        :raises UploadFailed: If S3 did not take it.
-        """
-        self.put_file(key, io.BytesIO(body), content_type)
-
     def put_file(
         self, key: str, file: IO[bytes], content_type: str, metadata: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        """Put a document that is too long to be held in memory, in place of any that was there.
+        """Put a document about the images, in place of any that was there.
 
         :param file: Its content, from start to end.
         :param metadata: Whose it is.
@@ -223,13 +224,33 @@ class ObjectStore:
         self, file: IO[bytes], sha256: str, arguments: dict[str, Any], *, is_conditional: bool
     ) -> Mapping[str, Any]:
         try:
-            return send(self._s3, file, sha256, arguments, is_conditional=is_conditional)
+            return self._send_protected(file, sha256, arguments, is_conditional)
         except S3_ERRORS as error:
             # Botocore repeats a put whose response was lost, and then meets what the first one put.
             if is_condition_failed(error) and (head := self._landed_before(arguments["Key"], sha256)):
                 return head
             uri = self._destination.uri(arguments["Key"])
             raise UploadFailed(f"{uri} was not taken: {words_of(error)}") from None
+
+    def _send_protected(
+        self, file: IO[bytes], sha256: str, arguments: dict[str, Any], is_conditional: bool
+    ) -> Mapping[str, Any]:
+        """Put an object with as much protection as the store knows."""
+        endpoint = self._s3.meta.endpoint_url
+        for protection in _protections(endpoint, sha256, is_conditional):
+            file.seek(0)
+            try:
+                response = self._s3.put_object(**arguments, **protection, Body=file)
+            except S3_ERRORS as error:
+                if _is_unknown(error, protection):
+                    continue
+                raise
+            # Only now: what was refused before may have been the condition.
+            if "ChecksumSHA256" not in protection and endpoint not in _without_checksums:
+                _without_checksums.add(endpoint)
+                log.warning("The S3 store at %s takes no SHA-256 checksums: it cannot prove what arrived.", endpoint)
+            return response
+        raise AssertionError("without any protection a put either works or raises")
 
     def _landed_before(self, key: str, sha256: str, billed: Billed = "yes") -> Mapping[str, Any] | None:
         """Return an object if it is the image that is to be put; ``None`` if there is none, or none to be seen."""
@@ -278,6 +299,24 @@ def read_object(s3: S3Client, bucket: str, key: str) -> bytes:
         return found["Body"].read()
     except S3_ERRORS as error:
         raise DestinationError(f"s3://{bucket}/{key} cannot be read: {words_of(error)}") from None
+
+
+def _protections(endpoint: str, sha256: str, is_conditional: bool) -> Iterator[dict[str, Any]]:
+    """Yield the protections of a put, all of them first; older stores refuse what they do not know."""
+    # S3 compares it with the bytes that arrive: a bit that turned on the disk or on the way is noticed.
+    checksum = {"ChecksumSHA256": base64.b64encode(bytes.fromhex(sha256)).decode()}
+    condition = {"IfNoneMatch": "*"} if is_conditional else {}
+    if endpoint not in _without_checksums:
+        yield checksum | condition
+    yield condition
+    if condition:
+        yield {}
+
+
+def _is_unknown(error: BaseException, protection: Mapping[str, Any]) -> bool:
+    if "ChecksumSHA256" in protection and is_checksum_unknown(error):
+        return True
+    return "IfNoneMatch" in protection and is_unknown_to_store(error)
 
 
 def _short_header_text(value: str) -> str:

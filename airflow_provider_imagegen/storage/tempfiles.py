@@ -18,18 +18,7 @@ SVG = "image/svg+xml"
 
 # Disk full, over quota, over the limit of a file, broken, read-only, no such directory, out of files. Any other
 # OSError is a fault of ours or of the network, and must not be reported as one of the disk.
-_DISK_FAULTS = frozenset(
-    {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EFBIG,
-        errno.EIO,
-        errno.EROFS,
-        errno.ENOENT,
-        errno.EMFILE,
-        errno.ENFILE,
-    }
-)
+_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOENT, errno.EMFILE, errno.ENFILE}
 
 
 @dataclass(frozen=True)
@@ -47,12 +36,6 @@ class VerifiedFile:
     width: int
     height: int
 
-    @property
-    def content_disposition(self) -> str | None:
-        """How the object is to be served."""
-        # An svg can hold scripts, which a browser would run in the bucket's origin.
-        return "attachment" if self.content_type == SVG else None
-
 
 @contextmanager
 def temp_file_errors(billed: Billed = "yes") -> Iterator[None]:
@@ -64,7 +47,7 @@ def temp_file_errors(billed: Billed = "yes") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK_FAULTS:
+        if error.errno not in _FAULTS:
             raise
         words = f"the image could not be kept in {tempfile.gettempdir()}: {error.strerror}"
         raise TempFileFailed(words, billed=billed) from None

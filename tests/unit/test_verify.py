@@ -91,7 +91,6 @@ class TestWholeImage:
         assert (verified.width, verified.height) == SIZE
         assert verified.content_type == f"image/{'png' if name == 'apng' else name.partition(' ')[0]}"
         assert verified.file.read() == content
-        assert verified.content_disposition is None
 
     def test_may_be_larger_than_the_screen_it_states(self) -> None:
         content = with_sides("GIF", 10, 10)
@@ -210,11 +209,10 @@ class TestVector:
         with pytest.raises(NotAnImage, match="only where it is asked for"):
             verify(file(SVG))
 
-    def test_is_told_by_its_bytes_and_served_as_attachment(self) -> None:
+    def test_is_known_by_its_bytes(self) -> None:
         verified = verify(file(SVG), svg=True)
         assert (verified.content_type, verified.extension) == ("image/svg+xml", "svg")
         assert (verified.width, verified.height) == (40, 30)
-        assert verified.content_disposition == "attachment"
 
     @pytest.mark.parametrize(
         ("attributes", "size"),
