@@ -104,6 +104,7 @@ class Landing:
                     image = await asyncio.to_thread(self._put, verified, output, index, task, name)
             return image.model_copy(update={"provenance": mark})
         except LandingError as error:
+            # The image is paid for: whoever reads the error needs the ids to find it at the gateway.
             error.task_id, error.trace_id = task.task_id, task.trace_id
             raise
 
@@ -177,6 +178,7 @@ class Landing:
         :param model: What generates its images.
         :param fingerprint: SHA-256 of everything that decides what they are.
         """
+        # Not a new one: a batch of a thousand requests must share one limit on downloads and one pool.
         duplicate = copy(self)
         duplicate._metadata = {**self._metadata, "model": model or "", "fingerprint": fingerprint}
         duplicate._treatment = replace(self._treatment, model=model)
@@ -184,6 +186,7 @@ class Landing:
 
     async def _fetch(self, output: ImageOutput, file: IO[bytes]) -> None:
         if output.damage is not None:
+            # Found by the client; raised only here, so that the other images of the response land.
             raise NotAnImage(output.damage)
         if output.url is not None:
             await self._downloader.fetch(output.url, file)
@@ -191,7 +194,7 @@ class Landing:
             await asyncio.to_thread(decode_base64, output.b64_json, file)
 
     def _treated(self, file: IO[bytes], marked: IO[bytes]) -> tuple[VerifiedFile, str | None]:
-        """Verify an image and mark it as AI-made if that was asked for; return what to put, and what the mark is."""
+        """Verify an image and mark it as AI-made if that was asked for; return what to put, and the mark's fate."""
         verified = verify(file, svg=self._treatment.svg)
         if not self._treatment.provenance:
             return verified, None
@@ -199,6 +202,7 @@ class Landing:
         if mark is not AiMark.ADDED:
             return verified, str(mark)
         try:
+            # Proven again: the digest in the manifest must be that of the bytes that are put.
             return verify(marked), str(mark)
         except NotAnImage as error:
             # The image was fine; the mark has made it one part too many.
@@ -241,6 +245,7 @@ class Landing:
         )
 
     def _reuse(self, image: LandedImage, name: str) -> LandedImage | None:
+        # Its digest decides whether it is still the image that was paid for; by its key it could be anything by now.
         extension = image.key.rpartition(".")[2]
         key = self.destination.key(f"{name}.{extension}")
         if (image.bucket, image.key) == (self.destination.bucket, key):

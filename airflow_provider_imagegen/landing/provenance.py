@@ -1,4 +1,4 @@
-"""The standard machine-readable mark of AI-made images goes into a file, and no pixel is touched.
+"""The standard machine-readable mark of AI-made images, added to a file without touching a pixel.
 
 The landing calls :func:`mark_as_ai_made` between verifying and putting. Each format's module knows where the mark
 goes; what it says is in ``xmp``.
@@ -53,11 +53,13 @@ def _plan(source: IO[bytes], content_type: str, model: str | None) -> tuple[list
     try:
         return _plan_in(image_format, source, model)
     except (BrokenImage, NotMarkable):
+        # An image without the mark is worth more than none: it is paid for.
         return [], AiMark.UNSUPPORTED
 
 
 def _plan_in(image_format: ImageFormat, source: IO[bytes], model: str | None) -> tuple[list[Splice], AiMark]:
     found = image_format.survey(source)
+    # A signature proves more than our mark states, and breaks with the first byte that is changed.
     if found.is_signed:
         return [], AiMark.SIGNED_C2PA
     if found.xmp is None:

@@ -25,6 +25,7 @@ _REMOTE_C2PA = "http://purl.org/dc/terms/ provenance"
 _CONTINUED = "http://ns.adobe.com/xmp/note/ HasExtendedXMP"
 # The second is the property's former name.
 _SOURCE_TYPES = {f"{IPTC_EXTENSION} {name}" for name in ("DigitalSourceType", "DigitalSourcefileType")}
+# A model's name is the user's text; one character that XML cannot hold would break the whole packet.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -36,6 +37,7 @@ class Packet:
     """
 
     def __init__(self, content: bytes) -> None:
+        # Some tools fill the space they reserved with NUL, which no XML parser takes.
         self.content = content.rstrip(b"\0")
         self._names: set[str] = set()
         self._position: int | None = None
@@ -65,11 +67,13 @@ class Packet:
         tool = None if _CREATOR_TOOL in self._names else model
         description = _description(self._about, tool)
         content = self.content[: self._position] + description + self.content[self._position :]
+        # Read again: in UTF-16, for one, the bytes that were added mean something else.
         if not Packet(content).states_source:
             raise NotMarkable("the XMP packet has no place for the mark")
         return content
 
     def _on_start(self, name: str, attributes: Mapping[str, str], position: int) -> None:
+        # The first description, by its position: written out by an XML library, the packet would lose its layout.
         if self._position is None and f"{_RDF} RDF" in self._names and name == f"{_RDF} Description":
             self._position, self._about = position, attributes.get(f"{_RDF} about", "")
         self._names |= {name, *attributes}

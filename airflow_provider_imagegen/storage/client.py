@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def client_of(hook: S3Hook) -> S3Client:
     """Return the boto3 client of an AWS connection, whose own ``config_kwargs`` come first.
 
-    Throttling and server faults are repeated as botocore's standard mode does, with growing pauses. Checksums are
-    sent where this provider asks for them: older stores refuse those that boto3 adds of its own accord.
+    Throttling and server faults are repeated as botocore's standard mode does, with growing pauses.
     """
+    # Older stores refuse checksums that boto3 adds of its own accord; this provider sends SHA-256 where it counts.
     ours: dict[str, Any] = {"request_checksum_calculation": "when_required"}
     if "AWS_RETRY_MODE" not in os.environ:
         ours["retries"] = {"mode": "standard"}

@@ -7,6 +7,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_provider_imagegen.redaction import redacted
 
 _NOT_THERE = frozenset({"404", "NoSuchKey"})
+# 409 is what S3 answers while two conditional puts of one key race.
 _CONDITION_FAILED = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
 _NOT_OURS = frozenset({"403", "AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 _UNKNOWN_TO_STORE = frozenset({"NotImplemented", "501"})
@@ -51,6 +52,7 @@ def is_checksum_unknown(error: BaseException) -> bool:
     """Return whether the store cannot take the checksum it was sent, as opposed to finding it wrong."""
     if is_unknown_to_store(error):
         return True
+    # Not BadDigest: there the bytes are wrong, and must not be stored without the check that found it.
     return code_of(error) in _MAY_BE_ABOUT_CHECKSUMS and "checksum" in str(error).lower()
 
 

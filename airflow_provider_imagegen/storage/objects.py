@@ -116,6 +116,7 @@ class ObjectStore:
         :param metadata: Whose it is.
         :raises UploadFailed: If S3 did not take it.
         """
+        # Whatever replace says: a document that tells of the images of an earlier try would be wrong.
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         self._send(file, digest, self._arguments(key, content_type, metadata), is_conditional=False)
@@ -188,6 +189,7 @@ class ObjectStore:
             Bucket=self._destination.bucket,
             Key=to_key,
             CopySource={"Bucket": bucket, "Key": key},
+            # What was looked at: the source may be replaced between the two requests.
             CopySourceIfMatch=head["ETag"],
             **self._copy_condition(),
             **self._copy_options(head),

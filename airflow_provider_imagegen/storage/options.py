@@ -66,7 +66,8 @@ class ObjectOptions:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what S3 would refuse after everything is paid."""
+        """Refuse what S3 is known to refuse."""
+        # Here, before anything is sent: at the put the image would be paid for, and not land.
         for name in ("replace", "encrypt"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidRequest(name, getattr(self, name), "True or False")
@@ -141,9 +142,11 @@ def _is_tag_character(char: str) -> bool:
     return char in _TAG_MARKS or unicodedata.category(char) == "Zs" or unicodedata.category(char)[0] in "LN"
 
 
+# From botocore's model, not from a list of ours: AWS adds storage classes, and users upgrade boto3.
 @cache
 def _words_of_s3(shape: str) -> tuple[str, ...]:
     """Return the words that the installed botocore knows S3 to take."""
+    # Not at the top: DAG files are parsed hundreds of times, and botocore takes longer than all the rest.
     import botocore.session
 
     words: Any = botocore.session.get_session().get_service_model("s3").shape_for(shape)

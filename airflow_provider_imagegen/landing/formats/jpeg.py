@@ -78,6 +78,7 @@ def survey(file: IO[bytes]) -> Survey:
             xmp = only(xmp, part)
     if is_signed:
         return Survey(is_signed=True)
+    # Multi-picture files hold offsets that a mark would shift; XMP that goes on elsewhere is not understood alone.
     if is_compound:
         raise NotMarkable("the file has more images or XMP than its first, which point at positions in it")
     skipped = len(_XMP)
@@ -127,6 +128,7 @@ def _next_marker(file: IO[bytes], position: int) -> int:
         window = before + piece
         if found := _MARKER.search(window):
             return position + found.start()
+        # A marker may lie across two pieces.
         before = window[-1:] if window.endswith(b"\xff") else b""
         position += len(window) - len(before)
         size = min(size * 4, PIECE)

@@ -79,6 +79,7 @@ def splices(_: IO[bytes], found: Survey, packet: bytes) -> list[Splice]:
 
 def _chunk_at(file: IO[bytes], position: int) -> Part:
     size, kind = struct.unpack(">I4s", read_at(file, position, 8))
+    # Read even where it is skipped: a stored image whose bits turned has the right length.
     checksum, left = zlib.crc32(kind), size
     while left:
         piece = file.read(min(left, PIECE))
@@ -103,6 +104,7 @@ def _packet(file: IO[bytes], part: Part) -> bytes:
 def _inflated(content: bytes) -> bytes:
     inflater = zlib.decompressobj()
     try:
+        # Bounded: a few kilobytes may inflate to gigabytes.
         packet = inflater.decompress(content, MAX_PACKET_BYTES)
     except zlib.error:
         raise NotMarkable("the XMP packet cannot be decompressed") from None
