@@ -51,9 +51,11 @@ def verify(file: IO[bytes], svg: bool = False) -> VerifiedFile:
         words = redacted(str(error))
         names = "png, jpeg, webp, gif or svg" if svg else "png, jpeg, webp or gif"
         raise NotAnImage(f"{size} bytes are not a whole {names} image: {words}") from None
+    if not width * height:
+        raise NotAnImage(f"the image has {width}x{height} pixels")
     # Whoever opens the image next decodes it: a bomb must not reach a bucket that others trust.
-    if not 0 < width * height <= MAX_PIXELS:
-        raise NotAnImage(f"the image has {width}x{height} pixels, not 1 to {MAX_PIXELS}")
+    if width * height > MAX_PIXELS:
+        raise NotAnImage(f"the image has {width}x{height} pixels, more than {MAX_PIXELS}")
     file.seek(0)
     return VerifiedFile(file, size, digest, content_type, extension, width, height)
 

@@ -116,9 +116,9 @@ class ObjectStore:
         :param metadata: Whose it is.
         :raises UploadFailed: If S3 did not take it.
         """
-        # Whatever replace says: a document that tells of the images of an earlier try would be wrong.
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        # Whatever replace says: a document about the images of an earlier try would be wrong.
         self._send(file, digest, self._arguments(key, content_type, metadata), is_conditional=False)
 
     def taken(self, names: Iterable[str]) -> list[str]:

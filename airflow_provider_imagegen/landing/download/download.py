@@ -102,21 +102,21 @@ class Downloader:
         :raises NotAnImage: If it is larger than allowed.
         :raises OSError: If the file does not take it.
         """
-        tries = AsyncRetrying(
-            stop=stop_after_attempt(TRIES), wait=PAUSE, retry=retry_if_exception_type(CutOff), reraise=True
-        )
         async with self._slots:
-            start = Hop.first(url)
-            try:
+            await self._fetch(Hop.first(url), file)
+
+    async def _fetch(self, start: Hop, file: IO[bytes]) -> None:
+        stop, retry = stop_after_attempt(TRIES), retry_if_exception_type(CutOff)
+        retrying = AsyncRetrying(stop=stop, wait=PAUSE, retry=retry, reraise=True)
+        try:
+            with quiet_httpx():
                 # One limit for all attempts: a host that drips a byte a minute is never silent.
                 async with asyncio.timeout(WHOLE_TIME):
-                    async for attempt in tries:
-                        with attempt, quiet_httpx():
-                            await self._attempt(start, file)
-            except TimeoutError:
-                raise DownloadFailed(f"{start} could not be fetched whole in {WHOLE_TIME:g} seconds") from None
-            except CutOff as error:
-                raise DownloadFailed(f"{start} could not be fetched whole in {TRIES} tries: {error}") from None
+                    await retrying(self._attempt, start, file)
+        except TimeoutError:
+            raise DownloadFailed(f"{start} could not be fetched whole in {WHOLE_TIME:g} seconds") from None
+        except CutOff as error:
+            raise DownloadFailed(f"{start} could not be fetched whole in {TRIES} tries: {error}") from None
 
     async def _attempt(self, hop: Hop, file: IO[bytes]) -> None:
         try:
