@@ -97,7 +97,7 @@ class Landing:
         :raises UploadFailed: If S3 did not take it.
         """
         try:
-            with temp_file_errors(), _place_for(output) as file:
+            with temp_file_errors(), _file_for(output) as file:
                 await self._fetch(output, file)
                 with tempfile.TemporaryFile(prefix="imagegen-") as marked:
                     verified, mark = await asyncio.to_thread(self._treated, file, marked)
@@ -259,6 +259,6 @@ class Landing:
         return image.model_copy(update={**place, **version, "reused": True})
 
 
-def _place_for(output: ImageOutput) -> IO[bytes]:
+def _file_for(output: ImageOutput) -> IO[bytes]:
     """Return the file an output already is, or an empty one to fetch it into."""
     return tempfile.TemporaryFile(prefix="imagegen-") if output.file is None else output.file.open("rb")

@@ -86,13 +86,10 @@ class ObjectOptions:
         named = {
             "ACL": self.acl_policy,
             "StorageClass": self.storage_class,
-            "Tagging": self._tagging(),
+            "Tagging": urlencode(self.tag_set, quote_via=quote),
             "CacheControl": self.cache_control,
         }
         return encryption | {name: value for name, value in named.items() if value}
-
-    def _tagging(self) -> str:
-        return urlencode(self.tag_set, quote_via=quote)
 
 
 def header_text(value: str) -> str:

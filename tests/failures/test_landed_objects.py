@@ -28,6 +28,7 @@ from airflow_provider_imagegen.storage.options import ObjectOptions
 from tests.conftest import BUCKET
 from tests.failures.conftest import Harness
 from tests.failures.test_s3 import disk_of
+from tests.fuzz.corpus import whole_images
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20"><script>alert(1)</script></svg>'
 
@@ -139,6 +140,18 @@ class TestSvg:
         head = harness.s3.head_object(Bucket=BUCKET, Key=image.key)
         assert (head["ContentType"], head["ContentDisposition"]) == ("image/svg+xml", "attachment")
         assert (image.key.rpartition(".")[2], image.width, image.height) == ("svg", 30, 20)
+
+
+class TestImageFoundAgain:
+    async def test_is_described_as_when_it_was_put(self, harness: Harness, tmp_path: Path) -> None:
+        file = tmp_path / "image"
+        file.write_bytes(whole_images()["png"])
+        destination = Destination(bucket=BUCKET, prefix=f"found/{harness.run_id}")
+        task = ImageTask(state="succeeded", task_id="tâche 1 %", trace_id="tr1")
+        async with Landing(harness.s3, destination, harness.settings, {"airflow-dag": "d"}) as landing:
+            image = await landing.land(ImageOutput(file=file), 0, task, "0")
+            assert await landing.find("tr1", {0: "0", 1: "1"}) == (image,)
+            assert await landing.find("tr2", {0: "0"}) == ()
 
 
 class TestDiskWithoutRoom:
