@@ -136,7 +136,7 @@ class ImageJob:
         self.open = list(submission.open)
         if submission.open:
             self._seen = await self._poller.wait(
-                submission.task_ids, until=until, submitted_at=submission.last_submitted_at, model=self._request.model
+                submission.task_ids, until=until, submitted_at=submission.last_submitted_at
             )
         return self._seen.tasks
 
@@ -198,7 +198,7 @@ class ImageJob:
     async def _wait_for_slots(self, results: Sequence[OpenTask | Outcome], deadline: float, started: float) -> None:
         open_ids = [result.task_id for result in results if isinstance(result, OpenTask)]
         if open_ids:
-            await self._poller.wait(open_ids, until=deadline, submitted_at=started, model=self._request.model)
+            await self._poller.wait(open_ids, until=deadline, submitted_at=started)
 
     async def _check_free(self, call: PlannedCall) -> None:
         await self._landing.check_free(map(self._name_of, call.indices))
@@ -215,8 +215,8 @@ class ImageJob:
                 if outcome is not None:
                     return outcome
                 submitted = await self._submitter.submit_again(submitted, deadline)
-        # gather() would otherwise cancel the sibling calls, of which some may have been sent.
         except ImageGenError as error:
+            # gather() would otherwise cancel the sibling calls, of which some may have been sent.
             log.warning("Image %d: %s", call.index, error)
             metrics.count("failed", call.count)
             return Outcome(errors=(Refused(call.index, call.count, error),))

@@ -388,7 +388,6 @@ class ImagesOperator(BaseOperator):
                 not_before=now + minimum_deferral(),
                 poll_interval=self.poll_interval,
                 hold=None if hold is None else hold.model_dump(mode="json"),
-                model=self.model,
             ),
             method_name="execute_complete",
             # Airflow fails a deferral that times out, without a last lookup: the trigger must be the first to end it.

@@ -52,8 +52,7 @@ class GenerateImageBatchOperator(GenerateImageOperator):
     :param on_partial: ``fail`` or ``accept`` fewer images than asked for, in a row and in the batch.
     :param on_moderation: ``fail``, or ``skip`` rows that the gateway's content policy refuses; the task itself
         is skipped if nothing else is left.
-    :param poll_interval: Seconds between lookups at most, each of which is for all rows. Where the gateway has
-        lookups for many tasks, quick models are looked up oftener: places become free within 3 % of the usual time.
+    :param poll_interval: Seconds between lookups at most, each of which is for all rows.
     :param timeout: Seconds, or a timedelta, from the beginning to the deadline of the whole batch.
     """
 

@@ -1,7 +1,4 @@
-"""One lookup for many waiters, and whose fault it is when it fails: one bad id must not cost the others theirs.
-
-Called by the poller with at most as many ids as the gateway takes at once.
-"""
+"""One lookup for many waiters, and the id at fault when it fails: one bad id must not cost the others theirs."""
 
 from __future__ import annotations
 
@@ -20,28 +17,23 @@ from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.schemas import ImageTask
 
 EXTRA_LOOK_UPS = 32
-"""Lookups that finding bad ids among those of one may cost at most; two among a hundred take 26."""
+"""Lookups that the search for bad ids may add to one, at most; two among a hundred take 26."""
 _REFUSED = frozenset({400, 404, 413, 414, 422})
+
+_Failure = tuple[Sequence[str], Exception]
+"""Ids whose lookup failed as a whole, and why."""
 
 
 @dataclass(frozen=True)
 class LookupResults:
-    """What came of a lookup, id by id.
+    """Results of a lookup, id by id.
 
-    :param tasks: What the gateway showed.
+    :param tasks: The tasks that the gateway showed.
     :param faults: Why the others could not be looked up.
     """
 
     tasks: dict[str, ImageTask] = field(default_factory=dict)
     faults: dict[str, Exception] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """A lookup that failed as a whole."""
-
-    task_ids: Sequence[str]
-    error: Exception
 
 
 async def look_up(client: ImageClient, task_ids: Sequence[str], *, suspicious: bool) -> LookupResults:
@@ -56,42 +48,41 @@ async def look_up(client: ImageClient, task_ids: Sequence[str], *, suspicious: b
     failures = await _failures(client, [task_ids], results)
     left = EXTRA_LOOK_UPS
     while failures:
-        failure = failures.pop()
-        if len(failure.task_ids) == 1 or not _may_be_one_ids(failure.error, suspicious):
-            results.faults.update(dict.fromkeys(failure.task_ids, failure.error))
+        ids, error = failures.pop()
+        if len(ids) == 1 or not _may_be_one_ids(error, suspicious):
+            results.faults.update(dict.fromkeys(ids, error))
         elif left < 2:
-            results.faults.update(dict.fromkeys(failure.task_ids, _unsettled(failure.error)))
+            # Not the error itself: it would end the waits of all, and only one id, nobody knows which, deserves it.
+            results.faults.update(dict.fromkeys(ids, _passing(error)))
         else:
             left -= 2
-            failed = await _failures(client, _halves(failure.task_ids), results)
-            if len(failed) == 2 and not (results.tasks or _is_refusal(failure.error)):
-                # Nothing works: it is the gateway, not one of them.
-                results.faults.update({task_id: half.error for half in failed for task_id in half.task_ids})
+            middle = len(ids) // 2
+            failed = await _failures(client, [ids[:middle], ids[middle:]], results)
+            if len(failed) == 2 and not (results.tasks or _is_refusal(error)):
+                # Nothing works: it is the gateway, not one of them, and more lookups would only add to its load.
+                results.faults.update({task_id: fault for half, fault in failed for task_id in half})
             else:
                 failures += failed
     return results
 
 
 async def _failures(client: ImageClient, groups: Iterable[Sequence[str]], results: LookupResults) -> list[_Failure]:
-    """Look up groups of ids one after the other, add what is shown to the responses, and return what failed."""
-    failures = []
+    """Look up groups of ids, add the tasks shown to the results, and return the groups that failed."""
+    failures: list[_Failure] = []
+    # One after the other: a gateway that has just failed is not asked twice at once.
     for task_ids in groups:
         try:
             results.tasks.update(await client.look_up(task_ids))
         except Exception as error:  # noqa: BLE001 - a third party's gateway may raise anything; its waiter gets it
-            failures.append(_Failure(task_ids, error))
+            failures.append((task_ids, error))
     return failures
-
-
-def _halves(task_ids: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    middle = len(task_ids) // 2
-    return task_ids[:middle], task_ids[middle:]
 
 
 def _may_be_one_ids(error: Exception, suspicious: bool) -> bool:
     if isinstance(error, LookUpFailed):
         return suspicious or _is_refusal(error) or isinstance(error, UnreadableResponse)
     if isinstance(error, AuthenticationError):
+        # 401 is about the token and hence about all; 403 may be about one task of another account.
         return error.status == 403
     return isinstance(error, RequestRefused) or not isinstance(error, ImageGenError)
 
@@ -100,8 +91,7 @@ def _is_refusal(error: Exception) -> bool:
     return isinstance(error, RequestRefused) or (isinstance(error, LookUpFailed) and error.status in _REFUSED)
 
 
-def _unsettled(error: Exception) -> LookUpFailed:
-    """Return what to tell those of whom one, nobody knows which, is at fault: they are asked for again."""
+def _passing(error: Exception) -> LookUpFailed:
     status = error.status if isinstance(error, GatewayError) else None
     gateway = error.gateway if isinstance(error, GatewayError) else None
     return LookUpFailed(f"a lookup for many tasks failed: {error}", gateway=gateway, status=status)

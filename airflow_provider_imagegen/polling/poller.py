@@ -1,18 +1,7 @@
-"""Look tasks up for all who wait for them on one client: ticks, bounded requests, results for every waiter.
+"""Waiters, and the poller that looks up their tasks on one client: ticks, bounded requests, results for everybody.
 
-A thousand deferred tasks on one connection are ten requests of a hundred ids per tick, not a thousand requests. What
-makes this work is that lookups come due together, however slow the event loop is: all but the first lookup after a
-pause lie on one grid of ticks (:class:`~airflow_provider_imagegen.polling.schedule.Ticks`), and what was asked
-together in one tick stays together. Timers that merely fire close to each other do not suffice: on a slow machine
-each waiter drifts by the time its neighbours take, and the requests of a tick grow with the number of waiters.
-
-A failed lookup is not a failed task. Server errors and resets are retried with growing pauses until the waiter's
-deadline; the record stays, and a later try attaches. If a request for many ids fails, it is split to find the one at
-fault (``bulk_lookup``), so one broken task does not blind its neighbours. A rejected token is reported to the caller,
-who reads the connection again once.
-
-Polling only reads. It may run twice, and it may be cancelled at any await. The decisions are made elsewhere, see the
-package's docstring; here are the event loop's timers and tasks.
+When to look up is decided in ``schedule``, whose fault a failure is in ``bulk_lookup``; here are the event loop's
+timers and tasks. The package's docstring tells why it is done this way.
 """
 
 from __future__ import annotations
@@ -24,14 +13,20 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from copy import copy
+from dataclasses import dataclass, field
 
-from airflow_provider_imagegen.exceptions import AuthenticationError, LookUpFailed, RateLimited, UnreadableResponse
+from airflow_provider_imagegen.exceptions import (
+    AuthenticationError,
+    ImageGenError,
+    LookUpFailed,
+    RateLimited,
+    UnreadableResponse,
+)
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.polling.bulk_lookup import LookupResults, look_up
-from airflow_provider_imagegen.polling.queue import DueTimes
-from airflow_provider_imagegen.polling.schedule import PollSchedule, Ticks
-from airflow_provider_imagegen.polling.usual_times import UsualTimes
-from airflow_provider_imagegen.polling.waiter import Seen, Span, Waiter
+from airflow_provider_imagegen.polling.schedule import Look, PollSchedule, Ticks
+from airflow_provider_imagegen.schemas import ImageTask
 
 log = logging.getLogger(__name__)
 
@@ -40,38 +35,177 @@ BULK_ABREAST = 8
 SINGLE_ABREAST = 50
 """Lookups for one task that are under way at once, at most; httpx gets slow long before a gateway does."""
 
-_Chunk = dict[str, list[Waiter]]
+
+@dataclass(frozen=True)
+class Seen:
+    """Result of a wait.
+
+    :param tasks: The last that was seen of every task; ``running`` where nothing was.
+    :param last_fault: Why the last lookup failed; ``None`` if it did not.
+    """
+
+    tasks: dict[str, ImageTask]
+    last_fault: ImageGenError | None = None
+
+
+# With slots, because a triggerer holds tens of thousands of them.
+@dataclass(eq=False, slots=True, kw_only=True)
+class _Waiter:
+    """One wait: its tasks, and its current round of lookups. All times are the event loop's.
+
+    :param open_ids: Ids of the tasks that are not done.
+    :param schedule: When to look up.
+    :param asked_at: Tick of the last lookup; at first, the beginning of the wait.
+    :param visible: Time from which on a task that is not shown is lost.
+    :param end: End of the wait.
+    :param done: Its result is the error to raise.
+    :param looks: Rounds so far.
+    :param faults: Rounds in a row that failed.
+    :param unanswered: Tasks of this round whose result is not there yet.
+    :param fault: Why this round failed, as far as it is known.
+    """
+
+    open_ids: list[str]
+    schedule: PollSchedule
+    asked_at: float
+    visible: float
+    end: float
+    tasks: dict[str, ImageTask] = field(init=False)
+    done: asyncio.Future[Exception | None] = field(init=False)
+    looks: int = 0
+    faults: int = 0
+    unanswered: int = 0
+    fault: ImageGenError | None = None
+
+    def __post_init__(self) -> None:
+        self.tasks = {task_id: ImageTask(state="running", task_id=task_id) for task_id in self.open_ids}
+        self.done = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits any more."""
+        return self.done.done()
+
+    def finish(self, error: Exception | None = None) -> None:
+        """End the wait."""
+        if not self.done.done():
+            # A copy for each: raising an error adds to its traceback, and many waiters may share one.
+            self.done.set_result(copy(error) if isinstance(error, ImageGenError) else error)
+
+    def begin_round(self, now: float) -> None:
+        """Note that all open tasks are being looked up."""
+        self.unanswered = len(self.open_ids)
+        self.asked_at = now
+        self.looks += 1
+        self.fault = None
+
+    def take(self, task_id: str, results: LookupResults) -> None:
+        """Note the result for one task; an error that is no passing trouble ends the wait."""
+        self.unanswered -= 1
+        fault = results.faults.get(task_id)
+        if isinstance(fault, LookUpFailed | RateLimited):
+            self.fault = fault
+        elif fault is not None:
+            self.finish(fault)
+        elif task_id in results.tasks:
+            self.tasks[task_id] = results.tasks[task_id]
+
+    def end_round(self, now: float) -> Look:
+        """End the wait if it is over, now that every open task is answered for.
+
+        :param now: The time.
+        :return: The round, as the schedule needs it to say when the next one is due.
+        """
+        fault = self.fault
+        self.faults = self.faults + 1 if fault else 0
+        if now > self.visible:
+            # Before that, the gateway may just be slow to show what it has accepted. Nothing is submitted again for
+            # a lost task: it may still be generated, and billed.
+            self.tasks = {task_id: task.lost_if_unseen() for task_id, task in self.tasks.items()}
+        self.open_ids = [task_id for task_id, task in self.tasks.items() if not task.is_terminal]
+        if isinstance(fault, UnreadableResponse) and self.faults >= self.schedule.unreadable_limit:
+            self.finish(fault)
+        elif not self.open_ids or now >= self.end:
+            self.finish()
+        return Look(
+            asked_at=self.asked_at,
+            answered_at=now,
+            looks=self.looks,
+            faults_in_a_row=self.faults,
+            asked_to_wait=getattr(fault, "retry_after", None),
+        )
+
+
+class _DueTimes:
+    """Waiters by due time. Those that left in the meantime are dropped when their time comes."""
+
+    # Due times lie on a grid, so there are few of them however many waiters there are: no heap is needed.
+    def __init__(self) -> None:
+        self._waiters: dict[float, list[_Waiter]] = {}
+
+    def add(self, waiter: _Waiter, due: float) -> None:
+        self._waiters.setdefault(due, []).append(waiter)
+
+    @property
+    def next(self) -> float | None:
+        return min(self._waiters, default=None)
+
+    def take(self, now: float) -> list[_Waiter]:
+        """Remove and return all who are due."""
+        due = sorted(moment for moment in self._waiters if moment <= now)
+        return [waiter for moment in due for waiter in self._waiters.pop(moment) if not waiter.is_over]
+
+    def take_early(self, free: int, now: float) -> list[_Waiter]:
+        """Remove and return those who fit into a request that is not full, the next ones due first.
+
+        :param free: Ids that still fit.
+        :param now: The time.
+        """
+        taken: list[_Waiter] = []
+        for moment in sorted(self._waiters) if free else ():
+            there = self._waiters[moment]
+            while there and (there[-1].is_over or self._may_come_early(there[-1], free, now)):
+                waiter = there.pop()
+                if not waiter.is_over:
+                    taken.append(waiter)
+                    free -= len(waiter.open_ids)
+            if there:
+                break
+            del self._waiters[moment]
+        return taken
+
+    @staticmethod
+    def _may_come_early(waiter: _Waiter, free: int, now: float) -> bool:
+        # Half an interval is the shortest pause of the schedule, so that nobody is looked up more often than it says.
+        has_paused = now - waiter.asked_at >= waiter.schedule.interval / 2
+        return has_paused and not waiter.faults and len(waiter.open_ids) <= free
+
+
+_Chunk = dict[str, list[_Waiter]]
+"""Ids of one request, each with those who wait for it."""
 
 
 class TaskPoller:
     """Looks up tasks on one client until they are done, for any number of waiters on one event loop.
 
-    :param client: An opened client.
-    :param schedule: When to look, for those who do not say.
+    :param client: A client, opened before the first wait.
+    :param schedule: When to look up, for those who do not say.
     :param clock: Wall clock, in unix seconds; deadlines come from other processes.
-    :param usual_times: What is known of how long tasks take.
     """
 
-    def __init__(
-        self,
-        client: ImageClient,
-        schedule: PollSchedule,
-        clock: Callable[[], float] = time.time,
-        usual_times: UsualTimes | None = None,
-    ) -> None:
+    def __init__(self, client: ImageClient, schedule: PollSchedule, clock: Callable[[], float] = time.time) -> None:
         self._client = client
         self._schedule = schedule
         self._clock = clock
-        self._usual_times = usual_times or UsualTimes()
         self._ids_per_look_up = client.gateway.capabilities.ids_per_look_up
         self._abreast = SINGLE_ABREAST if self._ids_per_look_up == 1 else BULK_ABREAST
         self._ticks = Ticks(random.random())  # noqa: S311 - spreads load, guards nothing
-        # What is logged here belongs to whom the poller belongs, not to the waiter who happens to wake it.
+        # Lines logged here belong to the poller's owner, not to the waiter who happens to wake it.
         self._context = contextvars.copy_context()
-        self._waiters: set[Waiter] = set()
-        self._due = DueTimes()
+        self._waiters: set[_Waiter] = set()
+        self._due = _DueTimes()
         self._timer: asyncio.Handle | None = None
-        # What at once is to be, uvloop keeps in a handle that does not tell when.
+        # Not read from the timer: for a timer that is due at once, uvloop returns a handle without a time.
         self._tick_at = 0.0
         self._chunks: deque[_Chunk] = deque()
         self._askers: set[asyncio.Task[None]] = set()
@@ -79,70 +213,50 @@ class TaskPoller:
         self._silent_in_a_row = 0
 
     async def wait(
-        self,
-        task_ids: Iterable[str],
-        *,
-        until: float,
-        submitted_at: float,
-        schedule: PollSchedule | None = None,
-        model: str | None = None,
+        self, task_ids: Iterable[str], *, until: float, submitted_at: float, schedule: PollSchedule | None = None
     ) -> Seen:
         """Look up until every task is done, or until the time is over.
 
-        Failing lookups are ridden out: the tasks go on at the gateway whether we look or not. There is
-        always one lookup, and always a last one at ``until``. The first waits until tasks of that model
-        usually begin to finish.
+        Lookups that fail do not end it: the tasks go on at the gateway. There is always one lookup, and always a last
+        one at ``until``.
 
         :param task_ids: The gateway's ids.
         :param until: Unix seconds at which to stop waiting.
         :param submitted_at: Unix seconds of the submit: for a while after it a task may be invisible.
-        :param schedule: When to look, if not as the poller usually does.
-        :param model: What generates the tasks, if known.
+        :param schedule: When to look up, if not as the poller usually does.
         :raises AuthenticationError: If the token is not accepted.
         :raises RequestRefused: If the gateway refuses to look these tasks up.
-        :raises UnreadableResponse: If responses made no sense too often in a row.
+        :raises UnreadableResponse: If too many responses in a row were unreadable.
         """
-        schedule = schedule or self._schedule
-        if self._ids_per_look_up > 1:
-            schedule = schedule.paced(self._usual_times.shortest(model))
-        waiter = Waiter(task_ids, self._span(until, submitted_at), schedule, model)
-        if not waiter.open_ids:
+        now = _now()
+        # Deadlines come from other processes and are wall-clock times. It is read once: later it may jump.
+        offset = now - self._clock()
+        visible = submitted_at + offset + self._client.settings.visibility_grace
+        open_ids, schedule = list(dict.fromkeys(task_ids)), schedule or self._schedule
+        if not open_ids:
             return Seen({})
-        self._join(waiter)
+        waiter = _Waiter(open_ids=open_ids, schedule=schedule, asked_at=now, visible=visible, end=until + offset)
+        self._waiters.add(waiter)
+        self._due.add(waiter, self._ticks.first(schedule, now=now, last_tick=self._last_tick))
+        self._wake()
         try:
             error = await waiter.done
         finally:
             await self._leave(waiter)
         if error is not None:
             raise error
-        return Seen(waiter.tasks, waiter.last_fault)
+        return Seen(waiter.tasks, waiter.fault)
 
-    def _span(self, until: float, submitted_at: float) -> Span:
-        # The wall clock counts between processes; within this one it may jump.
-        start, now = _now(), self._clock()
-        submitted = start + submitted_at - now
-        grace = self._client.settings.visibility_grace
-        return Span(submitted=submitted, joined=start, visible=submitted + grace, end=start + until - now)
-
-    def _join(self, waiter: Waiter) -> None:
-        self._waiters.add(waiter)
-        now, span = waiter.span.joined, waiter.span
-        usual_end = span.submitted + self._usual_times.shortest(waiter.model)
-        due = self._ticks.first(waiter.schedule, now=now, last_tick=self._last_tick, usual_end=usual_end, end=span.end)
-        waiter.held_back = due > now + waiter.schedule.tick
-        self._due.add(waiter, due)
-        self._wake()
-
-    async def _leave(self, waiter: Waiter) -> None:
-        """Forget a waiter; with the last one goes all that the event loop holds."""
+    async def _leave(self, waiter: _Waiter) -> None:
         waiter.finish()
         self._waiters.discard(waiter)
         if self._waiters:
             return
+        # With the last waiter goes all that the event loop holds: a cancelled trigger must leave no task behind.
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._due.clear()
+        self._due = _DueTimes()
         self._chunks.clear()
         askers, self._askers = self._askers, set()
         for asker in askers:
@@ -150,7 +264,7 @@ class TaskPoller:
         await asyncio.gather(*askers, return_exceptions=True)
 
     def _wake(self) -> None:
-        """See to it that the next tick comes when the first waiter is due."""
+        """Set the timer to the first due time."""
         due = self._due.next
         if due is None:
             return
@@ -166,37 +280,35 @@ class TaskPoller:
         # A timer may fire a little early, by the clock's resolution.
         self._last_tick = now = max(_now(), self._tick_at)
         ready = self._unless_held(self._due.take(now), now)
-        sound = _ids_of(waiter for waiter in ready if not waiter.faults)
-        suspicious = _ids_of(waiter for waiter in ready if waiter.faults)
-        free = -len(sound) % self._ids_per_look_up
+        sound = [waiter for waiter in ready if not waiter.faults]
+        # Apart from the others: whoever failed before may hold the bad id, and would make their request fail too.
+        suspicious = [waiter for waiter in ready if waiter.faults]
         if now >= self._held_until:
-            early = self._due.take_early(free, now)
-            ready += early
-            _add_ids(sound, early)
-        for waiter in ready:
-            waiter.begin_round(now)
-        self._ask_for(sound)
-        self._ask_for(suspicious)
+            asked = sum(len(waiter.open_ids) for waiter in sound)
+            sound += self._due.take_early(-asked % self._ids_per_look_up, now)
+        self._ask_for(sound, now)
+        self._ask_for(suspicious, now)
         self._wake()
 
-    def _unless_held(self, waiters: list[Waiter], now: float) -> list[Waiter]:
-        """Put off whom the gateway asked to wait; who is at his end has his last look all the same."""
+    def _unless_held(self, waiters: list[_Waiter], now: float) -> list[_Waiter]:
+        """Put off all but those whose wait ends: these have their last lookup even while the gateway asks to wait."""
         if now >= self._held_until:
             return waiters
         for waiter in waiters:
-            if waiter.span.end > now:
-                due = self._ticks.resumed(
-                    waiter.schedule,
-                    self._held_until,
-                    end=waiter.span.end,
-                    jitter=random.random(),  # noqa: S311
-                )
+            if waiter.end > now:
+                jitter = random.random()  # noqa: S311
+                due = self._ticks.resumed(waiter.schedule, self._held_until, end=waiter.end, jitter=jitter)
                 self._due.add(waiter, due)
-        return [waiter for waiter in waiters if waiter.span.end <= now]
+        return [waiter for waiter in waiters if waiter.end <= now]
 
-    def _ask_for(self, waiting: _Chunk) -> None:
+    def _ask_for(self, waiters: list[_Waiter], now: float) -> None:
+        waiting: _Chunk = {}
+        for waiter in waiters:
+            waiter.begin_round(now)
+            for task_id in waiter.open_ids:
+                waiting.setdefault(task_id, []).append(waiter)
         task_ids = list(waiting)
-        if any(waiter.faults > 1 for waiters in waiting.values() for waiter in waiters):
+        if any(waiter.faults > 1 for waiter in waiters):
             # Do not group the task at fault with the same others every time.
             random.shuffle(task_ids)
         step = self._ids_per_look_up
@@ -227,35 +339,26 @@ class TaskPoller:
             self._wake()
 
     def _hand_out(self, chunk: _Chunk, results: LookupResults) -> None:
+        # One jitter for all: those who were looked up together stay together.
         now, jitter = _now(), random.random()  # noqa: S311
         for task_id, waiters in chunk.items():
-            fault, task = results.faults.get(task_id), results.tasks.get(task_id)
             for waiter in waiters:
-                if fault is None:
-                    waiter.take(task_id, task)
-                else:
-                    waiter.take_fault(fault)
-                if not waiter.unanswered and not waiter.is_over:
-                    self._end_round(waiter, now, jitter)
-
-    def _end_round(self, waiter: Waiter, now: float, jitter: float) -> None:
-        lesson = waiter.lesson()
-        if lesson is not None:
-            self._usual_times.learn(waiter.model, lesson)
-        look = waiter.end_round(now)
-        if not waiter.is_over:
-            due = self._ticks.following(waiter.schedule, look, end=waiter.span.end, jitter=jitter)
-            self._due.add(waiter, due)
+                waiter.take(task_id, results)
+                if waiter.unanswered or waiter.is_over:
+                    continue
+                look = waiter.end_round(now)
+                if not waiter.is_over:
+                    due = self._ticks.following(waiter.schedule, look, end=waiter.end, jitter=jitter)
+                    self._due.add(waiter, due)
 
     def _heed(self, results: LookupResults) -> None:
-        """Draw conclusions for everybody from what went wrong with a lookup."""
+        """Draw conclusions for everybody from a lookup that failed."""
         faults = set(results.faults.values())
-        for error in faults:
-            if isinstance(error, LookUpFailed | RateLimited):
-                log.warning("Lookup failed, the task goes on at the gateway: %s", error)
         silent = any(_is_silence(error) for error in faults)
         self._silent_in_a_row = self._silent_in_a_row + 1 if silent else 0
         for error in faults:
+            if isinstance(error, LookUpFailed | RateLimited):
+                log.warning("Lookup failed, the task goes on at the gateway: %s", error)
             if isinstance(error, AuthenticationError) and error.status != 403:
                 for waiter in list(self._waiters):
                     waiter.finish(error)
@@ -276,18 +379,6 @@ class TaskPoller:
 def _now() -> float:
     """Return the event loop's time, by which its timers go too."""
     return asyncio.get_running_loop().time()
-
-
-def _ids_of(waiters: Iterable[Waiter]) -> _Chunk:
-    waiting: _Chunk = {}
-    _add_ids(waiting, waiters)
-    return waiting
-
-
-def _add_ids(waiting: _Chunk, waiters: Iterable[Waiter]) -> None:
-    for waiter in waiters:
-        for task_id in waiter.open_ids:
-            waiting.setdefault(task_id, []).append(waiter)
 
 
 def _is_silence(error: Exception) -> bool:

@@ -83,3 +83,7 @@ class ImageTask(StrictModel):
     def is_terminal(self) -> bool:
         """Whether there is nothing more to wait for."""
         return self.state in {"succeeded", "failed", "lost"}
+
+    def lost_if_unseen(self) -> ImageTask:
+        """Return the task as it is once the time has passed in which an accepted task may be invisible."""
+        return self.model_copy(update={"state": "lost"}) if self.state == "unseen" else self

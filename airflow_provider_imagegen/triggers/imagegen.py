@@ -1,7 +1,4 @@
-"""The trigger that waits for submitted tasks: it looks them up and does nothing else.
-
-It may run twice and dies with every deploy, so it never sends a paid request and never touches an image.
-"""
+"""The trigger that waits for submitted tasks: it looks them up and does nothing else."""
 
 from __future__ import annotations
 
@@ -22,22 +19,20 @@ log = logging.getLogger(__name__)
 
 KWARGS_VERSION = 1
 
+# An event loop holds its tasks only weakly: without this, a cancel could be collected while it is under way.
 _cancelling: set[asyncio.Task[None]] = set()
-"""Cancels at work: an event loop holds its tasks only weakly."""
 
 
 class ImageTasksTrigger(BaseTrigger):
-    """Fires once every task is done, or at the deadline.
+    """Fire once every task is done, or at the deadline.
 
-    Its arguments hold all it needs, because it is rebuilt from them after a restart; arguments that this
-    version does not know are ignored, so that a trigger survives an upgrade and a roll-back.
+    It never sends a paid request and never touches an image. Arguments that it does not know are ignored.
 
     :param imagegen_conn_id: The connection to look up through.
     :param submission: A :class:`~airflow_provider_imagegen.schemas.Submission` as JSON: ids, deadline.
     :param not_before: Unix seconds before which it does not fire.
     :param poll_interval: Seconds between lookups.
     :param hold: A :class:`~airflow_provider_imagegen.schemas.CancelContext` as JSON: whose the tasks are.
-    :param model: What generates the tasks, if known: the first lookup waits until such tasks usually begin to finish.
     :param version: Version of these arguments.
     """
 
@@ -49,8 +44,9 @@ class ImageTasksTrigger(BaseTrigger):
         not_before: float,
         poll_interval: float,
         hold: dict[str, Any] | None = None,
-        model: str | None = None,
         version: int = KWARGS_VERSION,
+        # The triggerer rebuilds a trigger from what another release may have stored, before an upgrade or a roll-back:
+        # new arguments need a default, and none may be taken away that an older release requires.
         **_ignored: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -59,11 +55,13 @@ class ImageTasksTrigger(BaseTrigger):
         self.not_before = not_before
         self.poll_interval = poll_interval
         self.hold = hold
-        self.model = model
         self.version = version
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments to rebuild this trigger from."""
+        # All that it needs is in them, since any triggerer may have to rebuild it, and what ``defer(kwargs=…)`` is
+        # given does not reach the worker under ``dag.test()``. No prompt and no address of an image is: the submission
+        # comes back in the event, which Airflow logs whole and stores unencrypted.
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
@@ -72,7 +70,6 @@ class ImageTasksTrigger(BaseTrigger):
                 "not_before": self.not_before,
                 "poll_interval": self.poll_interval,
                 "hold": self.hold,
-                "model": self.model,
                 "version": self.version,
             },
         )
@@ -88,11 +85,11 @@ class ImageTasksTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the tasks where the gateway can, unless a newer try waits for them already.
 
-        Airflow 3.3 and later call this when a user marks or clears the deferred task, never on a restart. It
-        cancels this very call at its next beat, about a second later, hence a task of its own.
+        Airflow 3.3 and later call this when a user marks or clears the deferred task, never on a restart.
         """
         if self.hold is None:
             return
+        # Airflow cancels this very call at its next beat, about a second later, hence a task of its own.
         cancelling = asyncio.create_task(self._cancel(self.hold))
         _cancelling.add(cancelling)
         cancelling.add_done_callback(_cancelling.discard)
@@ -115,13 +112,11 @@ class ImageTasksTrigger(BaseTrigger):
             log.warning("Nothing was cancelled: %s", error)
 
     async def _status(self) -> str:
-        """Wait for the tasks and return what became of it: ``done``, ``timeout`` or ``failed``.
-
-        After ``failed`` the worker looks for itself, meets the same error, and fails with it.
-        """
+        """Wait for the tasks and return ``done``, ``timeout`` or ``failed``."""
         try:
-            seen = await self._watch()
+            seen = await self._wait()
         except ImageGenError as error:
+            # Only the word goes into the event: the worker looks for itself, meets the same error, and fails with it.
             log.error("Waiting ended: %s", error)
             return "failed"
         if all(task.is_terminal for task in seen.tasks.values()):
@@ -130,7 +125,7 @@ class ImageTasksTrigger(BaseTrigger):
             log.warning("The deadline passed and the last lookup failed: %s", seen.last_fault)
         return "timeout"
 
-    async def _watch(self) -> Seen:
+    async def _wait(self) -> Seen:
         from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
         from airflow_provider_imagegen.polling import PollSchedule, wait_through
         from airflow_provider_imagegen.schemas import Submission
@@ -143,5 +138,4 @@ class ImageTasksTrigger(BaseTrigger):
             until=submission.deadline,
             submitted_at=submission.submitted_at,
             schedule=PollSchedule(interval=self.poll_interval),
-            model=self.model,
         )

@@ -107,7 +107,7 @@ class TestManyTriggers:
 
 class TestArguments:
     async def test_rebuild_the_same_trigger(self) -> None:
-        first = trigger(await submission(), model="gpt-image-1")
+        first = trigger(await submission(), hold={"bucket": "b"})
         path, arguments = first.serialize()
         assert path == "airflow_provider_imagegen.triggers.imagegen.ImageTasksTrigger"
         assert ImageTasksTrigger(**json.loads(json.dumps(arguments))).serialize() == first.serialize()

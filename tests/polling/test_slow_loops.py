@@ -12,7 +12,6 @@ import pytest
 
 from airflow_provider_imagegen.polling import PollSchedule, TaskPoller
 from airflow_provider_imagegen.polling.schedule import TICKS_PER_INTERVAL
-from airflow_provider_imagegen.polling.usual_times import NEEDED
 from tests.polling.virtual_time import SlowMachine, run, running
 
 WAITERS, IDS_PER_REQUEST = 1000, 100
@@ -118,38 +117,3 @@ class TestOneWaiter:
         apart = [later - earlier for earlier, later in itertools.pairwise(moments)]
         assert apart[3:-1] == pytest.approx([INTERVAL] * len(apart[3:-1]))
         assert all(pause >= INTERVAL / 2 - INTERVAL / TICKS_PER_INTERVAL for pause in apart[:-1])
-
-
-class TestWhatFinished:
-    """What was learned from the tasks of one model decides when the next one is looked up first."""
-
-    LASTS = 60.0
-
-    def first_lookup(self, monkeypatch: pytest.MonkeyPatch, model: str) -> float:
-        """Return after how many seconds a task is looked up first, when enough of the model "m" have finished."""
-        machine = SlowMachine()
-        client = machine.client(monkeypatch)
-
-        async def wait(poller: TaskPoller, model: str) -> None:
-            now, task_id = running().time(), str(uuid.uuid4())
-            machine.ready[task_id] = now + self.LASTS
-            seen = await poller.wait([task_id], until=now + 1e6, submitted_at=now, model=model)
-            assert seen.tasks[task_id].state == "succeeded"
-
-        async def learn_and_wait() -> None:
-            async with client:
-                poller = TaskPoller(client, PollSchedule(interval=INTERVAL), running().time)
-                await asyncio.gather(*(wait(poller, "m") for _ in range(NEEDED)))
-                machine.asked.clear()
-                started.append(running().time())
-                await wait(poller, model)
-
-        started: list[float] = []
-        run(learn_and_wait())
-        return machine.asked[0][0] - started[0]
-
-    def test_holds_the_first_lookup_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert self.LASTS - 2 * INTERVAL <= self.first_lookup(monkeypatch, "m") <= self.LASTS
-
-    def test_says_nothing_about_other_models(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert self.first_lookup(monkeypatch, "another") <= INTERVAL / TICKS_PER_INTERVAL

@@ -9,13 +9,11 @@ from hypothesis import strategies as st
 
 from airflow_provider_imagegen.polling.schedule import (
     LATEST_END,
-    QUICKEST,
     TICKS_PER_INTERVAL,
     Look,
     PollSchedule,
     Ticks,
 )
-from airflow_provider_imagegen.polling.usual_times import KEPT, MODELS, NEEDED, UsualTimes, time_running
 
 INTERVALS = st.floats(0.01, 1000)
 MOMENTS = st.floats(0, 1e7)
@@ -64,13 +62,12 @@ class TestDelay:
 
 
 class TestFirstLook:
-    @given(schedules(), PHASES, MOMENTS, st.floats(-1000, 1000), st.floats(0, 1000))
-    def test_comes_at_once_unless_such_tasks_take_longer(
-        self, schedule: PollSchedule, phase: float, now: float, usual: float, left: float
+    @given(schedules(), PHASES, MOMENTS, st.floats(0, 1000))
+    def test_comes_at_once_if_there_was_none_lately(
+        self, schedule: PollSchedule, phase: float, now: float, since: float
     ) -> None:
-        due = Ticks(phase).first(schedule, now=now, last_tick=-FAR, usual_end=now + usual, end=now + left)
-        assert now <= due <= max(now, now + usual) + tolerance(now)
-        assert due <= max(now, now + left + LATEST_END) + tolerance(now)
+        last_tick = now - schedule.tick - since - tolerance(now)
+        assert Ticks(phase).first(schedule, now=now, last_tick=last_tick) == now
 
     @given(schedules(), PHASES, MOMENTS, st.floats(0, 1000))
     def test_of_newcomers_falls_on_the_next_tick_of_the_others(
@@ -78,16 +75,9 @@ class TestFirstLook:
     ) -> None:
         last_tick = now - min(since, schedule.tick * 0.99)
         ticks = Ticks(phase)
-        due = ticks.first(schedule, now=now, last_tick=last_tick, usual_end=-FAR, end=FAR)
+        due = ticks.first(schedule, now=now, last_tick=last_tick)
         assert due == ticks.after(now, schedule.tick)
-        assert due <= now + schedule.tick + tolerance(now)
-
-    @given(schedules(), PHASES, MOMENTS, st.floats(0, 1000))
-    def test_is_at_most_one_tick_earlier_than_such_tasks_finish(
-        self, schedule: PollSchedule, phase: float, now: float, usual: float
-    ) -> None:
-        due = Ticks(phase).first(schedule, now=now, last_tick=-FAR, usual_end=now + usual, end=FAR)
-        assert due >= now + usual - schedule.interval / TICKS_PER_INTERVAL - tolerance(now)
+        assert now - tolerance(now) <= due <= now + schedule.tick + tolerance(now)
 
 
 class TestNextLook:
@@ -129,30 +119,6 @@ class TestNextLook:
         assert due <= held_until + schedule.interval + tick + tolerance(held_until)
 
 
-class TestPace:
-    """Where others wait for a place, its task is looked up the oftener the quicker its model is."""
-
-    EAGER = PollSchedule(interval=1.0, late_by=0.03)
-
-    def test_is_as_asked_for_until_the_usual_time_is_known(self) -> None:
-        assert self.EAGER.paced(0.0) == self.EAGER
-
-    def test_is_as_asked_for_where_nobody_waits(self) -> None:
-        assert PollSchedule(interval=1.0).paced(8.0).interval == 1.0
-
-    @given(st.floats(0.1, 1e4), st.floats(0.01, 60))
-    def test_is_never_slower_than_asked_for(self, usual: float, interval: float) -> None:
-        assert PollSchedule(interval=interval, late_by=0.03).paced(usual).interval <= interval
-
-    @given(st.floats(10.0, 1e4))
-    def test_notices_within_the_share_of_the_usual_time(self, usual: float) -> None:
-        interval = PollSchedule(interval=1e6, late_by=0.03).paced(usual).interval
-        assert QUICKEST <= interval <= 0.03 * usual * (1 + 1e-9)
-
-    def test_never_hurries_beyond_what_a_gateway_bears(self) -> None:
-        assert self.EAGER.paced(0.1).interval == QUICKEST
-
-
 class TestNeighbours:
     @given(INTERVALS, PHASES, MOMENTS, st.floats(0, 1), st.floats(0, 1))
     def test_meet_on_few_ticks(self, interval: float, phase: float, start: float, one: float, other: float) -> None:
@@ -168,44 +134,3 @@ class TestNeighbours:
         look = Look(asked_at=1000.0, answered_at=1000.0, looks=9)
         dues = {Ticks(phase).following(PollSchedule(interval=5), look, end=FAR) for phase in phases}
         assert max(dues) - min(dues) > 0.8
-
-
-class TestUsualTimes:
-    def test_say_nothing_before_enough_was_seen(self) -> None:
-        times = UsualTimes()
-        for _ in range(NEEDED - 1):
-            times.learn("m", 40.0)
-        assert times.shortest("m") == 0.0
-        times.learn("m", 40.0)
-        assert times.shortest("m") == 40.0
-
-    def test_are_those_of_the_quickest_lately_and_of_one_model(self) -> None:
-        times = UsualTimes()
-        for seconds in (3.0, *[40.0 + number for number in range(KEPT)]):
-            times.learn("slow", seconds)
-        assert (times.shortest("slow"), times.shortest("other")) == (40.0, 0.0)
-
-    @given(st.lists(st.floats(0, 1e6), min_size=NEEDED, max_size=3 * KEPT))
-    def test_are_never_longer_than_anything_seen_lately(self, seen: list[float]) -> None:
-        times = UsualTimes()
-        for seconds in seen:
-            times.learn(None, seconds)
-        assert times.shortest(None) == min(seen[-KEPT:])
-
-    def test_are_kept_for_a_bounded_number_of_models(self) -> None:
-        times = UsualTimes()
-        for model in range(MODELS + 1):
-            for _ in range(NEEDED):
-                times.learn(str(model), 1.0)
-        assert (times.shortest("0"), times.shortest(str(MODELS))) == (0.0, 1.0)
-
-
-class TestLesson:
-    def test_is_how_long_a_task_was_seen_running(self) -> None:
-        assert time_running(submitted=100.0, held_back=False, last_running=135.0, now=140.0) == 35.0
-
-    def test_is_nothing_if_it_was_done_when_we_came(self) -> None:
-        assert time_running(submitted=100.0, held_back=False, last_running=None, now=9000.0) is None
-
-    def test_is_that_we_came_too_late_if_we_held_back(self) -> None:
-        assert time_running(submitted=100.0, held_back=True, last_running=None, now=140.0) == 20.0

@@ -44,8 +44,6 @@ log = logging.getLogger(__name__)
 OnInvalid = Literal["fail", "skip"]
 
 MANIFEST = "manifest.jsonl"
-LATE_BY = 0.03
-"""How late a place may become free, as a share of the time for which it is taken."""
 THREADS = 10
 """Calls to S3 at once: as many connections as a boto3 client keeps."""
 
@@ -173,7 +171,7 @@ class BatchRun(TaskRun):
                 ImageClient(settings) as client,
                 Landing(self.s3, self.destination, settings, self.metadata, self.treatment) as landing,
             ):
-                poller = TaskPoller(client, replace(self.terms.schedule, late_by=LATE_BY))
+                poller = TaskPoller(client, self.terms.schedule)
                 yield BatchResources(client=client, landing=landing, ledger=self.ledger, poller=poller, turn=turn)
 
     async def _rows(self, gateway: Gateway) -> Rows:
