@@ -340,8 +340,10 @@ class FailedElsewhere(GenerationFailed, PermanentError):
     advice = "Clear the task that submitted it: it starts a new generation."
 
     @classmethod
-    def of(cls, error: GenerationFailed) -> FailedElsewhere:
-        """Return a failure as it looks to whoever did not submit it."""
+    def of(cls, error: ImageGenError) -> ImageGenError:
+        """Return an error as it looks to a task that did not submit: a failed generation stays failed."""
+        if type(error) is not GenerationFailed:
+            return error
         seen = cls(error.message, code=error.code, billed=error.billed)
         seen.gateway, seen.task_id, seen.trace_id = error.gateway, error.task_id, error.trace_id
         seen.result = error.result

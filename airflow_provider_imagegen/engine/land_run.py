@@ -26,7 +26,7 @@ from airflow_provider_imagegen.engine.job import ImageJob
 from airflow_provider_imagegen.engine.options import GRACE, SharedResources
 from airflow_provider_imagegen.engine.receipts import KeptRequest, LandingDocument, Receipt, landing_document
 from airflow_provider_imagegen.engine.run import TaskRun
-from airflow_provider_imagegen.exceptions import ConfigurationError, FailedElsewhere, GenerationFailed, ImageGenError
+from airflow_provider_imagegen.exceptions import ConfigurationError, FailedElsewhere, ImageGenError
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.landing import ImageProcessing, Landing
 from airflow_provider_imagegen.ledger.models import Entry, LedgerKey
@@ -96,7 +96,7 @@ class LandItem:
             try:
                 return await self.job.land(self.submission, self.tasks)
             except ImageGenError as error:
-                raise _as_seen_from_here(error) from None
+                raise FailedElsewhere.of(error) from None
 
     async def collect(self) -> RowResult:
         """Land it, and return its row."""
@@ -106,7 +106,7 @@ class LandItem:
             manifest = manifest.model_copy(
                 update={"billed": 0, "usage": {}, "cost": _NOTHING, "cost_at_least": _NOTHING}
             )
-        return RowResult.of(self.row, manifest, None if error is None else _as_seen_from_here(error))
+        return RowResult.of(self.row, manifest, None if error is None else FailedElsewhere.of(error))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,8 +267,3 @@ async def _still_there(submission: Submission, landing: Landing) -> Submission:
 def _gone(image: LandedImage) -> MissingImage:
     words = f"{image.uri} had landed and is not there any more; clear the task that submitted it"
     return MissingImage(index=image.index, code="PaidImageLost", message=words, billed="yes", kind="PaidImageLost")
-
-
-def _as_seen_from_here(error: ImageGenError) -> ImageGenError:
-    """Return an error as it looks to a task that cannot submit again."""
-    return FailedElsewhere.of(error) if type(error) is GenerationFailed else error

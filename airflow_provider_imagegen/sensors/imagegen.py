@@ -1,4 +1,4 @@
-"""Waits for tasks at the gateway that somebody else submitted; looks, and neither pays nor lands.
+"""The sensor that waits for tasks at the gateway that somebody else submitted; it neither pays nor lands.
 
 Imported at every DAG parse, so nothing heavy is imported here before a task runs.
 """
@@ -22,8 +22,6 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_imagegen.exceptions import (
     FailedElsewhere,
-    GenerationFailed,
-    ImageGenError,
     InvalidRequest,
     LookUpFailed,
     RateLimited,
@@ -84,6 +82,7 @@ class ImageTaskSensor(BaseSensorOperator):
         try:
             seen = self.poke(context)
         except AirflowFailException as error:
+            # Airflow's own ``execute`` does this; it is not called here, since it would sleep between pokes.
             if self.soft_fail or self.never_fail:
                 raise AirflowSkipException(str(error)) from error
             raise
@@ -110,6 +109,8 @@ class ImageTaskSensor(BaseSensorOperator):
         :raises AirflowSensorTimeout: If the time is over.
         :raises ImageGenError: If the gateway failed at a task, does not know it, or cannot be asked.
         """
+        # The event is only a hint: the scheduler may have resumed the task early
+        # (https://github.com/apache/airflow/issues/65248).
         result = asyncio.run(self._looked_up(self._client(), float("inf")))
         if result is not None:
             return result
@@ -139,7 +140,7 @@ class ImageTaskSensor(BaseSensorOperator):
         async with client:
             tasks = await client.look_up(self._ids)
             if seconds > client.settings.visibility_grace:
-                tasks = {task_id: _lost_if_unseen(task) for task_id, task in tasks.items()}
+                tasks = {task_id: task.lost_if_unseen() for task_id, task in tasks.items()}
             if not all(task.is_terminal for task in tasks.values()):
                 return None
             _raise_first_failure(client, tasks)
@@ -156,6 +157,7 @@ class ImageTaskSensor(BaseSensorOperator):
         from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
 
         now = time.time()
+        # No ledger record belongs to them: whoever submitted them keeps it, and only they may change it.
         tasks = tuple(
             OpenTask(index=index, count=1, task_id=task_id, scope="", fingerprint="", generation=0)
             for index, task_id in enumerate(self._ids)
@@ -173,23 +175,14 @@ class ImageTaskSensor(BaseSensorOperator):
         )
 
 
-def _lost_if_unseen(task: ImageTask) -> ImageTask:
-    return task.model_copy(update={"state": "lost"}) if task.state == "unseen" else task
-
-
 def _raise_first_failure(client: ImageClient, tasks: Mapping[str, ImageTask]) -> None:
     from airflow_provider_imagegen.engine.task_error import task_error
 
     for task in tasks.values():
         if error := task_error(task, client.gateway.name):
-            raise _as_seen_from_here(error)
-
-
-def _as_seen_from_here(error: ImageGenError) -> ImageGenError:
-    """Return an error as it looks to a task that only waits."""
-    if isinstance(error, UnknownTask):
-        error.advice = "Was it submitted through this connection?"
-    return FailedElsewhere.of(error) if type(error) is GenerationFailed else error
+            if isinstance(error, UnknownTask):
+                error.advice = "Was it submitted through this connection?"
+            raise FailedElsewhere.of(error)
 
 
 def _result(gateway: str, tasks: Mapping[str, ImageTask]) -> dict[str, Any]:
