@@ -32,7 +32,7 @@
         │   ├── ResultExpired     the result's address no longer leads to it
         │   └── ResultHostRefused the result's address leads to a host that is not public
         ├── NotAnImage            what came back is not an acceptable image
-        ├── TempFileFailed           a temporary file could not be written: disk full, over quota
+        ├── TempFileFailed        a temporary file could not be written: disk full, over quota
         ├── UploadFailed          S3 did not take the object
         │   └── ObjectExists *    something else is there, and replace is False
         └── PartialDelivery       fewer images than asked for
@@ -46,11 +46,11 @@ the task, because a retry cannot help (or, for :class:`OutcomeUnknown`, could pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_imagegen.redaction import redacted, without_secrets
+from airflow_provider_imagegen.redaction import redacted, short_value, without_secrets
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -59,6 +59,10 @@ Billed = Literal["yes", "no", "unknown"]
 
 ROWS_SHOWN = 20
 """Wrong rows that are listed one by one."""
+
+# By what is stored of them. Records, manifests and deferred tasks outlive an upgrade: an error whose class is renamed
+# must be found again, so no name of a class is stored, and a kind never changes.
+_ERRORS: dict[str, type[ImageGenError]] = {}
 
 
 class ImageGenError(Exception):
@@ -78,10 +82,18 @@ class ImageGenError(Exception):
     :param advice: What to do next; the class's own advice when omitted.
     """
 
+    kind: ClassVar[str] = "ImageGenError"
+    """Stable name of this error in stored JSON; a subclass without one of its own is stored as its base."""
     billed: Billed = "no"
     advice: str = ""
     result: BaseModel | None = None
     """What did come of it: the manifest or the summary of what landed in spite of the error, where there is one."""
+
+    def __init_subclass__(cls, kind: str | None = None) -> None:
+        super().__init_subclass__()
+        if kind is not None:
+            cls.kind = kind
+            _ERRORS[kind] = cls
 
     def __init__(
         self,
@@ -105,18 +117,12 @@ class ImageGenError(Exception):
         self.request_id = request_id
         self.code = None if code is None else without_secrets(code)
         self.status = status
-        if billed is not None:
-            self.billed = billed
-        if advice is not None:
-            self.advice = without_secrets(advice)
+        self.billed = billed or self.billed
+        self.advice = self.advice if advice is None else without_secrets(advice)
 
     @classmethod
     def of_defect(cls, fault: Exception, billed: Billed = "unknown") -> ImageGenError:
-        """Return what none of these errors foresees as one: a mistake of ours, or of code that was called.
-
-        :param fault: What was raised.
-        :param billed: Whether money was spent.
-        """
+        """Return an error for a defect that none of these classes foresees, of ours or of code that was called."""
         name = type(fault).__name__
         return ImageGenError(redacted(f"{name}: {fault}"), code=name, billed=billed)
 
@@ -134,11 +140,14 @@ class ImageGenError(Exception):
         return f"{text}. {self.advice}" if self.advice else f"{text}."
 
 
-class PermanentError(ImageGenError, AirflowFailException):
+_ERRORS[ImageGenError.kind] = ImageGenError
+
+
+class PermanentError(ImageGenError, AirflowFailException, kind="PermanentError"):
     """An error that a retry of the task cannot cure; Airflow fails the task at once."""
 
 
-class InvalidRequest(PermanentError):
+class InvalidRequest(PermanentError, kind="InvalidRequest"):
     """A parameter is known to be wrong; nothing was sent.
 
     :param field: The parameter's name.
@@ -147,9 +156,12 @@ class InvalidRequest(PermanentError):
     """
 
     advice = "Correct the operator's arguments."
+    field: str = ""
+    value: object = None
+    allowed: str = ""
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        super().__init__(f"{field}={_shortened(value)} is not allowed: {allowed}")
+        super().__init__(f"{field}={short_value(value)} is not allowed: {allowed}")
         self.field = field
         self.value = value
         self.allowed = allowed
@@ -163,11 +175,11 @@ class InvalidRequest(PermanentError):
         :param gateway: The gateway's name.
         """
         error = cls(field, value, "leave it out")
-        error.message = f"{gateway} does not support {field}={_shortened(value)}"
+        error.message = f"{gateway} does not support {field}={short_value(value)}"
         return error
 
     def __reduce__(self) -> tuple[type[InvalidRequest], tuple[str, object, str], dict[str, object]]:
-        return type(self), (self.field, self.value, self.allowed), {"message": self.message}
+        return type(self), (self.field, self.value, self.allowed), vars(self)
 
 
 class InvalidRow(NamedTuple):
@@ -186,16 +198,15 @@ class InvalidRow(NamedTuple):
         return f"{self.place}: {self.reason}"
 
 
-class InvalidRows(PermanentError):
+class InvalidRows(PermanentError, kind="InvalidRows"):
     """Rows of a batch are wrong; none of it was sent.
-
-    Its text lists the first of them, one a line.
 
     :param rows: All of them.
     :param advice: What to do where going on without them is no way.
     """
 
     advice = "Correct them, or pass on_invalid='skip' to go on without such rows."
+    rows: tuple[InvalidRow, ...] = ()
 
     def __init__(self, rows: Sequence[InvalidRow], advice: str | None = None) -> None:
         super().__init__("1 row is wrong" if len(rows) == 1 else f"{len(rows)} rows are wrong", advice=advice)
@@ -207,89 +218,89 @@ class InvalidRows(PermanentError):
             shown.append(f"… and {more} more")
         return "\n  ".join([super().__str__(), *shown])
 
-    def __reduce__(self) -> tuple[type[InvalidRows], tuple[tuple[InvalidRow, ...], str]]:
-        return type(self), (self.rows, self.advice)
+    def __reduce__(self) -> tuple[type[InvalidRows], tuple[tuple[InvalidRow, ...]], dict[str, object]]:
+        return type(self), (self.rows,), vars(self)
 
 
-class RowsUnread(ImageGenError):
+class RowsUnread(ImageGenError, kind="RowsUnread"):
     """S3 did not hand over the whole file with a batch's rows; nothing was sent."""
 
     advice = "Check the AWS connection; a retry reads it again."
 
 
-class ConfigurationError(PermanentError):
+class ConfigurationError(PermanentError, kind="ConfigurationError"):
     """A connection is missing or cannot be used as it is; nothing was sent."""
 
     advice = "Correct the connection."
 
 
-class BudgetExceeded(PermanentError):
+class BudgetExceeded(PermanentError, kind="BudgetExceeded"):
     """What would have to be paid is not covered by ``budget``, or has no known price; it was not sent."""
 
     advice = "Raise budget, or ask for less; what is paid for already is handed out without it."
 
 
-class DestinationError(PermanentError):
+class DestinationError(PermanentError, kind="DestinationError"):
     """The S3 destination is missing or refuses to be written; noticed before anything is paid."""
 
     advice = "Correct s3_bucket, s3_key or the AWS connection's permissions."
 
 
-class LedgerError(ImageGenError):
+class LedgerError(ImageGenError, kind="LedgerError"):
     """The ledger in S3 could not be read or written."""
 
     advice = "Check the bucket and the AWS connection; a retry goes on where this try stopped."
 
 
-class LedgerConflict(LedgerError):
+class LedgerConflict(LedgerError, kind="LedgerConflict"):
     """Another attempt changed a record first."""
 
     billed = "unknown"
     advice = "Another attempt of this task is at work; a retry attaches to what it submitted."
 
 
-class LedgerCorrupt(LedgerError, PermanentError):
+class LedgerCorrupt(LedgerError, PermanentError, kind="LedgerCorrupt"):
     """A record cannot be understood; unreadable is not absent, so nothing is sent."""
 
     billed = "unknown"
     advice = "Look at the object; delete it only if the gateway shows no request with its trace id."
 
 
-class GatewayError(ImageGenError):
+class GatewayError(ImageGenError, kind="GatewayError"):
     """The gateway could not be reached, refused, or failed."""
 
 
-class NotSent(GatewayError):
+class NotSent(GatewayError, kind="NotSent"):
     """The connection failed before any byte of the request left; a retry is safe."""
 
     advice = "Check that the connection's host can be reached; retrying is safe."
 
 
-class AuthenticationError(GatewayError, PermanentError):
+class AuthenticationError(GatewayError, PermanentError, kind="AuthenticationError"):
     """The gateway does not accept the token."""
 
     advice = "Correct the connection's password (the API token)."
 
 
-class OutOfBalance(GatewayError, PermanentError):
+class OutOfBalance(GatewayError, PermanentError, kind="OutOfBalance"):
     """The gateway's account has nothing left to spend."""
 
     advice = "Top up the account at the gateway, then clear the task."
 
 
-class RequestRefused(GatewayError, PermanentError):
+class RequestRefused(GatewayError, PermanentError, kind="RequestRefused"):
     """The gateway refused the request for what it says; repeating it would be refused again."""
 
     advice = "Change the request as the message says."
 
 
-class ModerationBlocked(RequestRefused):
+class ModerationBlocked(RequestRefused, kind="ModerationBlocked"):
     """The gateway's content policy refused the prompt or the image."""
 
     advice = "Reword the prompt; a retry of the same text would be refused again."
 
 
-class RateLimited(GatewayError):
+class RateLimited(GatewayError, kind="RateLimited"):
     """Too many requests, or too many in flight; nothing was generated.
 
     :param retry_after: Seconds the gateway asked to wait, if it said so.
@@ -299,42 +310,40 @@ class RateLimited(GatewayError):
     retry_after: float | None = None
 
 
-class OutcomeUnknown(GatewayError, PermanentError):
-    """The request left, and whether the gateway accepted it is unknown.
+class OutcomeUnknown(GatewayError, PermanentError, kind="OutcomeUnknown"):
+    """The request left, and whether the gateway accepted it is unknown."""
 
-    Source: a gateway may have accepted and billed a request whose response was lost (time-out, reset,
-    5xx), and none of the known ones takes an idempotency key.
-    """
-
+    # Not retried: the gateway may have accepted and billed a request whose response was lost (time-out, reset, 5xx),
+    # and none of the known ones takes an idempotency key.
     billed = "unknown"
     advice = "See at the gateway whether it was billed; on_unknown='resubmit' and a clear pay for a new image."
 
 
-class LookUpFailed(GatewayError):
+class LookUpFailed(GatewayError, kind="LookUpFailed"):
     """A submitted task could not be looked up."""
 
     billed = "unknown"
     advice = "The task goes on at the gateway; a retry looks it up again."
 
 
-class UnreadableResponse(LookUpFailed):
+class UnreadableResponse(LookUpFailed, kind="UnreadableResponse"):
     """The gateway answered something that cannot be understood."""
 
 
-class UnknownTask(GatewayError):
+class UnknownTask(GatewayError, kind="UnknownTask"):
     """The gateway does not know the task, even after the time it may take to become visible."""
 
     billed = "unknown"
     advice = "A retry looks again and pays nothing; on_unknown='resubmit' pays for a new image."
 
 
-class GenerationFailed(GatewayError):
+class GenerationFailed(GatewayError, kind="GenerationFailed"):
     """The gateway tried and failed; failures are not billed."""
 
     advice = "A retry starts a new generation."
 
 
-class FailedElsewhere(GenerationFailed, PermanentError):
+class FailedElsewhere(GenerationFailed, PermanentError, kind="FailedElsewhere"):
     """The gateway tried and failed at what another task, or somebody else, had submitted: a retry sees the same."""
 
     advice = "Clear the task that submitted it: it starts a new generation."
@@ -350,7 +359,7 @@ class FailedElsewhere(GenerationFailed, PermanentError):
         return seen
 
 
-class TaskTimeout(GatewayError):
+class TaskTimeout(GatewayError, kind="TaskTimeout"):
     """The deadline passed while the gateway was still generating."""
 
     billed = "unknown"
@@ -359,72 +368,70 @@ class TaskTimeout(GatewayError):
     )
 
 
-class LandingError(ImageGenError):
+class LandingError(ImageGenError, kind="LandingError"):
     """A generated image did not reach S3."""
 
     billed = "yes"
     advice = "A retry lands it again."
 
 
-class PaidImageLost(LandingError, PermanentError):
+class PaidImageLost(LandingError, PermanentError, kind="PaidImageLost"):
     """An image came with the response to the submit, was paid for, and did not reach S3."""
 
     advice = "Pass on_unknown='resubmit' and clear the task to pay for a new one."
 
 
-class DownloadFailed(LandingError):
+class DownloadFailed(LandingError, kind="DownloadFailed"):
     """The image could not be fetched whole from the address the gateway gave."""
 
 
-class ResultExpired(DownloadFailed):
+class ResultExpired(DownloadFailed, kind="ResultExpired"):
     """The result's address no longer leads to the image."""
 
     advice = "Ask the gateway's support with the task id; on_unknown='resubmit' pays for a new image."
 
 
-class ResultHostRefused(DownloadFailed):
+class ResultHostRefused(DownloadFailed, kind="ResultHostRefused"):
     """The result's address, or a redirect of it, leads to a host that is not public; it was not connected to."""
 
     advice = "A retry lands the image once its host is allowed."
 
 
-class NotAnImage(LandingError):
+class NotAnImage(LandingError, kind="NotAnImage"):
     """What came back is not an image, is cut off, or is larger than allowed."""
 
     advice = "A retry fetches it again; on_unknown='resubmit' pays for a new image."
 
 
-class UploadFailed(LandingError):
+class UploadFailed(LandingError, kind="UploadFailed"):
     """S3 did not take the object."""
 
     advice = "Check the bucket and the AWS connection."
 
 
-class ObjectExists(UploadFailed, PermanentError):
+class ObjectExists(UploadFailed, PermanentError, kind="ObjectExists"):
     """Something else is where the image belongs, and ``replace`` is False."""
 
     advice = "Move it away or pass replace=True, and clear the task: the paid image is then uploaded."
 
 
-class TempFileFailed(LandingError):
+class TempFileFailed(LandingError, kind="TempFileFailed"):
     """A temporary file could not be written or read: the disk is full, over quota, or broken."""
 
     advice = "Free space there or point TMPDIR elsewhere; a retry lands what the gateway still keeps."
 
 
-class PartialDelivery(LandingError):
+class PartialDelivery(LandingError, kind="PartialDelivery"):
     """Fewer images were delivered than asked for, and ``on_partial`` is ``fail``."""
 
     advice = "The delivered ones are in S3; pass on_partial='accept' to go on with fewer."
 
 
-class FewerImages(PartialDelivery, PermanentError):
+class FewerImages(PartialDelivery, PermanentError, kind="FewerImages"):
     """The gateway made fewer images than it was asked for, which a retry of the same request does not change."""
 
-    advice = "The delivered ones are in S3; pass on_partial='accept' to go on with fewer."
 
-
-class IncompleteBatch(PartialDelivery, PermanentError):
+class IncompleteBatch(PartialDelivery, PermanentError, kind="IncompleteBatch"):
     """Rows of a batch are missing, and a retry would end as this try did."""
 
     advice = (
@@ -432,7 +439,10 @@ class IncompleteBatch(PartialDelivery, PermanentError):
     )
 
 
-def _shortened(value: object, limit: int = 80) -> str:
-    text = repr(value)
-    length = len(value if isinstance(value, str) else text)
-    return text if len(text) <= limit else f"{text[:limit]}… ({length} characters)"
+def restored_error(kind: str, message: str, *, gateway: str, code: str, billed: Billed) -> ImageGenError:
+    """Return an error that was stored; :class:`GenerationFailed` if its kind is another release's."""
+    found = _ERRORS.get(kind, GenerationFailed)
+    error = found.__new__(found)
+    # Not the constructor of its class: some take what was wrong instead of a message, and that is not stored.
+    ImageGenError.__init__(error, message, gateway=gateway, code=code, billed=billed)
+    return error

@@ -134,3 +134,10 @@ def short_in_json(text: str, limit: int) -> str:
     while len(json.dumps(f"{text}…")) > limit:
         text = text[: len(text) - max(1, (len(json.dumps(text)) - limit) // 12)]
     return f"{text}…"
+
+
+def short_value(value: object, limit: int = 80) -> str:
+    """Return a value as an error shows it: whole, or its beginning and its length."""
+    text = repr(value)
+    length = len(value if isinstance(value, str) else text)
+    return text if len(text) <= limit else f"{text[:limit]}… ({length} characters)"

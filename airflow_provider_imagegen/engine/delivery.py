@@ -122,7 +122,7 @@ class Delivery:
             # Nothing was billed: the next try starts a new generation, where it would else attach to the failed task.
             await self._note(key, entry, state="failed", failure=task.failure)
         elif task.state == "lost" and entry is not None:
-            await self._note(key, entry, failure=TaskFailure(code=type(error).__name__, message=error.message))
+            await self._note(key, entry, failure=TaskFailure(code=error.kind, message=error.message))
         outcome = Outcome(errors=(Refused(open_task.index, open_task.count, error),))
         return self._with_earlier_bills(outcome, entry.record) if entry else outcome
 
@@ -284,7 +284,7 @@ class Delivery:
             attempt = attempt if is_ours and attempt.epoch >= held_by.epoch else held_by
             await self._note(key, entry, state="landed", attempt=attempt, **facts)
         elif spoilt is not None and isinstance(spoilt.error, ResultExpired | NotAnImage):
-            failure = TaskFailure(code=type(spoilt.error).__name__, message=spoilt.error.message)
+            failure = TaskFailure(code=spoilt.error.kind, message=spoilt.error.message)
             await self._note(key, entry, failure=failure)
         return self._with_earlier_bills(outcome, entry.record) if is_ours else outcome.paid_by_others()
 

@@ -26,7 +26,7 @@ from airflow_provider_imagegen.engine.job import ImageJob
 from airflow_provider_imagegen.engine.options import GRACE, SharedResources
 from airflow_provider_imagegen.engine.receipts import KeptRequest, LandingDocument, Receipt, landing_document
 from airflow_provider_imagegen.engine.run import TaskRun
-from airflow_provider_imagegen.exceptions import ConfigurationError, FailedElsewhere, ImageGenError
+from airflow_provider_imagegen.exceptions import ConfigurationError, FailedElsewhere, ImageGenError, PaidImageLost
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.landing import ImageProcessing, Landing
 from airflow_provider_imagegen.ledger.models import Entry, LedgerKey
@@ -266,4 +266,4 @@ async def _still_there(submission: Submission, landing: Landing) -> Submission:
 
 def _gone(image: LandedImage) -> MissingImage:
     words = f"{image.uri} had landed and is not there any more; clear the task that submitted it"
-    return MissingImage(index=image.index, code="PaidImageLost", message=words, billed="yes", kind="PaidImageLost")
+    return MissingImage.because_of(PaidImageLost(words), image.index)

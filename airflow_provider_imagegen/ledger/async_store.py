@@ -94,7 +94,7 @@ class AsyncLedger:
 
     async def note_refusal(self, key: LedgerKey, entry: Entry, error: ImageGenError) -> None:
         """Note that nothing was accepted, so that the next try starts a new generation."""
-        failure = TaskFailure(code=error.code or type(error).__name__, message=error.message)
+        failure = TaskFailure(code=error.code or error.kind, message=error.message)
         try:
             await self.update_patiently(key, entry, state="failed", failure=failure)
         except LedgerError as fault:

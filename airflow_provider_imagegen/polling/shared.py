@@ -134,27 +134,24 @@ async def wait_through(
     :raises AuthenticationError: If the token is refused, and refused again after reading the connection again.
     :raises ConfigurationError: If the connection cannot be used.
     """
-    task_ids = list(task_ids)
+    ids = list(task_ids)
+
+    async def wait(settings: GatewaySettings) -> Seen:
+        async with shared_poller(settings) as poller:
+            return await poller.wait(ids, until=until, submitted_at=submitted_at, schedule=schedule)
+
     settings = await _settings(name, read)
     try:
-        return await _wait(settings, task_ids, until, submitted_at, schedule)
+        seen = await wait(settings)
     except AuthenticationError:
-        # A token that is rotated during a wait of hours is the normal case, not an error of the task.
+        # Once: a token that is rotated during a wait of hours is no error; one that stays refused is.
         log.warning("The token was refused; reading %r again", name)
-    settings = await _settings(name, read, refused=settings)
-    return await _wait(settings, task_ids, until, submitted_at, schedule)
-
-
-async def _wait(
-    settings: GatewaySettings, task_ids: list[str], until: float, submitted_at: float, schedule: PollSchedule
-) -> Seen:
-    async with shared_poller(settings) as poller:
-        seen = await poller.wait(task_ids, until=until, submitted_at=submitted_at, schedule=schedule)
-        # Images that came inside responses: the client that holds their files may stay open for days.
-        for output in (output for task in seen.tasks.values() for output in task.outputs):
-            if output.file is not None:
-                output.file.unlink(missing_ok=True)
-        return seen
+        seen = await wait(await _settings(name, read, refused=settings))
+    for output in (output for task in seen.tasks.values() for output in task.outputs):
+        if output.file is not None:
+            # The client that holds it may stay open for days, with others waiting.
+            output.file.unlink(missing_ok=True)
+    return seen
 
 
 async def _settings(name: str, read: Read, refused: GatewaySettings | None = None) -> GatewaySettings:

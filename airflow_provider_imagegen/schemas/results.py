@@ -67,26 +67,24 @@ class MissingImage(PersistedModel):
     :param code: The gateway's error code, or this provider's word for what went wrong.
     :param message: What happened.
     :param billed: Whether money was spent on it.
-    :param kind: Name of the error's class in :mod:`airflow_provider_imagegen.exceptions`.
+    :param kind: :attr:`~airflow_provider_imagegen.exceptions.ImageGenError.kind` of the error.
     """
 
     index: int
     code: str
     message: str
     billed: Billed
-    kind: str = "GenerationFailed"
+    kind: str = exceptions.GenerationFailed.kind
 
     @classmethod
     def because_of(cls, error: ImageGenError, index: int) -> MissingImage:
-        """Tell why image ``index`` is missing."""
-        kind = type(error).__name__
-        return cls(index=index, code=error.code or kind, message=error.message, billed=error.billed, kind=kind)
+        """Return why image ``index`` is missing."""
+        code = error.code or error.kind
+        return cls(index=index, code=code, message=error.message, billed=error.billed, kind=error.kind)
 
     def as_error(self, gateway: str) -> ImageGenError:
         """Return the error again, on the other side of a deferral."""
-        kind = getattr(exceptions, self.kind, exceptions.GenerationFailed)
-        error: ImageGenError = kind(self.message, gateway=gateway, code=self.code, billed=self.billed)
-        return error
+        return exceptions.restored_error(self.kind, self.message, gateway=gateway, code=self.code, billed=self.billed)
 
 
 class OpenTask(PersistedModel):

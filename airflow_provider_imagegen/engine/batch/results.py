@@ -87,7 +87,7 @@ class RowResult(PersistedModel):
     @property
     def is_moderated(self) -> bool:
         """Whether the gateway's content policy refused it."""
-        return self.status == "failed" and self.code in MODERATION_CODES | {ModerationBlocked.__name__}
+        return self.status == "failed" and self.code in MODERATION_CODES | {ModerationBlocked.kind}
 
 
 class OpenRow(PersistedModel):
@@ -106,7 +106,7 @@ def _why(error: ImageGenError, missing: tuple[MissingImage, ...]) -> dict[str, A
     is_unknown = error.billed == "unknown" or any(entry.billed == "unknown" for entry in missing)
     return {
         "status": "unknown" if is_unknown else "failed",
-        "code": error.code or (codes[0] if codes else type(error).__name__),
+        "code": error.code or (codes[0] if codes else error.kind),
         "message": error.message,
         "retryable": not isinstance(error, PermanentError),
     }
