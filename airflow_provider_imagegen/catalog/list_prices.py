@@ -1,7 +1,4 @@
-"""What vendors list: prices of the ``genai-prices`` library, from the data that it ships; it is asked, nobody else.
-
-The library is loaded only where a vendor's own prices are wanted.
-"""
+"""List prices of vendors: those of the ``genai-prices`` library, from the data that it ships, without a network."""
 
 from __future__ import annotations
 
@@ -33,6 +30,7 @@ class Listed:
 
     def of(self, tokens: Tokens) -> Decimal | None:
         """Return what so many tokens cost, or ``None`` if the library cannot tell."""
+        # Here, because the library takes some tenths of a second to import, and most connections never ask it.
         from genai_prices import Usage, calc_price
 
         usage = Usage(
@@ -44,6 +42,7 @@ class Listed:
         try:
             return calc_price(usage, self.model, provider_id=self.vendor).total_price
         except (LookupError, ValueError, ArithmeticError):
+            # Unknown, not free: a budget must refuse what has no price.
             return None
 
 

@@ -1,15 +1,14 @@
-"""What each known model accepts: data, and one check that refuses what is known to be wrong before it is paid.
+"""The parameters that each known model accepts, and one check that refuses known mistakes before anything is paid.
 
-The operators and the hook call :func:`check`, gateways and the engine ask :func:`images_per_call`. Run as a
-program it prints the table of ``docs/models.md``.
+The operators and the hook call :func:`check`, gateways ask :func:`images_per_call`.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.schemas import ImageRequest
@@ -64,7 +63,8 @@ class SizeRule:
 
 Choice = tuple[str, ...] | SizeRule
 
-# A model that will not change has no variants, only names for itself: gpt-image-1-turbo would be another one.
+# A model that will not change has no variants, only names for itself: gpt-image-1-turbo would be another one, and what
+# is refused for gpt-image-1 may be right for it.
 _DATED = r"(?:[-@:](?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{4,8}|latest|preview))?"
 _VARIANT = r"(?:[-@:].*)?"
 _VERSION = r"(?:\.[0-9]+)*" + _VARIANT
@@ -100,7 +100,6 @@ class KnownModel:
         return re.fullmatch(re.escape(self.name) + self.suffix, name) is not None
 
 
-_OLDER_GPT_SIZES = ("auto", "1024x1024", "1536x1024", "1024x1536")
 _GPT_IMAGE: Mapping[str, Choice] = {
     "quality": ("auto", "high", "medium", "low"),
     "style": (),
@@ -109,6 +108,7 @@ _GPT_IMAGE: Mapping[str, Choice] = {
     "output_format": ("png", "jpeg", "webp"),
     "response_format": (),
 }
+_OLDER_GPT_IMAGE = {**_GPT_IMAGE, "size": ("auto", "1024x1024", "1536x1024", "1024x1536")}
 _DALL_E: Mapping[str, Choice] = {
     "style": (),
     "background": (),
@@ -116,20 +116,22 @@ _DALL_E: Mapping[str, Choice] = {
     "output_format": (),
     "response_format": ("url", "b64_json"),
 }
-_IGNORED_BY_NANO_BANANA = ("quality", "style", "background", "output_format", "response_format")
+
+_dall_e = partial(KnownModel, streams=False, evolves=False, suffix=_DATED, shut_down="2026-05")
+_gpt_image = partial(KnownModel, prompt_limit=32_000, images_per_call=10, streams=True)
+# Through OpenAI's path these gateways take the parameters and do nothing with them, so users who switch from another
+# model need not remove them.
+_IGNORED = ("quality", "style", "background", "output_format", "response_format")
+_nano_banana = partial(KnownModel, choices={}, ignored=_IGNORED)
 
 MODELS: tuple[KnownModel, ...] = (
-    KnownModel(
+    _dall_e(
         name="dall-e-2",
         choices={**_DALL_E, "size": ("256x256", "512x512", "1024x1024"), "quality": ("standard",)},
         prompt_limit=1_000,
         images_per_call=10,
-        streams=False,
-        evolves=False,
-        suffix=_DATED,
-        shut_down="2026-05",
     ),
-    KnownModel(
+    _dall_e(
         name="dall-e-3",
         choices={
             **_DALL_E,
@@ -138,54 +140,20 @@ MODELS: tuple[KnownModel, ...] = (
             "style": ("vivid", "natural"),
         },
         prompt_limit=4_000,
-        streams=False,
-        evolves=False,
-        suffix=_DATED,
-        shut_down="2026-05",
     ),
-    KnownModel(
-        name="gpt-image-1",
-        choices={**_GPT_IMAGE, "size": _OLDER_GPT_SIZES},
-        prompt_limit=32_000,
-        images_per_call=10,
-        streams=True,
-        evolves=False,
-        suffix=_DATED,
-        shut_down="2026-10",
-    ),
-    KnownModel(
-        name="gpt-image-1-mini",
-        choices={**_GPT_IMAGE, "size": _OLDER_GPT_SIZES},
-        prompt_limit=32_000,
-        images_per_call=10,
-        streams=True,
-    ),
-    KnownModel(
-        name="gpt-image-1.5",
-        choices={**_GPT_IMAGE, "size": _OLDER_GPT_SIZES},
-        prompt_limit=32_000,
-        images_per_call=10,
-        streams=True,
-    ),
-    KnownModel(
+    _gpt_image(name="gpt-image-1", choices=_OLDER_GPT_IMAGE, evolves=False, suffix=_DATED, shut_down="2026-10"),
+    _gpt_image(name="gpt-image-1-mini", choices=_OLDER_GPT_IMAGE),
+    _gpt_image(name="gpt-image-1.5", choices=_OLDER_GPT_IMAGE),
+    _gpt_image(
         name="gpt-image-2",
         choices={**_GPT_IMAGE, "size": SizeRule(step=16, longest=3840, ratio=3, fewest=655_360, most=8_294_400)},
-        prompt_limit=32_000,
-        images_per_call=10,
-        streams=True,
         suffix=_VERSION,
     ),
     # Whichever model is the latest: its sizes are that model's.
-    KnownModel(
-        name="chatgpt-image-latest",
-        choices=_GPT_IMAGE,
-        prompt_limit=32_000,
-        images_per_call=10,
-        streams=True,
-    ),
-    KnownModel(name="nano-banana", choices={}, ignored=_IGNORED_BY_NANO_BANANA),
-    KnownModel(name="nano-banana-2", choices={}, ignored=_IGNORED_BY_NANO_BANANA),
-    KnownModel(name="nano-banana-pro", choices={}, ignored=_IGNORED_BY_NANO_BANANA),
+    _gpt_image(name="chatgpt-image-latest", choices=_GPT_IMAGE),
+    _nano_banana(name="nano-banana"),
+    _nano_banana(name="nano-banana-2"),
+    _nano_banana(name="nano-banana-pro"),
 )
 """Sources: the parameter lists of OpenAI's, Ace Data Cloud's and APIGo's ``images/generations`` pages."""
 
@@ -195,6 +163,8 @@ _ANY_MODEL = KnownModel(name="an unknown model", choices={})
 _DEFAULTS = {"size": "auto", "quality": "auto", "background": "auto", "moderation": "auto", "output_format": "png"}
 _FULL_QUALITY = 100
 _FORMATS_WITHOUT_ALPHA = ("jpeg", "jpg")
+
+FIELDS_WITH_CHOICES = ("size", "quality", "style", "background", "moderation", "output_format", "response_format")
 
 
 def known_model(name: str | None) -> KnownModel | None:
@@ -215,14 +185,6 @@ def images_per_call(model: str | None) -> int:
     return (known_model(model) or _ANY_MODEL).images_per_call
 
 
-def shut_down(model: str | None) -> str | None:
-    """Return the month (``2026-05``) in which the vendor itself shut the model down, or ``None``.
-
-    :param model: Name of the model.
-    """
-    return (known_model(model) or _ANY_MODEL).shut_down
-
-
 def check(request: ImageRequest) -> None:
     """Refuse what is known to be wrong for the request's model; unknown models and values pass.
 
@@ -238,7 +200,7 @@ def check(request: ImageRequest) -> None:
 def _refusals(request: ImageRequest, model: KnownModel) -> Iterator[InvalidRequest]:
     yield from _wrong_prompt(request, model)
     yield from _wrong_choices(request, model)
-    yield from _wrong_transparency(request, model)
+    yield from _wrong_transparency(request)
     yield from _wrong_compression(request, model)
     yield from _wrong_streaming(request, model)
 
@@ -251,16 +213,8 @@ def _wrong_prompt(request: ImageRequest, model: KnownModel) -> Iterator[InvalidR
 
 
 def _wrong_choices(request: ImageRequest, model: KnownModel) -> Iterator[InvalidRequest]:
-    asked = {
-        "size": request.size,
-        "quality": request.quality,
-        "style": request.style,
-        "background": request.background,
-        "moderation": request.moderation,
-        "output_format": request.output_format,
-        "response_format": request.response_format,
-    }
-    for field, value in asked.items():
+    for field in FIELDS_WITH_CHOICES:
+        value = getattr(request, field)
         words = None if value is None else _words_against(model, field, value)
         if words is not None:
             yield InvalidRequest(field, value, words)
@@ -275,12 +229,13 @@ def _words_against(model: KnownModel, field: str, value: str) -> str | None:
         return f"{model.name} wants {', '.join(allowed.broken_by(value))}"
     if not allowed:
         return _only_for((other for other in MODELS if other.choices.get(field)), model)
+    # A value that no model takes may be one that this model has learned since; a value of another model's is a mistake.
     if model.evolves and not any(value in other.choices.get(field, ()) for other in MODELS):
         return None
     return f"{model.name} takes {', '.join(allowed)}"
 
 
-def _wrong_transparency(request: ImageRequest, model: KnownModel) -> Iterator[InvalidRequest]:
+def _wrong_transparency(request: ImageRequest) -> Iterator[InvalidRequest]:
     output_format = request.output_format
     if request.background == "transparent" and output_format in _FORMATS_WITHOUT_ALPHA:
         yield InvalidRequest("background", "transparent", f"it needs output_format png or webp, not {output_format}")
@@ -299,58 +254,13 @@ def _wrong_compression(request: ImageRequest, model: KnownModel) -> Iterator[Inv
 
 
 def _wrong_streaming(request: ImageRequest, model: KnownModel) -> Iterator[InvalidRequest]:
-    takers = [other for other in MODELS if other.streams]
-    if request.stream and model.streams is False:
-        yield InvalidRequest("stream", True, _only_for(takers, model))
-    if not request.partial_images:
-        return
+    given = {name: value for name in ("stream", "partial_images") if (value := getattr(request, name))}
     if model.streams is False:
-        yield InvalidRequest("partial_images", request.partial_images, _only_for(takers, model))
-    elif not request.stream:
+        words = _only_for((other for other in MODELS if other.streams), model)
+        yield from (InvalidRequest(name, value, words) for name, value in given.items())
+    elif request.partial_images and not request.stream:
         yield InvalidRequest("partial_images", request.partial_images, "above 0 it needs stream=True")
 
 
-def _only_for(takers: Iterator[KnownModel] | list[KnownModel], model: KnownModel) -> str:
+def _only_for(takers: Iterator[KnownModel], model: KnownModel) -> str:
     return f"it is for {', '.join(taker.name for taker in takers)}; leave it out with {model.name}"
-
-
-_COLUMNS = {
-    "Sizes": "size",
-    "Quality": "quality",
-    "Style": "style",
-    "Background": "background",
-    "Moderation": "moderation",
-    "Output format": "output_format",
-    "Response format": "response_format",
-}
-
-
-def table() -> str:
-    """Return all known models and what they take, as a Markdown table."""
-    head = ("Model", "Prompt", *_COLUMNS, "Streams", "Images per call", "Shut down at the vendor")
-    rows = [head, ("---",) * len(head), *(_row(model) for model in MODELS)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
-
-
-def _row(model: KnownModel) -> tuple[str, ...]:
-    return (
-        f"`{model.name}`" + (", `gpt-image-2.x-…`" if model.suffix == _VERSION else ""),
-        "not known" if model.prompt_limit is None else f"{model.prompt_limit} characters",
-        *(_cell(model, field) for field in _COLUMNS.values()),
-        {True: "yes", False: "no", None: "not known"}[model.streams],
-        str(model.images_per_call),
-        model.shut_down or "–",
-    )
-
-
-def _cell(model: KnownModel, field: str) -> str:
-    if field in model.ignored:
-        return "ignored"
-    allowed = model.choices.get(field)
-    if allowed is None:
-        return "not known"
-    return f"auto, or {allowed}" if isinstance(allowed, SizeRule) else ", ".join(allowed) or "–"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(table())

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from airflow_provider_imagegen.catalog.list_prices import Listed, listed
 from airflow_provider_imagegen.catalog.prices import ANY_MODEL, PerImage, PerToken, Price
-from airflow_provider_imagegen.catalog.tokens import chosen, most_tokens, tokens_of
+from airflow_provider_imagegen.catalog.tokens import Tokens, chosen, most_tokens, tokens_of
 from airflow_provider_imagegen.money import rounded
 from airflow_provider_imagegen.schemas import ImageRequest
 
@@ -42,15 +42,12 @@ class PriceList:
         :param reported: What the gateway says it generated: ``size``, ``quality``.
         """
         price = self._price_of(request.model)
-        if price is None:
-            return None
-        if isinstance(price, PerImage):
-            size, quality = _case(request, reported or {})
-            candidates = price.candidates(size, quality)
-            only = next(iter(candidates)) if len(candidates) == 1 else None
-            return None if only is None else rounded(only * made)
-        tokens = tokens_of(usage)
-        return None if tokens is None else _rounded(price.of(tokens))
+        if not isinstance(price, PerImage):
+            return _cost_of(tokens_of(usage), price)
+        candidates = price.candidates(*_case(request, reported or {}))
+        # The model chose, and did not say what: any of several prices would be a guess.
+        only = next(iter(candidates)) if len(candidates) == 1 else None
+        return None if only is None else rounded(only * made)
 
     def estimate(self, request: ImageRequest) -> Decimal | None:
         """Return what a request for ``n`` images will cost at most, or ``None`` if that is not known.
@@ -58,17 +55,15 @@ class PriceList:
         Where size or quality are the model's choice, the dearest that has a price counts.
         """
         price = self._price_of(request.model)
-        if price is None:
-            return None
-        if isinstance(price, PerImage):
-            candidates = [each for each in price.candidates(*_case(request, {})) if each is not None]
-            return rounded(max(candidates) * request.n) if candidates else None
-        tokens = most_tokens(request)
-        return None if tokens is None else _rounded(price.of(tokens))
+        if not isinstance(price, PerImage):
+            return _cost_of(most_tokens(request), price)
+        candidates = [each for each in price.candidates(*_case(request, {})) if each is not None]
+        return rounded(max(candidates) * request.n) if candidates else None
 
     def _price_of(self, model: str | None) -> PerImage | PerToken | Listed | None:
         names = (model, model.rpartition("/")[2]) if model else ()
         own = next((self.own[name] for name in (*names, ANY_MODEL) if name in self.own), None)
+        # Vendors list in USD: beside prices in another currency they would be added up as if they were the same.
         if own is not None or self.vendor is None or not model or self.currency != USD:
             return own
         return listed(self.vendor, model)
@@ -81,5 +76,6 @@ def _case(request: ImageRequest, reported: Mapping[str, str]) -> tuple[str | Non
     return chosen(size) or chosen(reported.get("size")), chosen(request.quality) or chosen(reported.get("quality"))
 
 
-def _rounded(amount: Decimal | None) -> Decimal | None:
+def _cost_of(tokens: Tokens | None, price: PerToken | Listed | None) -> Decimal | None:
+    amount = None if tokens is None or price is None else price.of(tokens)
     return None if amount is None else rounded(amount)

@@ -80,6 +80,7 @@ Price = PerImage | PerToken
 
 
 def _most_exact(prices: Mapping[Case, Decimal], size: str | None, quality: str | None) -> Decimal | None:
+    # Size before quality, because size decides more: a price for "high" alone is no price for the largest image.
     cases = (Case(size, quality), Case(size, None), Case(None, quality), Case())
     return next((prices[case] for case in cases if case in prices), None)
 
@@ -118,6 +119,7 @@ def _entries(place: str, given: object) -> tuple[tuple[Case, Decimal], ...]:
     entries = {_case(place, name): _amount(f"{place}, per_image {name!r}", amount) for name, amount in given.items()}
     if not entries:
         raise ValueError(f"{place}, a price per image")
+    # Two spellings of one case: whichever came last would win, unseen.
     if len(entries) < len(given):
         raise ValueError(f"{place}, one price per image for each size and quality")
     return tuple(entries.items())

@@ -14,6 +14,7 @@ from airflow_provider_imagegen.schemas import EditRequest, ImageRequest
 
 TOKENS_PER_PREVIEW = 100
 
+# Counts come from gateways: an absurd one is no count, and would make every sum absurd.
 _MOST = 10**12
 
 _SQUARE, _PORTRAIT, _LANDSCAPE = "1024x1024", "1024x1536", "1536x1024"
@@ -52,6 +53,7 @@ def tokens_of(usage: Mapping[str, object]) -> Tokens | None:
         return None
     image = _count(usage.get("input_tokens_details"), "image_tokens") or 0
     text = _count(usage.get("output_tokens_details"), "text_tokens") or 0
+    # A part cannot be more than the whole; a negative rest would lower the cost.
     image, text = min(image, given), min(text, made)
     return Tokens(input_text=given - image, input_image=image, output_image=made - text, output_text=text)
 
@@ -62,6 +64,7 @@ def most_tokens(request: ImageRequest) -> Tokens | None:
     A byte of the prompt counts as a token, which it never exceeds. What the model may choose counts as the dearest.
     """
     drawn = _most_drawn(request)
+    # How many tokens the images of an edit take is not published, and a guess must not pass a budget.
     if drawn is None or isinstance(request, EditRequest):
         return None
     per_image = drawn + TOKENS_PER_PREVIEW * (request.partial_images or 0)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_imagegen.catalog import models as catalog
-from airflow_provider_imagegen.catalog.models import MODELS, images_per_call, known_model, shut_down
+from airflow_provider_imagegen.catalog.models import MODELS, images_per_call, known_model
+from tests.docs.models_table import table
 from tests.unit.known_models import GPT_IMAGES, NANO_BANANAS, UNKNOWN
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
-COMMAND = "python -m airflow_provider_imagegen.catalog.models"
+COMMAND = "python -m tests.docs.models_table"
 START, END = "<!-- models: start -->\n", "<!-- models: end -->\n"
 
 
@@ -79,21 +79,22 @@ class TestModelsName:
         assert {name: images_per_call(name) for name in COUNTS} == COUNTS
 
     def test_tells_when_its_vendor_shut_it_down(self) -> None:
-        assert {name: shut_down(name) for name in SHUT_DOWN} == SHUT_DOWN
+        found = {name: known_model(name) for name in SHUT_DOWN}
+        assert {name: model and model.shut_down for name, model in found.items()} == SHUT_DOWN
 
 
 class TestTable:
     def test_in_the_docs_is_the_generated_one(self) -> None:
         written = DOCS.read_text(encoding="utf-8").partition(START)[2].partition(END)[0].strip()
         advice = f"docs/models.md is not what the catalog says: put the output of `{COMMAND}` between its markers"
-        assert written == catalog.table().strip(), advice
+        assert written == table().strip(), advice
 
     def test_has_a_row_of_equal_width_for_every_model(self) -> None:
-        head, line, *rows = catalog.table().splitlines()
+        head, line, *rows = table().splitlines()
         assert {row.count(" | ") for row in (line, *rows)} == {head.count(" | ")}
         assert [row.split("`")[1] for row in rows] == [model.name for model in MODELS]
 
     @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
     def test_is_printed_by_the_module(self, capsys: pytest.CaptureFixture[str]) -> None:
-        runpy.run_module("airflow_provider_imagegen.catalog.models", run_name="__main__")
-        assert capsys.readouterr().out == catalog.table()
+        runpy.run_module("tests.docs.models_table", run_name="__main__")
+        assert capsys.readouterr().out == table()
