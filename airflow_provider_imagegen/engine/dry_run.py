@@ -24,8 +24,7 @@ from airflow_provider_imagegen.ledger.models import LedgerKey
 from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.redaction import address_of, short_in_json, without_secrets
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest
-from airflow_provider_imagegen.schemas.base import StrictModel
-from airflow_provider_imagegen.schemas.money import Money
+from airflow_provider_imagegen.schemas.base import Money, StrictModel
 
 MAX_SHOWN = 20
 """Calls that are shown whole."""

@@ -16,8 +16,7 @@ from airflow_provider_imagegen.gallery.addresses import PREFIX, image_path
 from airflow_provider_imagegen.gallery.airflow_api import EndedTask, Instance
 from airflow_provider_imagegen.gallery.models import MAX_IMAGES, ShownManifest, ShownSidecar, ShownSummary
 from airflow_provider_imagegen.schemas import LandedImage, MissingImage
-from airflow_provider_imagegen.schemas.base import StrictModel
-from airflow_provider_imagegen.schemas.money import Money
+from airflow_provider_imagegen.schemas.base import Money, StrictModel
 from airflow_provider_imagegen.storage.tempfiles import SVG
 
 MAX_TEXT = 8000

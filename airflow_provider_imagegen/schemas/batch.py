@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from airflow_provider_imagegen.schemas.base import PersistedModel
-from airflow_provider_imagegen.schemas.money import Money
+from airflow_provider_imagegen.schemas.base import Money, PersistedModel
 
 
 class BatchSummary(PersistedModel):

@@ -1,4 +1,4 @@
-"""What is asked for: the parameters of one image, or of an edit, as users set them."""
+"""Requests: the parameters of one image, or of an edit, as users set them."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class ImageSource(StrictModel):
 
     @property
     def identity(self) -> str:
-        """What tells it from any other image: its address, or the SHA-256 of its bytes."""
+        """Its address, or the SHA-256 of its bytes: no other image has the same."""
         return self.url if self.content is None else hashlib.sha256(self.content).hexdigest()  # type: ignore[return-value]
 
     @property

@@ -1,4 +1,4 @@
-"""What becomes of a request: what waits at the gateway, what landed, what is missing, the manifest."""
+"""Results of a request: open tasks, landed images, missing images, the manifest."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pydantic import Field, JsonValue
 
 from airflow_provider_imagegen import exceptions
 from airflow_provider_imagegen.exceptions import Billed, ImageGenError
-from airflow_provider_imagegen.schemas.base import PersistedModel, StrictModel
-from airflow_provider_imagegen.schemas.money import Money
+from airflow_provider_imagegen.schemas.base import Money, PersistedModel, StrictModel
 
 FAILURE = "failure"
 """XCom key under which a task that fails tells why: a :class:`Failure`, or the manifest or summary of what landed."""
@@ -74,6 +73,7 @@ class MissingImage(PersistedModel):
     code: str
     message: str
     billed: Billed
+    # The default is for what was stored before there was a kind.
     kind: str = exceptions.GenerationFailed.kind
 
     @classmethod
@@ -111,7 +111,7 @@ class OpenTask(PersistedModel):
 
 
 class Submission(PersistedModel):
-    """What became of the submits of one Airflow task.
+    """Results of the submits of one Airflow task.
 
     :param submitted_at: Unix seconds of the first submit.
     :param deadline: Unix seconds at which to stop waiting.
@@ -137,7 +137,8 @@ class Submission(PersistedModel):
     fingerprint: str = ""
 
     def without_prompts(self) -> Submission:
-        """Return it as it may cross a deferral: Airflow logs and stores the events of triggers."""
+        """Return it as it may cross a deferral."""
+        # Airflow logs the events of triggers whole and stores them unencrypted.
         landed = tuple(image.model_copy(update={"revised_prompt": None}) for image in self.landed)
         return self.model_copy(update={"landed": landed})
 
@@ -153,7 +154,7 @@ class Submission(PersistedModel):
 
 
 class CancelContext(PersistedModel):
-    """Whose submitted tasks are, and where that stands: what a trigger needs to cancel them when it is killed.
+    """Owner of submitted tasks, and place of its ledger: a trigger needs it to cancel them when it is killed.
 
     :param aws_conn_id: Connection to S3.
     :param bucket: The ledger's bucket.
@@ -164,6 +165,7 @@ class CancelContext(PersistedModel):
     aws_conn_id: str | None
     bucket: str
     ledger_key: str
+    # Not the model itself: the ledger's models are in a layer above, because they hold these.
     attempt: dict[str, JsonValue]
 
 
@@ -206,7 +208,7 @@ class Manifest(StrictModel):
 
 
 class Failure(StrictModel):
-    """Why a task failed that has landed nothing; reads like a :class:`Manifest` without images.
+    """Reason for which a task failed that has landed nothing; reads like a :class:`Manifest` without images.
 
     :param version: Version of this schema.
     :param gateway: Name of the gateway that was spoken to; empty if none was.
@@ -223,7 +225,7 @@ class Failure(StrictModel):
 
     @classmethod
     def because_of(cls, error: ImageGenError, model: str | None) -> Failure:
-        """Tell what an error says; of wrong rows, each of the first."""
+        """Return the failure that an error means; of wrong rows, each of the first."""
         reason = MissingImage.because_of(error, 0)
         reasons: Iterable[MissingImage] = [reason]
         if isinstance(error, exceptions.InvalidRows):
@@ -243,7 +245,7 @@ class Origin(PersistedModel):
 
 
 class Sidecar(Manifest):
-    """What stands beside the images as ``manifest.json``: the manifest, and where all of it comes from.
+    """Content of ``manifest.json`` beside the images: the manifest, and its origin.
 
     :param provider_version: Release of this provider.
     :param origin: Who asked.

@@ -1,4 +1,4 @@
-"""What a gateway says: a task, its state, the images it hands out."""
+"""A gateway's view of a request: the task, its state, the images it returns."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class ImageOutput(StrictModel):
 
 
 class TaskFailure(PersistedModel):
-    """Why a gateway gave up on a task.
+    """Reason for which a gateway gave up on a task.
 
     :param code: The gateway's error code.
-    :param message: The gateway's words.
+    :param message: The gateway's message.
     """
 
     code: str
@@ -50,12 +50,12 @@ class TaskFailure(PersistedModel):
     @field_validator("code", "message")
     @classmethod
     def _holds_no_secret(cls, value: str) -> str:
-        """Cut out what the gateway repeats: failures are kept in the ledger and shown in manifests."""
+        # Gateways repeat the request in their messages, and failures are kept in the ledger and shown in manifests.
         return without_secrets(value)
 
 
 class ImageTask(StrictModel):
-    """What a gateway says about one request, whether it answers at once or through a task.
+    """State of one request at a gateway that responds at once or through a task.
 
     :param state: ``running``, ``succeeded``, ``failed``; ``unseen``: the gateway shows no such task (yet);
         ``lost``: it has shown none for too long to be hoped for.

@@ -21,7 +21,7 @@ from airflow_provider_imagegen.money import (
     shares_of_tokens,
     shown,
 )
-from airflow_provider_imagegen.schemas.money import Money
+from airflow_provider_imagegen.schemas.base import Money
 
 AMOUNTS = st.decimals(0, 10**5, allow_nan=False, allow_infinity=False, places=9)
 COSTS = st.builds(Cost, AMOUNTS.map(rounded), st.booleans())

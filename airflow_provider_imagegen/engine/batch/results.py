@@ -11,8 +11,7 @@ from airflow_provider_imagegen.engine.batch.rows import Row
 from airflow_provider_imagegen.engine.task_error import MODERATION_CODES
 from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRow, ModerationBlocked, PermanentError
 from airflow_provider_imagegen.schemas import LandedImage, Manifest, MissingImage, Submission
-from airflow_provider_imagegen.schemas.base import PersistedModel
-from airflow_provider_imagegen.schemas.money import Money
+from airflow_provider_imagegen.schemas.base import Money, PersistedModel
 
 RowStatus = Literal["landed", "failed", "unknown", "skipped"]
 
