@@ -78,7 +78,7 @@ class ImageGenError(Exception):
     :param request_id: The gateway's id of the HTTP request (``x-request-id``).
     :param code: The gateway's own error code, e.g. ``moderation_blocked``.
     :param status: HTTP status of the response.
-    :param billed: Whether money was spent on it; the class's own answer when omitted.
+    :param billed: Whether money was spent on it; the class's own value when omitted.
     :param advice: What to do next; the class's own advice when omitted.
     """
 
@@ -87,7 +87,7 @@ class ImageGenError(Exception):
     billed: Billed = "no"
     advice: str = ""
     result: BaseModel | None = None
-    """What did come of it: the manifest or the summary of what landed in spite of the error, where there is one."""
+    """Manifest or summary of the images that landed in spite of the error, where there are some."""
 
     def __init_subclass__(cls, kind: str | None = None) -> None:
         super().__init_subclass__()
@@ -235,7 +235,7 @@ class ConfigurationError(PermanentError, kind="ConfigurationError"):
 
 
 class BudgetExceeded(PermanentError, kind="BudgetExceeded"):
-    """What would have to be paid is not covered by ``budget``, or has no known price; it was not sent."""
+    """The price is not covered by ``budget``, or is not known; nothing was sent."""
 
     advice = "Raise budget, or ask for less; what is paid for already is handed out without it."
 
@@ -255,6 +255,7 @@ class LedgerError(ImageGenError, kind="LedgerError"):
 class LedgerConflict(LedgerError, kind="LedgerConflict"):
     """Another attempt changed a record first."""
 
+    # Not permanent: a retry reads the record again and attaches to what the other attempt submitted.
     billed = "unknown"
     advice = "Another attempt of this task is at work; a retry attaches to what it submitted."
 
@@ -333,6 +334,7 @@ class UnreadableResponse(LookUpFailed, kind="UnreadableResponse"):
 class UnknownTask(GatewayError, kind="UnknownTask"):
     """The gateway does not know the task, even after the time it may take to become visible."""
 
+    # Not permanent: looking again is free, and the gateway may only be slow to show what it has accepted and bills.
     billed = "unknown"
     advice = "A retry looks again and pays nothing; on_unknown='resubmit' pays for a new image."
 
@@ -378,6 +380,7 @@ class LandingError(ImageGenError, kind="LandingError"):
 class PaidImageLost(LandingError, PermanentError, kind="PaidImageLost"):
     """An image came with the response to the submit, was paid for, and did not reach S3."""
 
+    # Permanent, because a retry of its own accord would pay a second time.
     advice = "Pass on_unknown='resubmit' and clear the task to pay for a new one."
 
 
@@ -398,7 +401,7 @@ class ResultHostRefused(DownloadFailed, kind="ResultHostRefused"):
 
 
 class NotAnImage(LandingError, kind="NotAnImage"):
-    """What came back is not an image, is cut off, or is larger than allowed."""
+    """The result is not an image, is cut off, or is larger than allowed."""
 
     advice = "A retry fetches it again; on_unknown='resubmit' pays for a new image."
 

@@ -15,7 +15,7 @@ Moment = Literal["before", "after"]
 
 
 class Failpoint(StrEnum):
-    """What a job does outside itself."""
+    """Effect of a job outside itself."""
 
     CLAIM = "claim"
     """Create a ledger record."""
@@ -43,6 +43,7 @@ def failpoint(which: Failpoint) -> Iterator[None]:
     """Mark the block as one effect."""
     _tell(which, "before")
     yield
+    # Not in a finally: a crash test kills here because the effect has happened, and one that raised may not have.
     _tell(which, "after")
 
 

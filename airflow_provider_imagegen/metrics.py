@@ -1,6 +1,6 @@
-"""Counts and durations of what is done, for whoever wants to know: Airflow's statistics, a benchmark, nobody.
+"""Counts and durations, for Airflow's statistics, a benchmark, or nobody.
 
-Everybody may count; who listens is set once per process, by the operators.
+Every package may count; the meters are set once per process, by the operators.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Meter(Protocol):
-    """What takes counts and durations; Airflow's ``Stats`` fits."""
+    """Receiver of counts and durations; Airflow's ``Stats`` fits."""
 
     def incr(self, stat: str, count: int = 1) -> object:
         """Add to a counter."""
@@ -18,11 +18,12 @@ class Meter(Protocol):
         """Note a duration, in milliseconds."""
 
 
+# Handed in rather than imported: the engine counts and must run without Airflow.
 _meters: list[Meter] = []
 
 
 def report_to(meter: Meter) -> None:
-    """Tell a meter everything from now on, once however often this is called."""
+    """Report to a meter from now on, once however often this is called."""
     if meter not in _meters:
         _meters.append(meter)
 

@@ -21,8 +21,9 @@ _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 def amount_of(given: object) -> Decimal:
     """Read an amount as people write it: ``"0.042"``, ``0.042`` or ``1``.
 
-    :raises ValueError: If it is none, in words.
+    :raises ValueError: If it is none; says what is allowed.
     """
+    # By way of text, so that 0.1 is a tenth and not its binary neighbour.
     if isinstance(given, float | Decimal) and not isinstance(given, bool):
         given = f"{Decimal(str(given)):f}"
     elif isinstance(given, int) and not isinstance(given, bool):
@@ -34,6 +35,7 @@ def amount_of(given: object) -> Decimal:
 
 def rounded(amount: Decimal) -> Decimal:
     """Return an amount as it is stored and shown."""
+    # Without trailing zeros; adding 0 turns the 1E+2 that normalize() makes of 100 back into 100.
     return amount.quantize(STEP, ROUND_HALF_EVEN, _WIDE).normalize() + 0
 
 
@@ -75,6 +77,7 @@ def shares(amount: Decimal | None, count: int) -> tuple[Decimal | None, ...]:
     """Return what each of ``count`` images cost of an amount; they add up to it exactly."""
     if amount is None:
         return (None,) * count
+    # In whole steps, the rest to the first ones: shares that are each rounded do not add up to what was paid.
     steps = int((rounded(amount) / STEP).to_integral_value())
     return tuple(rounded(part * STEP) for part in _parts(steps, count))
 

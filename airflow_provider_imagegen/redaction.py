@@ -1,6 +1,6 @@
 """Text from outside, made fit for logs and errors: short, one line, without secrets.
 
-Called wherever a gateway's or a result host's own words are quoted.
+Called wherever a message of a gateway or a result host is quoted.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from urllib.parse import quote, quote_plus, urlsplit
 
 SHORTEST_SECRET = 8
-"""Characters a secret has at least: anything shorter stands in honest words too."""
+"""Characters a secret has at least: anything shorter is part of ordinary words too."""
 
+# Characters of a text that are read to make one short line of it: a response may be megabytes long.
 _READ = 10_000
-"""Characters of a text that are looked at when it is cut to one short line: answers may be megabytes long."""
 
 # Repetitions are bounded, so that no text takes long. Compiled when first used: compiling takes a millisecond, which
 # every parse of a DAG file would pay.
@@ -30,6 +30,7 @@ _LOGIN = r"(?<![\w/:*])[^\s/@:\"'<>=(]{1,100}:[^\s/@\"'<>]{1,100}@(?=[\w\[])"
 _BEARER = r"(?i)(?P<scheme>\b(?:bearer|key|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"
 
 
+# By context, not global: a triggerer speaks to many gateways at once, each with a token of its own.
 _hidden: ContextVar[tuple[str, ...]] = ContextVar("imagegen_hidden", default=())
 
 
@@ -53,7 +54,7 @@ def redacted(text: str, secrets: Iterable[str] = (), limit: int = 200) -> str:
     URL queries, fragments and user names are cut off (signatures live there), bearer tokens and every
     secret are replaced: those given, and those of :func:`redact_secrets`.
 
-    :param text: Words from outside.
+    :param text: Text from outside.
     :param secrets: Strings that must not appear, e.g. the connection's token.
     :param limit: Characters to keep at most.
     """
@@ -82,6 +83,7 @@ def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
 
 def _spellings(secret: str) -> Iterator[str]:
     """Yield a secret as it is, and as URLs, JSON and base64 spell it."""
+    # Gateways echo a request in their errors, each in another spelling.
     yield from (secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1])
     for encoded in (base64.b64encode(secret.encode()), base64.urlsafe_b64encode(secret.encode())):
         yield encoded.decode().rstrip("=")

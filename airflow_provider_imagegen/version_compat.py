@@ -39,10 +39,9 @@ def determine_kwargs(
 async def get_async_extra_dejson(connection: Connection) -> dict[str, Any]:
     """Return a connection's extra as a dict, on an event loop.
 
-    Reading it masks its secrets by a call to the supervisor, which on a loop has dead-locked before Airflow 3.3.2.
-
     :param connection: The connection.
     """
+    # Reading it masks its secrets by a call to the supervisor, which on a loop has dead-locked before Airflow 3.3.2.
     if hasattr(connection, "aextra_dejson"):
         extra: dict[str, Any] = await connection.aextra_dejson()
         return extra

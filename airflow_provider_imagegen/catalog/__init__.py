@@ -1,1 +1,1 @@
-"""What known models accept, and what images cost: data and checks, no I/O."""
+"""Parameters of known models, and prices of images: data and checks, no I/O."""

@@ -38,7 +38,7 @@ class SizeRule:
         return isinstance(size, str) and not self.broken_by(size)
 
     def broken_by(self, size: str) -> list[str]:
-        """Return every demand that ``size`` does not meet, in words."""
+        """Return every demand that ``size`` does not meet, as text."""
         edges = re.fullmatch(r"([1-9][0-9]{0,8})x([1-9][0-9]{0,8})", size)
         if edges is None:
             return ["WIDTHxHEIGHT in pixels, or auto"]
@@ -96,7 +96,7 @@ class KnownModel:
     shut_down: str | None = None
 
     def is_meant_by(self, name: str) -> bool:
-        """Tell whether ``name``, without a vendor's prefix, is this model or a variant of it."""
+        """Return whether ``name``, without a vendor's prefix, is this model or a variant of it."""
         return re.fullmatch(re.escape(self.name) + self.suffix, name) is not None
 
 
@@ -173,6 +173,7 @@ def known_model(name: str | None) -> KnownModel | None:
     :param name: As users write it, with vendor prefixes (``openai/…``), dates and variants.
     """
     last_part = (name or "").rpartition("/")[2]
+    # The longest name wins: nano-banana-pro would pass for a variant of nano-banana.
     meant = (model for model in MODELS if model.is_meant_by(last_part))
     return max(meant, key=lambda model: len(model.name), default=None)
 

@@ -25,7 +25,7 @@ _KINDS = "per_image, or input_tokens and output_tokens (and input_image_tokens)"
 
 @dataclass(frozen=True)
 class Case:
-    """What a price per image is for; ``None`` for any other than those that are named.
+    """Size and quality that a price per image is for; ``None`` for any other than those that are named.
 
     :param size: Size of the image, in lower case.
     :param quality: The model's word for its quality, in lower case.

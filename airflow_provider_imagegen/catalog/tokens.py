@@ -63,15 +63,15 @@ def most_tokens(request: ImageRequest) -> Tokens | None:
 
     A byte of the prompt counts as a token, which it never exceeds. What the model may choose counts as the dearest.
     """
-    drawn = _most_drawn(request)
+    output = _most_output(request)
     # How many tokens the images of an edit take is not published, and a guess must not pass a budget.
-    if drawn is None or isinstance(request, EditRequest):
+    if output is None or isinstance(request, EditRequest):
         return None
-    per_image = drawn + TOKENS_PER_PREVIEW * (request.partial_images or 0)
+    per_image = output + TOKENS_PER_PREVIEW * (request.partial_images or 0)
     return Tokens(input_text=len(request.prompt.encode()), output_image=per_image * request.n)
 
 
-def _most_drawn(request: ImageRequest) -> int | None:
+def _most_output(request: ImageRequest) -> int | None:
     model = catalog.known_model(request.model)
     if model is None or model.name not in _MODELS_OF_TABLE:
         return None

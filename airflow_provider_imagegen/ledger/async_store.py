@@ -1,7 +1,4 @@
-"""What becomes of a call, written into its ledger record without holding up the event loop.
-
-The submitter writes through this module; the ledger itself is blocking.
-"""
+"""Access to the ledger from an event loop, by threads: the ledger itself is blocking."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from airflow_provider_imagegen.schemas import TaskFailure
 log = logging.getLogger(__name__)
 
 LEDGER_PATIENCE = 30.0
-"""Seconds to go on trying to write what would otherwise be taken for a request that was sent."""
+"""Seconds for which a failing write is retried."""
 
 
 class AsyncLedger:
@@ -79,11 +76,13 @@ class AsyncLedger:
         return await asyncio.to_thread(self._ledger.update, key, entry, updated_at=self._clock(), **changes)
 
     async def update_patiently(self, key: LedgerKey, entry: Entry, **changes: Any) -> Entry:
-        """Change a record although S3 has a hiccup: a claim left behind looks as if it had been sent.
+        """Change a record, and retry while S3 fails.
 
         :raises LedgerConflict: If somebody else changed it meanwhile.
         :raises LedgerError: If S3 goes on failing.
         """
+        # A claim that is left behind looks as if the request had been sent: where the gateway has no lookup by trace
+        # id, that is an unknown outcome, which a person must settle. A conflict is not retried: it is a decision.
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: type(error) is LedgerError),
             wait=wait_random_exponential(multiplier=0.5, max=10),
@@ -98,4 +97,5 @@ class AsyncLedger:
         try:
             await self.update_patiently(key, entry, state="failed", failure=failure)
         except LedgerError as fault:
+            # The refusal itself is the error that the user must see.
             log.warning("The refusal could not be noted: %s", fault)

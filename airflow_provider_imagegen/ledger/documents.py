@@ -1,6 +1,7 @@
-"""What a task keeps beside the ledger for the process that goes on with it: lines of JSON, one object for every try.
+"""Documents beside the ledger for the process that goes on with a task: lines of JSON, one object for every try.
 
-The decorator keeps what its function returned across a deferral, ``wait=False`` what whoever lands it must know.
+The decorator keeps what its function returned across a deferral, a batch its checkpoint, ``wait=False`` what the task
+that lands the images must know.
 """
 
 from __future__ import annotations
@@ -24,19 +25,20 @@ if TYPE_CHECKING:
 
 
 def document_uri(ledger: Ledger, attempt: Attempt, name: str) -> str:
-    """Return the address of a note of one try.
+    """Return the address of a document of one try.
 
-    :param ledger: The ledger that it stands beside.
-    :param attempt: Whose it is.
-    :param name: What kind of note it is.
+    :param ledger: The ledger beside which it is.
+    :param attempt: The try.
+    :param name: Kind of document.
     """
+    # Under the task instance, not the key of a call: it must be found before any call is planned again.
     scope = LedgerKey.of(attempt, "task", 0, "").scope
     # Not .json: it is no record.
     return f"s3://{ledger.bucket}/{ledger.prefix}/{scope}/{name}.{attempt.try_number}.jsonl"
 
 
 def write_document(s3: S3Client, uri: str, lines: Iterable[str]) -> None:
-    """Write a note. Blocking.
+    """Write a document. Blocking.
 
     :param lines: Its lines, without their ends.
     :raises TempFileFailed: If the disk does not take it on its way.
@@ -52,12 +54,13 @@ def write_document(s3: S3Client, uri: str, lines: Iterable[str]) -> None:
 
 
 def read_document(s3: S3Client, uri: str) -> Iterator[str]:
-    """Yield the lines of a note. Blocking.
+    """Yield the lines of a document. Blocking.
 
     :raises LedgerError: If S3 does not hand it over.
     """
     bucket, key = split_uri(uri)
     with tempfile.TemporaryFile(prefix="imagegen-note-") as file:
+        # Fetched whole before the first line is used: a consumer may take minutes, and S3 may end the connection.
         try:
             with temp_file_errors():
                 for chunk in s3.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(256 * 1024):

@@ -1,4 +1,4 @@
-"""What the ledger stores: attempts, records, and the keys that they are filed under."""
+"""Data of the ledger: attempts, records, and the keys under which they are filed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from airflow_provider_imagegen.money import NOTHING, UNKNOWN, Cost
 from airflow_provider_imagegen.schemas import LandedImage, TaskFailure
-from airflow_provider_imagegen.schemas.money import Money
+from airflow_provider_imagegen.schemas.base import Money
 
 Reuse = Literal["task", "always", "never"]
 State = Literal["claimed", "submitted", "cancelling", "answered", "landed", "failed"]
@@ -24,7 +24,7 @@ SHARED_SCOPE = "shared"
 
 
 class Attempt(BaseModel):
-    """Who asks: one try of one task instance.
+    """One try of one task instance.
 
     :param epoch: How often the task instance was cleared before this try.
     :param row: Key of the row of a batch that asks, where equal rows are to be distinguished.
@@ -46,8 +46,6 @@ class Attempt(BaseModel):
     def of(cls, ti: Any, retries: int) -> Attempt:
         """Return the attempt of a task instance.
 
-        ``max_tries`` grows when a task is cleared and not when it is retried, which tells the two apart.
-
         :param ti: The running task instance.
         :param retries: Retries that the task is allowed.
         """
@@ -57,6 +55,8 @@ class Attempt(BaseModel):
             run_id=ti.run_id,
             map_index=ti.map_index,
             try_number=ti.try_number,
+            # ``max_tries`` grows when a task is cleared and not when it is retried. Nothing else tells the two apart,
+            # and they differ in what may be paid again.
             epoch=max(0, ti.max_tries - retries),
             process=f"{socket.gethostname()}:{os.getpid()}",
         )
@@ -72,7 +72,7 @@ class Attempt(BaseModel):
 
 
 class LedgerRecord(BaseModel):
-    """What is known of one request generation.
+    """State of one request generation.
 
     :param state: ``claimed`` (may have been sent), ``submitted`` (the gateway has it), ``cancelling``
         (and was asked to drop it), ``answered`` (paid, and
@@ -96,6 +96,8 @@ class LedgerRecord(BaseModel):
     :param write_id: Of the last write, by which its author knows it for their own.
     """
 
+    # A record outlives upgrades and roll-backs: fields of a newer release are ignored, and fields that were added later
+    # have a default, because records of an older one lack them.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: int = 1
@@ -138,6 +140,7 @@ class LedgerRecord(BaseModel):
     def _cost(self, billed: int, amount: Decimal | None, currency: str) -> Cost:
         if not billed:
             return NOTHING
+        # The connection's currency may have been changed since; a sum over two of them would be wrong.
         return Cost.of(amount) if self.currency == currency else UNKNOWN
 
 
@@ -159,7 +162,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class LedgerKey:
-    """What one call is filed under.
+    """Place of the records of one call.
 
     :param scope: Whose it is: a task instance's, or everybody's.
     :param item: Position of the call's first image among the images asked for.
@@ -177,6 +180,7 @@ class LedgerKey:
             return cls(SHARED_SCOPE, item, fingerprint)
         owner: list[Any] = [*attempt.instance]
         if reuse == "never":
+            # Still a key and not a random one: a worker that is killed finds its own request again within the try.
             owner += [attempt.try_number, *([attempt.row] if attempt.row else [])]
         return cls(hashlib.sha256(json.dumps(owner).encode()).hexdigest()[:32], item, fingerprint)
 

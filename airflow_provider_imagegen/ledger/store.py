@@ -11,11 +11,7 @@ Two conditional writes carry the promise:
 - **Update** (``If-Match`` with the ETag that was read) changes a record only if nobody changed it meanwhile. The loser
   gets :class:`LedgerConflict` and decides again from the new record.
 
-Botocore repeats a put whose response was lost, and the repetition of a conditional put fails because the first one
-succeeded. Every write therefore carries a ``write_id``: a conflict with our own write is a success.
-
-A store without conditional writes is noticed once, and a warning names the weaker guarantee. A record that cannot be
-parsed is an error and never "no record": unreadable is not absent.
+A store without conditional writes is noticed once, and a warning names the weaker guarantee.
 """
 
 from __future__ import annotations
@@ -69,6 +65,7 @@ class Ledger:
 
     def trace_id(self, key: LedgerKey, generation: int) -> str:
         """Return the trace id of a generation: the same in every process that asks."""
+        # Derived, not random: a process that was killed before it stored anything can still be looked up.
         return str(uuid.uuid5(_TRACE_NAMESPACE, f"{self.bucket}/{self._object_key(key, generation)}"))
 
     def create(self, record: LedgerRecord, key: LedgerKey) -> Entry:
@@ -89,7 +86,7 @@ class Ledger:
             found = self.read(key, record.generation)
         if found is None:
             raise LedgerError(f"the claim {key} is taken and cannot be read", trace_id=record.trace_id)
-        # The response to our own put was lost, and boto3 has put again.
+        # The response to our own put was lost, and botocore has put again; see ``update``.
         return replace(found, is_new=True) if found.record == record else found
 
     def read(self, key: LedgerKey, generation: int) -> Entry | None:
@@ -111,6 +108,8 @@ class Ledger:
             with failpoint(Failpoint.RECORD):
                 return Entry(record, self._put(key, record, IfMatch=entry.etag))
         except LedgerConflict:
+            # Botocore repeats a put whose response was lost, and the repetition of a conditional put fails because the
+            # first one succeeded. The write id tells our own write, which is a success, from another attempt's.
             found = self.read(key, record.generation)
             if found is not None and found.record == record:
                 return found
@@ -179,6 +178,7 @@ class Ledger:
         try:
             return Entry(LedgerRecord.model_validate_json(body), etag, age=_age(found))
         except ValidationError:
+            # Never "no record": what is taken for absent is paid again.
             raise LedgerCorrupt(f"the record s3://{self.bucket}/{name} cannot be understood") from None
 
     def _list(self, start: str) -> Iterator[str]:
@@ -193,6 +193,8 @@ class Ledger:
         """Return what an error of S3 means; only a claim can find that the destination was never usable."""
         if is_condition_failed(error):
             return LedgerConflict(f"{what}: another attempt was faster")
+        # Anything but a claim comes after a claim that was written: the bucket was usable then, and something may have
+        # been paid for since.
         is_unusable = is_not_ours(error) or "credentials" in str(error).lower()
         if is_unusable and record == "may be new":
             return DestinationError(f"s3_bucket={self.bucket!r} cannot be used: {words_of(error)}; {what}")
@@ -209,6 +211,7 @@ def _signed(record: LedgerRecord) -> LedgerRecord:
 def _age(found: Mapping[str, Any]) -> float:
     """Return how old an object is by the clock of the store, which all workers share."""
     date = found["ResponseMetadata"]["HTTPHeaders"].get("date")
+    # Without one, as if it were long ago: whoever waits for another attempt to finish must not wait for ever.
     if date is None:
         return float("inf")
     now = parsedate_to_datetime(date)
@@ -217,13 +220,11 @@ def _age(found: Mapping[str, Any]) -> float:
 
 @cache
 def _is_conditional(s3: S3Client, bucket: str, prefix: str) -> bool:
-    """Return whether the store honours conditional puts; asked once per process, and never of AWS itself.
-
-    A store that ignores the condition lets the second of two puts win too.
-    """
+    """Return whether the store honours conditional puts; asked once per process, and never of AWS itself."""
     if "amazonaws.com" in s3.meta.endpoint_url:
         return True
     probe = {"Bucket": bucket, "Key": f"{prefix}/conditional-writes", "Body": b"", "IfNoneMatch": "*"}
+    # Twice: a store that ignores the condition lets the second of two puts win too.
     for _ in range(2):
         try:
             s3.put_object(**probe)  # type: ignore[arg-type]

@@ -1,7 +1,6 @@
-"""Where a task's page leads to: the run's images, the bucket in AWS's console, the gateway's own page.
+"""Links on a task's page: to the run's images, to the bucket in AWS's console, to the gateway's own page.
 
-Airflow calls these in the worker after every stretch of a task, and keeps what they return as XComs. Imported
-at every DAG parse, so nothing heavy is imported here.
+Imported at every DAG parse, so nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -48,6 +47,8 @@ class S3Link(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the console's address; empty if the store is another's, or the task did not get that far."""
+        # Airflow calls links in the worker, after every part of a task, and keeps the result as XCom: so this may be
+        # what only a running operator knows, and a part that ended before it knew has no link.
         s3_location = getattr(operator, "s3_location", None)
         return "" if s3_location is None else console_address(*s3_location)
 

@@ -23,6 +23,7 @@ _NEWEST = {
     "category": "browse",
     "url_route": "imagegen-newest",
 }
+# On runs and not on tasks: before Airflow 3.4 a tab for tasks shows on every task of every DAG.
 _RUN = {
     **_VIEW,
     "href": f"{_HERE}/dags/{{DAG_ID}}/runs/{{RUN_ID}}",

@@ -168,9 +168,11 @@ class ImageTaskSensor(BaseSensorOperator):
                 imagegen_conn_id=self.imagegen_conn_id,
                 submission=submission.model_dump(mode="json"),
                 not_before=now + minimum_deferral(),
+                # A sensor's interval may be 0; in a triggerer everybody's waits would suffer from that.
                 poll_interval=max(1.0, self.poke_interval),
             ),
             method_name="execute_complete",
+            # Later than the trigger's own deadline: Airflow's skips ``execute_complete``.
             timeout=timedelta(seconds=max(0.0, deadline - now)) + SAFETY_NET,
         )
 
