@@ -60,8 +60,7 @@ Billed = Literal["yes", "no", "unknown"]
 ROWS_SHOWN = 20
 """Wrong rows that are listed one by one."""
 
-# By what is stored of them. Records, manifests and deferred tasks outlive an upgrade: an error whose class is renamed
-# must be found again, so no name of a class is stored, and a kind never changes.
+# By kind, not by class name: what is stored outlives an upgrade that renames a class. A kind never changes.
 _ERRORS: dict[str, type[ImageGenError]] = {}
 
 

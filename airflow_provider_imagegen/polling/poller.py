@@ -102,13 +102,12 @@ class _Waiter:
     def take(self, task_id: str, results: LookupResults) -> None:
         """Note the result for one task; an error that is no passing trouble ends the wait."""
         self.unanswered -= 1
-        fault = results.faults.get(task_id)
-        if isinstance(fault, LookUpFailed | RateLimited):
+        if (task := results.tasks.get(task_id)) is not None:
+            self.tasks[task_id] = task
+        elif isinstance(fault := results.faults.get(task_id), LookUpFailed | RateLimited):
             self.fault = fault
         elif fault is not None:
             self.finish(fault)
-        elif task_id in results.tasks:
-            self.tasks[task_id] = results.tasks[task_id]
 
     def end_round(self, now: float) -> Look:
         """End the wait if it is over, now that every open task is answered for.
@@ -229,7 +228,7 @@ class TaskPoller:
         :raises UnreadableResponse: If too many responses in a row were unreadable.
         """
         now = _now()
-        # Deadlines come from other processes and are wall-clock times. It is read once: later it may jump.
+        # Deadlines come from other processes and are wall-clock times. That clock is read once: it may jump.
         offset = now - self._clock()
         visible = submitted_at + offset + self._client.settings.visibility_grace
         open_ids, schedule = list(dict.fromkeys(task_ids)), schedule or self._schedule
