@@ -16,7 +16,7 @@ from airflow_provider_imagegen.exceptions import (
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.schemas import ImageTask
 
-EXTRA_LOOK_UPS = 32
+EXTRA_LOOKUPS = 32
 """Lookups that the search for bad ids may add to one, at most; two among a hundred take 26."""
 _REFUSED = frozenset({400, 404, 413, 414, 422})
 
@@ -46,7 +46,7 @@ async def look_up(client: ImageClient, task_ids: Sequence[str], *, suspicious: b
     """
     results = LookupResults()
     failures = await _failures(client, [task_ids], results)
-    left = EXTRA_LOOK_UPS
+    left = EXTRA_LOOKUPS
     while failures:
         ids, error = failures.pop()
         if len(ids) == 1 or not _may_be_one_ids(error, suspicious):

@@ -25,14 +25,14 @@ from airflow_provider_imagegen.exceptions import (
 )
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.polling.bulk_lookup import LookupResults, look_up
-from airflow_provider_imagegen.polling.schedule import Look, PollSchedule, Ticks
+from airflow_provider_imagegen.polling.schedule import Lookup, PollSchedule, Ticks
 from airflow_provider_imagegen.schemas import ImageTask
 
 log = logging.getLogger(__name__)
 
-BULK_ABREAST = 8
+BULK_CONCURRENCY = 8
 """Lookups for many tasks that are under way at once, at most."""
-SINGLE_ABREAST = 50
+SINGLE_CONCURRENCY = 50
 """Lookups for one task that are under way at once, at most; httpx gets slow long before a gateway does."""
 
 
@@ -59,9 +59,9 @@ class _Waiter:
     :param visible: Time from which on a task that is not shown is lost.
     :param end: End of the wait.
     :param done: Its result is the error to raise.
-    :param looks: Rounds so far.
+    :param lookups: Rounds so far.
     :param faults: Rounds in a row that failed.
-    :param unanswered: Tasks of this round whose result is not there yet.
+    :param pending: Tasks of this round whose result is not there yet.
     :param fault: Why this round failed, as far as it is known.
     """
 
@@ -72,9 +72,9 @@ class _Waiter:
     end: float
     tasks: dict[str, ImageTask] = field(init=False)
     done: asyncio.Future[Exception | None] = field(init=False)
-    looks: int = 0
+    lookups: int = 0
     faults: int = 0
-    unanswered: int = 0
+    pending: int = 0
     fault: ImageGenError | None = None
 
     def __post_init__(self) -> None:
@@ -94,14 +94,14 @@ class _Waiter:
 
     def begin_round(self, now: float) -> None:
         """Note that all open tasks are being looked up."""
-        self.unanswered = len(self.open_ids)
+        self.pending = len(self.open_ids)
         self.asked_at = now
-        self.looks += 1
+        self.lookups += 1
         self.fault = None
 
     def take(self, task_id: str, results: LookupResults) -> None:
         """Note the result for one task; an error that is no passing trouble ends the wait."""
-        self.unanswered -= 1
+        self.pending -= 1
         if (task := results.tasks.get(task_id)) is not None:
             self.tasks[task_id] = task
         elif isinstance(fault := results.faults.get(task_id), LookUpFailed | RateLimited):
@@ -109,12 +109,8 @@ class _Waiter:
         elif fault is not None:
             self.finish(fault)
 
-    def end_round(self, now: float) -> Look:
-        """End the wait if it is over, now that every open task is answered for.
-
-        :param now: The time.
-        :return: The round, as the schedule needs it to say when the next one is due.
-        """
+    def end_round(self, now: float) -> Lookup:
+        """Return the round that ends, as the schedule needs it; end the wait if it is over."""
         fault = self.fault
         self.faults = self.faults + 1 if fault else 0
         if now > self.visible:
@@ -126,12 +122,12 @@ class _Waiter:
             self.finish(fault)
         elif not self.open_ids or now >= self.end:
             self.finish()
-        return Look(
+        return Lookup(
             asked_at=self.asked_at,
-            answered_at=now,
-            looks=self.looks,
+            ended_at=now,
+            lookups=self.lookups,
             faults_in_a_row=self.faults,
-            asked_to_wait=getattr(fault, "retry_after", None),
+            retry_after=getattr(fault, "retry_after", None),
         )
 
 
@@ -155,11 +151,7 @@ class _DueTimes:
         return [waiter for moment in due for waiter in self._waiters.pop(moment) if not waiter.is_over]
 
     def take_early(self, free: int, now: float) -> list[_Waiter]:
-        """Remove and return those who fit into a request that is not full, the next ones due first.
-
-        :param free: Ids that still fit.
-        :param now: The time.
-        """
+        """Remove and return those who fit into a request with so many free places, the next ones due first."""
         taken: list[_Waiter] = []
         for moment in sorted(self._waiters) if free else ():
             there = self._waiters[moment]
@@ -197,7 +189,7 @@ class TaskPoller:
         self._schedule = schedule
         self._clock = clock
         self._ids_per_look_up = client.gateway.capabilities.ids_per_look_up
-        self._abreast = SINGLE_ABREAST if self._ids_per_look_up == 1 else BULK_ABREAST
+        self._concurrency = SINGLE_CONCURRENCY if self._ids_per_look_up == 1 else BULK_CONCURRENCY
         self._ticks = Ticks(random.random())  # noqa: S311 - spreads load, guards nothing
         # Lines logged here belong to the poller's owner, not to the waiter who happens to wake it.
         self._context = contextvars.copy_context()
@@ -207,9 +199,9 @@ class TaskPoller:
         # Not read from the timer: for a timer that is due at once, uvloop returns a handle without a time.
         self._tick_at = 0.0
         self._chunks: deque[_Chunk] = deque()
-        self._askers: set[asyncio.Task[None]] = set()
-        self._last_tick = self._held_until = float("-inf")
-        self._silent_in_a_row = 0
+        self._senders: set[asyncio.Task[None]] = set()
+        self._last_tick = self._paused_until = float("-inf")
+        self._silences_in_a_row = 0
 
     async def wait(
         self, task_ids: Iterable[str], *, until: float, submitted_at: float, schedule: PollSchedule | None = None
@@ -257,10 +249,10 @@ class TaskPoller:
             self._timer = None
         self._due = _DueTimes()
         self._chunks.clear()
-        askers, self._askers = self._askers, set()
-        for asker in askers:
-            asker.cancel()
-        await asyncio.gather(*askers, return_exceptions=True)
+        senders, self._senders = self._senders, set()
+        for sender in senders:
+            sender.cancel()
+        await asyncio.gather(*senders, return_exceptions=True)
 
     def _wake(self) -> None:
         """Set the timer to the first due time."""
@@ -278,29 +270,29 @@ class TaskPoller:
         self._timer = None
         # A timer may fire a little early, by the clock's resolution.
         self._last_tick = now = max(_now(), self._tick_at)
-        ready = self._unless_held(self._due.take(now), now)
+        ready = self._without_paused(self._due.take(now), now)
         sound = [waiter for waiter in ready if not waiter.faults]
         # Apart from the others: whoever failed before may hold the bad id, and would make their request fail too.
         suspicious = [waiter for waiter in ready if waiter.faults]
-        if now >= self._held_until:
+        if now >= self._paused_until:
             asked = sum(len(waiter.open_ids) for waiter in sound)
             sound += self._due.take_early(-asked % self._ids_per_look_up, now)
-        self._ask_for(sound, now)
-        self._ask_for(suspicious, now)
+        self._enqueue(sound, now)
+        self._enqueue(suspicious, now)
         self._wake()
 
-    def _unless_held(self, waiters: list[_Waiter], now: float) -> list[_Waiter]:
+    def _without_paused(self, waiters: list[_Waiter], now: float) -> list[_Waiter]:
         """Put off all but those whose wait ends: these have their last lookup even while the gateway asks to wait."""
-        if now >= self._held_until:
+        if now >= self._paused_until:
             return waiters
         for waiter in waiters:
             if waiter.end > now:
                 jitter = random.random()  # noqa: S311
-                due = self._ticks.resumed(waiter.schedule, self._held_until, end=waiter.end, jitter=jitter)
+                due = self._ticks.resumed(waiter.schedule, self._paused_until, end=waiter.end, jitter=jitter)
                 self._due.add(waiter, due)
         return [waiter for waiter in waiters if waiter.end <= now]
 
-    def _ask_for(self, waiters: list[_Waiter], now: float) -> None:
+    def _enqueue(self, waiters: list[_Waiter], now: float) -> None:
         waiting: _Chunk = {}
         for waiter in waiters:
             waiter.begin_round(now)
@@ -313,19 +305,19 @@ class TaskPoller:
         step = self._ids_per_look_up
         for start in range(0, len(task_ids), step):
             self._chunks.append({task_id: waiting[task_id] for task_id in task_ids[start : start + step]})
-        for _ in range(min(self._abreast - len(self._askers), len(self._chunks))):
-            asker = asyncio.get_running_loop().create_task(self._ask_all(), context=self._context.copy())
-            self._askers.add(asker)
-            asker.add_done_callback(self._asker_ended)
+        for _ in range(min(self._concurrency - len(self._senders), len(self._chunks))):
+            sender = asyncio.get_running_loop().create_task(self._send_all(), context=self._context.copy())
+            self._senders.add(sender)
+            sender.add_done_callback(self._sender_ended)
 
-    def _asker_ended(self, asker: asyncio.Task[None]) -> None:
-        self._askers.discard(asker)
-        if not asker.cancelled() and isinstance(error := asker.exception(), Exception):
+    def _sender_ended(self, sender: asyncio.Task[None]) -> None:
+        self._senders.discard(sender)
+        if not sender.cancelled() and isinstance(error := sender.exception(), Exception):
             # If the lookup task crashes, fail all waiters instead of hanging.
             for waiter in self._waiters:
                 waiter.finish(error)
 
-    async def _ask_all(self) -> None:
+    async def _send_all(self) -> None:
         while self._chunks:
             chunk = self._chunks.popleft()
             waiters = [waiter for there in chunk.values() for waiter in there if not waiter.is_over]
@@ -333,28 +325,28 @@ class TaskPoller:
                 continue
             suspicious = any(waiter.faults > 1 for waiter in waiters)
             results = await look_up(self._client, list(chunk), suspicious=suspicious)
-            self._hand_out(chunk, results)
-            self._heed(results)
+            self._distribute(chunk, results)
+            self._react_to(results)
             self._wake()
 
-    def _hand_out(self, chunk: _Chunk, results: LookupResults) -> None:
+    def _distribute(self, chunk: _Chunk, results: LookupResults) -> None:
         # One jitter for all: those who were looked up together stay together.
         now, jitter = _now(), random.random()  # noqa: S311
         for task_id, waiters in chunk.items():
             for waiter in waiters:
                 waiter.take(task_id, results)
-                if waiter.unanswered or waiter.is_over:
+                if waiter.pending or waiter.is_over:
                     continue
-                look = waiter.end_round(now)
+                lookup = waiter.end_round(now)
                 if not waiter.is_over:
-                    due = self._ticks.following(waiter.schedule, look, end=waiter.end, jitter=jitter)
+                    due = self._ticks.following(waiter.schedule, lookup, end=waiter.end, jitter=jitter)
                     self._due.add(waiter, due)
 
-    def _heed(self, results: LookupResults) -> None:
+    def _react_to(self, results: LookupResults) -> None:
         """Draw conclusions for everybody from a lookup that failed."""
         faults = set(results.faults.values())
         silent = any(_is_silence(error) for error in faults)
-        self._silent_in_a_row = self._silent_in_a_row + 1 if silent else 0
+        self._silences_in_a_row = self._silences_in_a_row + 1 if silent else 0
         for error in faults:
             if isinstance(error, LookUpFailed | RateLimited):
                 log.warning("Lookup failed, the task goes on at the gateway: %s", error)
@@ -362,21 +354,20 @@ class TaskPoller:
                 for waiter in list(self._waiters):
                     waiter.finish(error)
             elif isinstance(error, RateLimited) and error.retry_after:
-                self._held_until = max(self._held_until, _now() + error.retry_after)
-                self._give_up_unsent(error)
-            elif _is_silence(error) and self._silent_in_a_row >= self._abreast:
+                self._paused_until = max(self._paused_until, _now() + error.retry_after)
+                self._fail_unsent(error)
+            elif _is_silence(error) and self._silences_in_a_row >= self._concurrency:
                 # One time-out after another would keep those behind waiting far beyond their deadlines.
-                self._give_up_unsent(error)
+                self._fail_unsent(error)
 
-    def _give_up_unsent(self, error: Exception) -> None:
+    def _fail_unsent(self, error: Exception) -> None:
         unsent = list(self._chunks)
         self._chunks.clear()
         for chunk in unsent:
-            self._hand_out(chunk, LookupResults(faults=dict.fromkeys(chunk, error)))
+            self._distribute(chunk, LookupResults(faults=dict.fromkeys(chunk, error)))
 
 
 def _now() -> float:
-    """Return the event loop's time, by which its timers go too."""
     return asyncio.get_running_loop().time()
 
 

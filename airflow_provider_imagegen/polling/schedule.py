@@ -34,19 +34,19 @@ class PollSchedule:
     slowest: float = 60.0
     unreadable_limit: int = 5
 
-    def delay(self, looks: int, faults_in_a_row: int = 0, asked_to_wait: float | None = None) -> float:
+    def delay(self, lookups: int, faults_in_a_row: int = 0, retry_after: float | None = None) -> float:
         """Return the seconds from one lookup to the next.
 
-        :param looks: Lookups so far.
+        :param lookups: Lookups so far.
         :param faults_in_a_row: Lookups that failed since the last good one; each doubles the interval.
-        :param asked_to_wait: Seconds the gateway asked for, if it did.
+        :param retry_after: Seconds the gateway asked for, if it did.
         """
         # Both exponents are bounded: after days of failures a float would overflow.
         if faults_in_a_row:
             backed_off = min(self.interval * 2.0 ** min(faults_in_a_row, 16), max(self.slowest, self.interval))
         else:
-            backed_off = self.interval * min(1.0, _FIRST_SHARE * _GROWTH ** min(max(looks - 1, 0), 8))
-        return max(backed_off, asked_to_wait or 0.0)
+            backed_off = self.interval * min(1.0, _FIRST_SHARE * _GROWTH ** min(max(lookups - 1, 0), 8))
+        return max(backed_off, retry_after or 0.0)
 
     @property
     def tick(self) -> float:
@@ -55,21 +55,19 @@ class PollSchedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class Lookup:
     """A lookup that has been made, as far as it decides about the next.
 
     :param asked_at: The tick at which it was due.
-    :param answered_at: When it was over.
-    :param looks: Lookups so far, this one included.
-    :param faults_in_a_row: As :meth:`PollSchedule.delay` takes it.
-    :param asked_to_wait: As :meth:`PollSchedule.delay` takes it.
+    :param ended_at: When it was over.
+    :param lookups: This and the following are as :meth:`PollSchedule.delay` takes them.
     """
 
     asked_at: float
-    answered_at: float
-    looks: int
+    ended_at: float
+    lookups: int
     faults_in_a_row: int = 0
-    asked_to_wait: float | None = None
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,41 +92,40 @@ class Ticks:
         return (math.ceil(moment / width - self.phase - _ROUNDING) + self.phase) * width
 
     def first(self, schedule: PollSchedule, *, now: float, last_tick: float) -> float:
-        """Return when to look up for the first time: at once, or together with others who came just now.
+        """Return when to look up for the first time.
 
-        :param now: The time.
         :param last_tick: Time of the last lookup for anybody.
         """
+        # At once, unless others were looked up just now: a thousand triggers that start together share their first tick.
         return now if now - last_tick >= schedule.tick else self.after(now, schedule.tick)
 
-    def following(self, schedule: PollSchedule, look: Look, *, end: float, jitter: float = 0.0) -> float:
+    def following(self, schedule: PollSchedule, lookup: Lookup, *, end: float, jitter: float = 0.0) -> float:
         """Return when to look up next.
 
-        :param look: The last lookup.
         :param end: Time at which the wait ends; it ends with a lookup, whatever the gateway asked for.
         :param jitter: From 0 to 1: share of the extra pause after a failure.
         """
-        delay = schedule.delay(look.looks, look.faults_in_a_row, look.asked_to_wait)
+        delay = schedule.delay(lookup.lookups, lookup.faults_in_a_row, lookup.retry_after)
         width = schedule.tick
-        if look.faults_in_a_row:
-            due = self.after(look.answered_at + delay * (1 + _LARGEST_JITTER * jitter), width)
+        if lookup.faults_in_a_row:
+            due = self.after(lookup.ended_at + delay * (1 + _LARGEST_JITTER * jitter), width)
         else:
             # From the tick, not from the response: the requests of one tick are answered one after the other, and
             # neighbours that were asked together would drift apart by the time the gateway takes.
-            due = self.before(look.asked_at + delay, width)
-            if due <= look.answered_at:
-                due = self.after(look.answered_at, width)
+            due = self.before(lookup.asked_at + delay, width)
+            if due <= lookup.ended_at:
+                due = self.after(lookup.ended_at, width)
         return min(due, self._last(schedule, end))
 
-    def resumed(self, schedule: PollSchedule, held_until: float, *, end: float, jitter: float) -> float:
+    def resumed(self, schedule: PollSchedule, paused_until: float, *, end: float, jitter: float) -> float:
         """Return when to look up after a pause of the whole connection.
 
-        :param held_until: End of the pause.
+        :param paused_until: End of the pause.
         :param end: Time at which the wait ends; it ends with a lookup.
         :param jitter: From 0 to 1: position in the interval after the pause.
         """
         # Spread over an interval: everybody at once is what the gateway has just refused.
-        return min(self.after(held_until + jitter * schedule.interval, schedule.tick), self._last(schedule, end))
+        return min(self.after(paused_until + jitter * schedule.interval, schedule.tick), self._last(schedule, end))
 
     def _last(self, schedule: PollSchedule, end: float) -> float:
         return self.after(end, min(schedule.tick, LATEST_END))

@@ -18,8 +18,8 @@ from airflow_provider_imagegen.exceptions import (
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.polling import PollSchedule, TaskPoller
-from airflow_provider_imagegen.polling.bulk_lookup import EXTRA_LOOK_UPS
-from airflow_provider_imagegen.polling.poller import SINGLE_ABREAST
+from airflow_provider_imagegen.polling.bulk_lookup import EXTRA_LOOKUPS
+from airflow_provider_imagegen.polling.poller import SINGLE_CONCURRENCY
 from tests.polling.conftest import (
     QUICK,
     FragileGateway,
@@ -46,7 +46,7 @@ class TestBadId:
         await all_done(poller, good)
         with pytest.raises(RequestRefused):
             await bad_wait
-        assert emulator.totals()["lookup_requests"] <= 1 + EXTRA_LOOK_UPS
+        assert emulator.totals()["lookup_requests"] <= 1 + EXTRA_LOOKUPS
 
     @pytest.mark.parametrize("status", [404, 422])
     async def test_not_found_is_waited_for_by_its_waiter_alone(
@@ -185,7 +185,7 @@ class TestTrouble:
             client.gateway = gateway = SingleGateway(client.settings)
             poller = TaskPoller(client, PollSchedule(interval=30))
             results = await asyncio.gather(*(waiting(poller, task_id, 0.0) for task_id in unknown(1000)))
-        assert len(gateway.asked) <= 2 * SINGLE_ABREAST
+        assert len(gateway.asked) <= 2 * SINGLE_CONCURRENCY
         assert {type(seen.last_fault) for seen in results} == {LookUpFailed}
 
     async def test_of_one_wait_is_not_told_to_another(self, emulator: RunningEmulator, client: ImageClient) -> None:

@@ -11,7 +11,7 @@ from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.polling import PollSchedule, Seen, TaskPoller
-from airflow_provider_imagegen.polling.poller import SINGLE_ABREAST
+from airflow_provider_imagegen.polling.poller import SINGLE_CONCURRENCY
 from tests.polling.conftest import (
     QUICK,
     RecordingGateway,
@@ -39,7 +39,7 @@ class TestAThousandWaiters:
         poller = TaskPoller(client, PollSchedule(interval=30))
         await asyncio.gather(*(waiting(poller, task_id, 0.0) for task_id in unknown(300)))
         assert len(gateway.asked) == 300
-        assert 10 < gateway.peak <= SINGLE_ABREAST
+        assert 10 < gateway.peak <= SINGLE_CONCURRENCY
 
     async def test_all_learn_what_became_of_their_tasks(self, emulator: RunningEmulator, client: ImageClient) -> None:
         emulator.change(latency="0.1-1")
