@@ -96,7 +96,7 @@ class Ticks:
 
         :param last_tick: Time of the last lookup for anybody.
         """
-        # At once, unless others were looked up just now: a thousand triggers that start together share their first tick.
+        # At once, unless others were looked up just now: triggers that start together share their second tick.
         return now if now - last_tick >= schedule.tick else self.after(now, schedule.tick)
 
     def following(self, schedule: PollSchedule, lookup: Lookup, *, end: float, jitter: float = 0.0) -> float:
