@@ -1,6 +1,22 @@
-"""Sends what a gateway builds, once, and says what became of it.
+"""Send what a gateway builds, once, and say what became of it.
 
-Used by the hook and by the job; a plain script may use it without Airflow running.
+The engine and the hook use this client; a plain script can, without Airflow running. A request fails in one of four
+ways. What that means depends on its phase: a submit is paid for, a lookup, a cancellation and a check are free.
+
+=====================  =================================================  ==================================
+the request            submit                                             look up, cancel, check
+=====================  =================================================  ==================================
+did not leave          ``NotSent``: unbilled, safe to send again          ``LookUpFailed``
+left, response lost    ``OutcomeUnknown``: billed or not, nobody knows    ``LookUpFailed``
+response too large     ``OutcomeUnknown``                                 ``UnreadableResponse``
+response not stored    ``OutcomeUnknown``                                 ``LookUpFailed``
+=====================  =================================================  ==================================
+
+A response that arrived whole is read by the gateway: a task, an image, a refusal (unbilled), or an unknown outcome.
+
+Nothing in here repeats a request, and no transport does. A gateway may have accepted a request whose response was
+lost, and bills the repetition as well: hardly any takes an idempotency key. What to do next is decided where the
+ledger is (``engine/submit.py``), which looks the request up by its trace id before it sends anything again.
 """
 
 from __future__ import annotations
@@ -10,13 +26,12 @@ import contextvars
 import logging
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -47,7 +62,8 @@ CONNECT_TIMEOUT = 10.0
 KEEP_ALIVE = 60.0
 """Seconds an idle connection is kept; httpx's own 5 s is just one poll interval."""
 
-# Raised before a byte of the request left, so nothing can have been accepted.
+# Raised before a byte of the request left, so nothing can have been accepted. WriteError and RemoteProtocolError are
+# not among them: a server that hangs up early may have read enough of the request to bill it.
 _BEFORE_SENDING = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -58,9 +74,38 @@ _BEFORE_SENDING = (
     httpx.LocalProtocolError,
 )
 
+Phase = Literal["submit", "look_up", "cancel", "check"]
+_Failure = httpx.HTTPError | ResponseTooLarge | TempFileFailed
+_T = TypeVar("_T")
+
+
+class _Errors(NamedTuple):
+    """Errors that failures of a request stand for in one phase, each with its message."""
+
+    not_sent: tuple[type[GatewayError], str]
+    lost: tuple[type[GatewayError], str]
+    too_large: tuple[type[GatewayError], str]
+    not_stored: tuple[type[GatewayError], str]
+
+
+_PAID = _Errors(
+    not_sent=(NotSent, "could not connect to {base_url}: {reason}"),
+    lost=(OutcomeUnknown, "the request was sent and its response was lost: {reason}"),
+    too_large=(OutcomeUnknown, "{reason}"),
+    not_stored=(OutcomeUnknown, "the response came, and {reason}"),
+)
+# A free request can be repeated whatever became of it, so how it was lost makes no difference.
+_FREE = _Errors(
+    not_sent=(LookUpFailed, "no response from {base_url}: {reason}"),
+    lost=(LookUpFailed, "no response from {base_url}: {reason}"),
+    too_large=(UnreadableResponse, "{reason}"),
+    not_stored=(LookUpFailed, "the response came, and {reason}"),
+)
+_ERRORS: dict[Phase, _Errors] = {"submit": _PAID, "look_up": _FREE, "cancel": _FREE, "check": _FREE}
+
 
 class ImageClient:
-    """An image gateway, ready to be spoken to; an async context manager.
+    """An image gateway, ready to be called; an async context manager.
 
     .. code-block:: python
 
@@ -112,36 +157,15 @@ class ImageClient:
         :raises GatewayError: The gateway refused.
         """
         with redact_secrets([*self._secrets, request.callback_url or ""]):
-            return await self._submit(request, trace_id)
-
-    async def _submit(self, request: ImageRequest, trace_id: str) -> ImageTask:
-        gateway = self.gateway
-        if isinstance(request, EditRequest):
-            call = gateway.edit(request, trace_id)
-        else:
-            call = gateway.submit(request, trace_id)
-        try:
-            with temp_file_errors():
-                return await self._submitted(call, trace_id)
-        except TempFileFailed as error:
-            words = f"the response came, and {error.message}"
-            advice = f"{error.advice} A gateway that can look it up is asked for it again."
-            raise OutcomeUnknown(words, gateway=gateway.name, trace_id=trace_id, advice=advice) from None
-        except httpx.HTTPError as error:
-            raise self._submit_fault(error, trace_id) from None
-        except ResponseTooLarge as error:
-            raise OutcomeUnknown(str(error), gateway=gateway.name, trace_id=trace_id) from None
-        except GatewayError as error:
-            error.trace_id = error.trace_id or trace_id
-            raise
-
-    async def _submitted(self, call: httpx.Request, trace_id: str) -> ImageTask:
-        async with self._sent(call) as response:
-            if response.headers.get("content-type", "").startswith("text/event-stream"):
-                task = await self._read_events(response)
-            else:
-                content = await read_response(response, self._images)
-                task = _with_files(self.gateway.read_submitted(content.response), content)
+            try:
+                if isinstance(request, EditRequest):
+                    call = self.gateway.edit(request, trace_id)
+                else:
+                    call = self.gateway.submit(request, trace_id)
+                task = await self._request("submit", call, self._read_submitted)
+            except GatewayError as error:
+                error.trace_id = error.trace_id or trace_id
+                raise
         return task if task.trace_id else task.model_copy(update={"trace_id": trace_id})
 
     async def look_up(self, keys: Sequence[str], by: Handle = "id") -> dict[str, ImageTask]:
@@ -160,27 +184,15 @@ class ImageClient:
         step = self.gateway.capabilities.ids_per_look_up
         with redact_secrets(self._secrets):
             for start in range(0, len(keys), step):
-                tasks |= await self._look_up(keys[start : start + step], by)
-        return tasks
-
-    async def _look_up(self, keys: Sequence[str], by: Handle) -> dict[str, ImageTask]:
-        metrics.count("lookups")
-        try:
-            with temp_file_errors():
-                async with self._sent(self.gateway.look_up(keys, by)) as response:
-                    content = await read_response(response, self._images)
-            found = self.gateway.read_looked_up(content.response, keys, by)
-        except TempFileFailed as error:
-            raise LookUpFailed(f"the response came, and {error.message}", gateway=self.gateway.name) from None
-        except httpx.HTTPError as error:
-            raise self._look_up_fault(error) from None
-        except ResponseTooLarge as error:
-            raise UnreadableResponse(str(error), gateway=self.gateway.name) from None
-        except AuthenticationError as error:
-            error.billed = "unknown"
-            raise
-        tasks = {key: _with_files(task, content) for key, task in found.items()}
-        _remove_unused(content, tasks.values())
+                some = keys[start : start + step]
+                metrics.count("lookups")
+                try:
+                    read = partial(self._read_looked_up, some, by)
+                    tasks |= await self._request("look_up", self.gateway.look_up(some, by), read)
+                except AuthenticationError as error:
+                    # The token was refused now; the task was accepted with an earlier one, and may be billed.
+                    error.billed = "unknown"
+                    raise
         return tasks
 
     async def cancel(self, task_id: str) -> None:
@@ -189,25 +201,82 @@ class ImageClient:
         :raises GatewayError: If the gateway did not do it.
         """
         with redact_secrets(self._secrets):
-            self.gateway.read_cancelled(await self._answer(self.gateway.cancel(task_id)))
+            response = await self._request("cancel", self.gateway.cancel(task_id), self._read)
+            self.gateway.read_cancelled(response.response)
 
     async def probe(self) -> None:
-        """Prove base URL and token with a free call.
+        """Check base URL and token with a free call.
 
         :raises GatewayError: If either is wrong.
         """
         with redact_secrets(self._secrets):
-            self.gateway.read_probe(await self._answer(self.gateway.probe()))
+            self.gateway.read_probe((await self._request("check", self.gateway.probe(), self._read)).response)
 
-    async def _answer(self, request: httpx.Request) -> httpx.Response:
-        """Return the response to a call that is free and says little."""
+    async def _request(
+        self, phase: Phase, request: httpx.Request, read: Callable[[httpx.Response], Awaitable[_T]]
+    ) -> _T:
+        """Send a request, once, and return what its response says.
+
+        :param phase: Decides what a failure means.
+        :param read: Reads the response, whose body is still to come.
+        :raises GatewayError: As the table of the phase has it, or as ``read`` raises.
+        """
         try:
-            async with self._sent(request) as response:
-                return (await read_response(response, self._images)).response
-        except httpx.HTTPError as error:
-            raise self._look_up_fault(error) from None
-        except ResponseTooLarge as error:
-            raise UnreadableResponse(str(error), gateway=self.gateway.name) from None
+            with temp_file_errors():
+                async with self._response(request) as response:
+                    return await read(response)
+        except (httpx.HTTPError, ResponseTooLarge, TempFileFailed) as error:
+            raise self._error_for(error, _ERRORS[phase]) from None
+
+    def _error_for(self, failure: _Failure, errors: _Errors) -> GatewayError:
+        advice = None
+        if isinstance(failure, TempFileFailed):
+            kind, message = errors.not_stored
+            reason = failure.message
+            if kind is OutcomeUnknown:
+                advice = f"{failure.advice} A gateway that can look it up is asked for it again."
+        elif isinstance(failure, ResponseTooLarge):
+            kind, message = errors.too_large
+            reason = str(failure)
+        else:
+            kind, message = errors.not_sent if isinstance(failure, _BEFORE_SENDING) else errors.lost
+            reason = redacted(f"{type(failure).__name__} {failure}", [self.settings.token])
+        text = message.format(base_url=self.settings.base_url, reason=reason)
+        return kind(text, gateway=self.gateway.name, advice=advice)
+
+    @asynccontextmanager
+    async def _response(self, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+        http = self._opened.http
+        # A request built outside the client carries no timeout of its own.
+        request.extensions.setdefault("timeout", http.timeout.as_dict())
+        try:
+            # A timeout of httpx starts again with every piece; how long a request can be on its way must be known:
+            # a claim whose request does not show up by then is taken over, and sent again.
+            async with asyncio.timeout(self.timeout):
+                with quiet_httpx():
+                    response = await http.send(request, stream=True)
+        except TimeoutError:
+            raise httpx.ReadTimeout(f"no response within {self.timeout:g} s") from None
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _read(self, response: httpx.Response) -> ResponseContent:
+        return await read_response(response, self._images)
+
+    async def _read_submitted(self, response: httpx.Response) -> ImageTask:
+        if response.headers.get("content-type", "").startswith("text/event-stream"):
+            return await self._read_events(response)
+        content = await self._read(response)
+        return _with_files(self.gateway.read_submitted(content.response), content)
+
+    async def _read_looked_up(self, keys: Sequence[str], by: Handle, response: httpx.Response) -> dict[str, ImageTask]:
+        content = await self._read(response)
+        found = self.gateway.read_looked_up(content.response, keys, by)
+        tasks = {key: _with_files(task, content) for key, task in found.items()}
+        _remove_unused(content, tasks.values())
+        return tasks
 
     async def _read_events(self, response: httpx.Response) -> ImageTask:
         """Read a streamed response until the image is there.
@@ -217,8 +286,7 @@ class ImageClient:
         events: list[dict[str, Any]] = []
         contents: list[ResponseContent] = []
         async for event in EventSource(response).aiter_sse():
-            body = httpx.Response(200, text=event.data, request=response.request)
-            content = await read_response(body, self._images)
+            content = await self._read(httpx.Response(200, text=event.data, request=response.request))
             document = read_document(content.response)
             if document is None:
                 continue
@@ -244,52 +312,12 @@ class ImageClient:
             raise RuntimeError("ImageClient is used outside its 'async with' block")
         return self._open
 
-    @asynccontextmanager
-    async def _sent(self, request: httpx.Request) -> AsyncIterator[httpx.Response]:
-        http = self._opened.http
-        # A request built outside the client carries no time-out of its own.
-        request.extensions.setdefault("timeout", http.timeout.as_dict())
-        try:
-            # A time-out of httpx starts again with every piece; how long a request can be on its way must be known.
-            async with asyncio.timeout(self.timeout):
-                with quiet_httpx():
-                    response = await http.send(request, stream=True)
-        except TimeoutError:
-            raise httpx.ReadTimeout(f"no response within {self.timeout:g} s") from None
-        try:
-            yield response
-        finally:
-            await response.aclose()
 
-    def _submit_fault(self, error: httpx.HTTPError, trace_id: str) -> GatewayError:
-        words = self._words(error)
-        if isinstance(error, _BEFORE_SENDING):
-            return NotSent(
-                f"could not connect to {self.settings.base_url}: {words}",
-                gateway=self.gateway.name,
-                trace_id=trace_id,
-            )
-        return OutcomeUnknown(
-            f"the request was sent and its response was lost: {words}",
-            gateway=self.gateway.name,
-            trace_id=trace_id,
-        )
-
-    def _look_up_fault(self, error: httpx.HTTPError) -> LookUpFailed:
-        return LookUpFailed(
-            f"no response from {self.settings.base_url}: {self._words(error)}", gateway=self.gateway.name
-        )
-
-    def _words(self, error: httpx.HTTPError) -> str:
-        return redacted(f"{type(error).__name__} {error}", [self.settings.token])
-
-
-@dataclass(frozen=True)
-class _OpenClient:
+class _OpenClient(NamedTuple):
     """What an opened client holds.
 
     :param http: The connections.
-    :param images: Where images go that come inside responses.
+    :param images: Directory of the images that come inside responses.
     """
 
     http: httpx.AsyncClient
@@ -298,26 +326,23 @@ class _OpenClient:
 
 def _with_files(task: ImageTask, *contents: ResponseContent) -> ImageTask:
     """Return the task with the decoded files in place of the markers that stand for them."""
-    if not any(content.files or content.damaged for content in contents):
+    decoded: dict[str, dict[str, object]] = {}
+    for content in contents:
+        decoded |= {marker: {"file": path} for marker, path in content.files.items()}
+        decoded |= {marker: {"damage": reason} for marker, reason in content.damaged.items()}
+    if not decoded:
         return task
-    files = {marker: path for content in contents for marker, path in content.files.items()}
-    damaged = {marker: words for content in contents for marker, words in content.damaged.items()}
 
     def resolved(output: ImageOutput) -> ImageOutput:
-        marker = output.b64_json or output.url or ""
-        if marker in files:
-            return output.model_copy(update={"url": None, "b64_json": None, "file": files[marker]})
-        if marker in damaged:
-            return output.model_copy(update={"url": None, "b64_json": None, "damage": damaged[marker]})
-        return output
+        update = decoded.get(output.b64_json or output.url or "")
+        return output if update is None else output.model_copy(update={"url": None, "b64_json": None, **update})
 
-    outputs = tuple(resolved(output) for output in task.outputs)
-    previews = tuple(resolved(preview) for preview in task.previews)
+    outputs, previews = tuple(map(resolved, task.outputs)), tuple(map(resolved, task.previews))
     return task.model_copy(update={"outputs": outputs, "previews": previews})
 
 
 def _remove_unused(content: ResponseContent, tasks: Iterable[ImageTask]) -> None:
-    """Remove decoded files that no task holds, such as previews of a running task: a client may live long."""
+    # A running task's preview comes with every lookup, and a triggerer's client lives for weeks: its disk would fill.
     held = {output.file for task in tasks for output in (*task.outputs, *task.previews)}
     for path in content.files.values():
         if path not in held:
@@ -328,11 +353,10 @@ def _remove_unused(content: ResponseContent, tasks: Iterable[ImageTask]) -> None
 def tls_context(verify: bool | str) -> ssl.SSLContext:
     """Return the process's TLS context for a ``verify`` setting.
 
-    Building one blocks the event loop for some 15 ms and holds 800 KB, hence one for all clients.
-
     :param verify: Whether to verify certificates, or the path of a CA bundle.
     :raises ConfigurationError: If the bundle cannot be read.
     """
+    # Building one blocks the event loop for some 15 ms and holds 800 KB, hence one for all clients.
     if verify is True or verify is False:
         return httpx.create_ssl_context(verify=verify)
     try:

@@ -1,17 +1,30 @@
-"""The client beyond one call: what it leaves on the disk while it lives."""
+"""The client: what a request that fails stands for in each phase, and what is left on the disk while it lives."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 
+from airflow_provider_imagegen.exceptions import (
+    GatewayError,
+    LookUpFailed,
+    NotSent,
+    OutcomeUnknown,
+    UnreadableResponse,
+)
+from airflow_provider_imagegen.gateways.acedatacloud import AceDataCloudGateway
+from airflow_provider_imagegen.gateways.base import Capabilities
 from airflow_provider_imagegen.gateways.client import ImageClient
+from airflow_provider_imagegen.gateways.response_body import MAX_SKELETON_BYTES
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.schemas import ImageRequest
 
 IMAGE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(9000)).decode()
 
@@ -50,3 +63,99 @@ class TestImagesInLookUps:
         tasks = await client.look_up(["t1"])
         assert tasks["t1"].state == state
         assert len(list(client._images.iterdir())) == files
+
+
+class CancellingGateway(AceDataCloudGateway):
+    """A gateway with a request in every phase."""
+
+    capabilities = Capabilities(tasks=True, cancel=True)
+
+    def cancel(self, task_id: str) -> httpx.Request:
+        return self.request(self.url("/cancel"), {"id": task_id})
+
+
+def response_of(body: bytes) -> bytes:
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+IMAGE_IN_JSON = json.dumps({"data": [{"b64_json": IMAGE}], "items": []}).encode()
+TOO_MUCH = b"x" * (MAX_SKELETON_BYTES + 1)
+
+PHASES: dict[str, Callable[[ImageClient], Awaitable[object]]] = {
+    "submit": lambda client: client.submit(ImageRequest(prompt="p", model="m"), "trace-1"),
+    "look_up": lambda client: client.look_up(["t1"]),
+    "cancel": lambda client: client.cancel("t1"),
+    "check": lambda client: client.probe(),
+}
+
+
+class FailingServer:
+    """Reads requests, and answers every one of them in the same way: not at all, or with these bytes."""
+
+    def __init__(self, response: bytes) -> None:
+        self.requests = 0
+        self._response = response
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.requests += 1
+        writer.write(self._response)
+        await writer.drain()
+        writer.close()
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[ImageClient]:
+        server = await asyncio.start_server(self.answer, "127.0.0.1", 0)
+        async with server, client_of(server.sockets[0].getsockname()[1]) as opened:
+            yield opened
+
+
+@asynccontextmanager
+async def client_of(port: int) -> AsyncIterator[ImageClient]:
+    settings = GatewaySettings(base_url=f"http://127.0.0.1:{port}", token="sesame-token", gateway="acedatacloud")
+    async with ImageClient(settings) as opened:
+        opened.gateway = CancellingGateway(settings)
+        yield opened
+
+
+async def fault_of(request: Awaitable[object]) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        await request
+    assert "sesame-token" not in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize("phase", PHASES)
+class TestRequestThatFails:
+    async def test_before_a_byte_left_was_not_sent(self, phase: str) -> None:
+        # Port 9 is for discarding, and nobody listens there.
+        async with client_of(9) as client:
+            fault = await fault_of(PHASES[phase](client))
+        assert type(fault) is (NotSent if phase == "submit" else LookUpFailed)
+        assert fault.billed == ("no" if phase == "submit" else "unknown")
+
+    @pytest.mark.parametrize(
+        ("response", "kind"),
+        [(b"", LookUpFailed), (response_of(b"{}")[:-1], LookUpFailed), (response_of(TOO_MUCH), UnreadableResponse)],
+        ids=["no response", "half a response", "too large"],
+    )
+    async def test_after_it_left_is_unknown_where_it_was_paid_for(
+        self, phase: str, response: bytes, kind: type
+    ) -> None:
+        server = FailingServer(response)
+        async with server.client() as client:
+            fault = await fault_of(PHASES[phase](client))
+        assert type(fault) is (OutcomeUnknown if phase == "submit" else kind)
+        assert fault.billed == "unknown"
+        assert fault.trace_id == ("trace-1" if phase == "submit" else None)
+        assert server.requests == 1
+
+    async def test_because_its_response_cannot_be_stored(self, phase: str) -> None:
+        server = FailingServer(response_of(IMAGE_IN_JSON))
+        async with server.client() as client:
+            client._images.rmdir()
+            fault = await fault_of(PHASES[phase](client))
+        assert type(fault) is (OutcomeUnknown if phase == "submit" else LookUpFailed)
+        assert fault.message.startswith("the response came, and the image could not be kept in")
+        assert server.requests == 1
