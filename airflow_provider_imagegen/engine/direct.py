@@ -1,6 +1,7 @@
 """Generation without a bucket: requests out, finished tasks back, nothing landed and no ledger.
 
-For the hook's ``generate`` and ``edit``; the operators use :class:`~airflow_provider_imagegen.engine.job.ImageJob`.
+For the hook's ``submit``, ``generate`` and ``edit``; the operators use
+:class:`~airflow_provider_imagegen.engine.job.ImageJob`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,25 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from airflow_provider_imagegen.engine.plan import split
+from airflow_provider_imagegen.engine.plan import check, split
 from airflow_provider_imagegen.engine.task_error import task_error
 from airflow_provider_imagegen.exceptions import ImageGenError
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.polling import PollSchedule, TaskPoller
 from airflow_provider_imagegen.schemas import ImageRequest, ImageTask
+
+
+async def submit(client: ImageClient, request: ImageRequest) -> ImageTask:
+    """Send one paid call, once.
+
+    :param client: An opened client.
+    :param request: What one call can make.
+    :raises InvalidRequest: Before anything is sent, if model or gateway are known to refuse it.
+    :raises GatewayError: As the gateway answers.
+    """
+    check(request, client.gateway)
+    # No later process will look for it, so the trace id need not be derived from anything.
+    return await client.submit(request, str(uuid.uuid4()))
 
 
 async def generate(
@@ -28,17 +42,19 @@ async def generate(
     :param timeout: Seconds to wait at most.
     :param poll_interval: Seconds between lookups.
     :return: The finished tasks, in order.
+    :raises InvalidRequest: Before anything is sent, if model or gateway are known to refuse it.
     :raises ImageGenError: The first thing that went wrong; it says ``billed: yes`` if any call was paid for.
     """
+    check(request, client.gateway)
     started = time.time()
     slots = asyncio.Semaphore(client.settings.max_in_flight)
 
     async def send(part: ImageRequest) -> ImageTask | ImageGenError:
         try:
             async with slots:
-                return await client.submit(part, str(uuid.uuid4()))
-        # Returned, not raised: gather() would cancel the siblings, and what they were billed for could not be told.
+                return await submit(client, part)
         except ImageGenError as error:
+            # Returned, not raised: gather() would cancel the siblings, and what they were billed for could not be told.
             return error
 
     results = await asyncio.gather(*(send(part) for _, part in split(request, client.gateway)))

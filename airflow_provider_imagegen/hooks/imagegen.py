@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-import uuid
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from copy import copy
+from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class ImageGenHook(BaseHook):
     """Speaks to the image gateway that an Airflow connection names.
 
-    Every method that goes out to the gateway has an asynchronous version, ``a…``; the blocking one must not
-    be called from a running loop.
+    Every method that calls the gateway is asynchronous, ``a…``, and has a blocking version, which runs it in an event
+    loop of its own and must not be called from a running one.
 
     :param imagegen_conn_id: The connection: host = base URL, password = API token.
     """
@@ -38,6 +38,7 @@ class ImageGenHook(BaseHook):
     def __init__(self, imagegen_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.imagegen_conn_id = imagegen_conn_id
+        self._settings: GatewaySettings | None = None
 
     def settings(self) -> GatewaySettings:
         """Return what the connection says, checked.
@@ -72,7 +73,15 @@ class ImageGenHook(BaseHook):
         """Return a client for the connection, to be opened with ``async with``; for event loops."""
         from airflow_provider_imagegen.gateways.client import ImageClient
 
-        return ImageClient(await self.asettings())
+        return ImageClient(self._settings or await self.asettings())
+
+    def _blocking(self) -> Self:
+        """Return a copy of the hook that has read its connection, for a blocking method to run."""
+        # Not in the method's own loop: the task's channel to Airflow holds an asyncio.Lock, which serves one loop in
+        # the life of a process, and every blocking call has a new one.
+        hook = copy(self)
+        hook._settings = self.settings()
+        return hook
 
     def generate(self, *, timeout: float = 1800.0, poll_interval: float = 5.0, **parameters: Any) -> list[ImageOutput]:
         """Generate images and wait for them; each needed call is paid once.
@@ -91,15 +100,13 @@ class ImageGenHook(BaseHook):
         :raises InvalidRequest: Before anything is sent, if a parameter is wrong.
         :raises GatewayError: As the gateway answers; images of calls that went well are then lost to you.
         """
-        options = PollOptions(timeout, poll_interval)
-        return asyncio.run(_generate(self.get_conn(), _request(parameters), options))
+        return asyncio.run(self._blocking().agenerate(timeout=timeout, poll_interval=poll_interval, **parameters))
 
     async def agenerate(
         self, *, timeout: float = 1800.0, poll_interval: float = 5.0, **parameters: Any
     ) -> list[ImageOutput]:
         """Generate images and wait for them; for event loops. See :meth:`generate`."""
-        options = PollOptions(timeout, poll_interval)
-        return await _generate(await self.aget_conn(), _request(parameters), options)
+        return await self._generate(_request(parameters), timeout, poll_interval)
 
     def edit(
         self,
@@ -122,8 +129,8 @@ class ImageGenHook(BaseHook):
         :return: The images, as :meth:`generate` returns them.
         :raises InvalidRequest: Before anything is sent, if an image or a parameter is wrong.
         """
-        request = _edit_request(images, mask, aws_conn_id, parameters)
-        return asyncio.run(_generate(self.get_conn(), request, PollOptions(timeout, poll_interval)))
+        given = parameters | {"images": images, "mask": mask, "aws_conn_id": aws_conn_id}
+        return asyncio.run(self._blocking().aedit(timeout=timeout, poll_interval=poll_interval, **given))
 
     async def aedit(
         self,
@@ -137,7 +144,14 @@ class ImageGenHook(BaseHook):
     ) -> list[ImageOutput]:
         """Edit images and wait for the results; for event loops. See :meth:`edit`."""
         request = await asyncio.to_thread(_edit_request, images, mask, aws_conn_id, parameters)
-        return await _generate(await self.aget_conn(), request, PollOptions(timeout, poll_interval))
+        return await self._generate(request, timeout, poll_interval)
+
+    async def _generate(self, request: ImageRequest, timeout: float, poll_interval: float) -> list[ImageOutput]:
+        from airflow_provider_imagegen.engine import direct
+
+        async with await self.aget_conn() as client:
+            tasks = await direct.generate(client, request, timeout=timeout, poll_interval=poll_interval)
+            return [output for task in tasks for output in _in_memory(task).outputs]
 
     def submit(self, **parameters: Any) -> ImageTask:
         """Send one paid call, once.
@@ -147,11 +161,15 @@ class ImageGenHook(BaseHook):
         :raises InvalidRequest: Before anything is sent, if a parameter is wrong.
         :raises GatewayError: As the gateway answers.
         """
-        return asyncio.run(_submit(self.get_conn(), _request(parameters)))
+        return asyncio.run(self._blocking().asubmit(**parameters))
 
     async def asubmit(self, **parameters: Any) -> ImageTask:
         """Send one paid call, once; for event loops. See :meth:`submit`."""
-        return await _submit(await self.aget_conn(), _request(parameters))
+        from airflow_provider_imagegen.engine import direct
+
+        request = _request(parameters)
+        async with await self.aget_conn() as client:
+            return _in_memory(await direct.submit(client, request))
 
     def get_task(self, task_id: str) -> ImageTask:
         """Look up one task; free.
@@ -171,11 +189,12 @@ class ImageGenHook(BaseHook):
         :param task_ids: The gateway's ids.
         :return: One task for every id, ``unseen`` where the gateway shows none.
         """
-        return asyncio.run(_look_up(self.get_conn(), task_ids))
+        return asyncio.run(self._blocking().aget_tasks(task_ids))
 
     async def aget_tasks(self, task_ids: Sequence[str]) -> dict[str, ImageTask]:
         """Look up many tasks; for event loops. See :meth:`get_tasks`."""
-        return await _look_up(await self.aget_conn(), task_ids)
+        async with await self.aget_conn() as client:
+            return {task_id: _in_memory(task) for task_id, task in (await client.look_up(task_ids)).items()}
 
     def wait(self, task_id: str, *, timeout: float = 1800.0, poll_interval: float = 5.0) -> ImageTask:
         """Look a task up until it is done.
@@ -186,21 +205,36 @@ class ImageGenHook(BaseHook):
         :return: The task, ``succeeded`` or ``failed``.
         :raises TaskTimeout: If it is still running after ``timeout``.
         """
-        return asyncio.run(_wait(self.get_conn(), task_id, PollOptions(timeout, poll_interval)))
+        return asyncio.run(self._blocking().await_task(task_id, timeout=timeout, poll_interval=poll_interval))
 
     async def await_task(self, task_id: str, *, timeout: float = 1800.0, poll_interval: float = 5.0) -> ImageTask:
         """Look a task up until it is done; for event loops. See :meth:`wait`."""
-        return await _wait(await self.aget_conn(), task_id, PollOptions(timeout, poll_interval))
+        from airflow_provider_imagegen.polling import PollSchedule, shared_poller
+
+        client = await self.aget_conn()
+        now = time.time()
+        schedule = PollSchedule(interval=poll_interval)
+        async with shared_poller(client.settings) as poller:
+            seen = await poller.wait([task_id], until=now + timeout, submitted_at=now, schedule=schedule)
+            task = _in_memory(seen.tasks[task_id])
+        if not task.is_terminal:
+            words = f"the task is not done after {timeout:g} s"
+            raise TaskTimeout(words, gateway=client.gateway.name, task_id=task_id)
+        return task
 
     def test_connection(self) -> tuple[bool, str]:
         """Prove base URL and token with a free lookup; behind the form's *Test* button."""
         try:
-            asyncio.run(_probe(self.get_conn()))
+            asyncio.run(self._blocking()._probe())
         except LookUpFailed as error:
             return False, f"{error.message}. Check host, port and proxy; a test costs nothing."
         except ImageGenError as error:
             return False, str(error)
         return True, "The gateway answers and accepts the token."
+
+    async def _probe(self) -> None:
+        async with await self.aget_conn() as client:
+            await client.probe()
 
     def _read(self, connection: Connection, extra: dict[str, Any]) -> GatewaySettings:
         from airflow_provider_imagegen.gateways.settings import GatewaySettings
@@ -219,17 +253,6 @@ class ImageGenHook(BaseHook):
             f"there is no connection {self.imagegen_conn_id!r}",
             advice="Create it: type imagegen, host, password.",
         )
-
-
-class PollOptions(NamedTuple):
-    """How long to wait for tasks.
-
-    :param timeout: Seconds at most.
-    :param poll_interval: Seconds between lookups.
-    """
-
-    timeout: float
-    poll_interval: float
 
 
 def _request(parameters: dict[str, Any]) -> ImageRequest:
@@ -256,24 +279,6 @@ def _edit_request(
     return EditRequest.checked({**parameters, "images": sources, "mask": masks[0]})
 
 
-async def _submit(client: ImageClient, request: ImageRequest) -> ImageTask:
-    from airflow_provider_imagegen.engine.plan import check
-
-    check(request, client.gateway)
-    async with client:
-        return _in_memory(await client.submit(request, str(uuid.uuid4())))
-
-
-async def _generate(client: ImageClient, request: ImageRequest, options: PollOptions) -> list[ImageOutput]:
-    from airflow_provider_imagegen.engine.direct import generate
-    from airflow_provider_imagegen.engine.plan import check
-
-    check(request, client.gateway)
-    async with client:
-        tasks = await generate(client, request, timeout=options.timeout, poll_interval=options.poll_interval)
-        return [output for task in tasks for output in _in_memory(task).outputs]
-
-
 def _in_memory(task: ImageTask) -> ImageTask:
     """Return the task with its images read or decoded: files go with the client."""
     outputs = tuple(_output_in_memory(output) for output in task.outputs)
@@ -290,28 +295,3 @@ def _output_in_memory(output: ImageOutput) -> ImageOutput:
         decode_base64(output.b64_json, decoded)
         return output.model_copy(update={"b64_json": None, "content": decoded.getvalue()})
     return output
-
-
-async def _look_up(client: ImageClient, task_ids: Sequence[str]) -> dict[str, ImageTask]:
-    async with client:
-        return {task_id: _in_memory(task) for task_id, task in (await client.look_up(task_ids)).items()}
-
-
-async def _wait(client: ImageClient, task_id: str, options: PollOptions) -> ImageTask:
-    from airflow_provider_imagegen.polling import PollSchedule, shared_poller
-
-    now = time.time()
-    schedule = PollSchedule(interval=options.poll_interval)
-    async with shared_poller(client.settings) as poller:
-        seen = await poller.wait([task_id], until=now + options.timeout, submitted_at=now, schedule=schedule)
-        task = _in_memory(seen.tasks[task_id])
-    if not task.is_terminal:
-        raise TaskTimeout(
-            f"the task is not done after {options.timeout:g} s", gateway=client.gateway.name, task_id=task_id
-        )
-    return task
-
-
-async def _probe(client: ImageClient) -> None:
-    async with client:
-        await client.probe()
