@@ -11,7 +11,6 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING
 
@@ -19,21 +18,18 @@ from airflow.cli.simple_table import AirflowConsole
 from airflow.utils.cli import suppress_logs_and_warning
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
 
-from airflow_provider_imagegen.cli import advice
-from airflow_provider_imagegen.cli import tables as rows
+from airflow_provider_imagegen.cli import advice, tables
 from airflow_provider_imagegen.cli.advice import Finding, Lookups
 from airflow_provider_imagegen.cli.records import Contents, Filed, Place, places, read
 from airflow_provider_imagegen.exceptions import ImageGenError, LedgerConflict, LedgerError
 from airflow_provider_imagegen.gateways import registered_gateways
-from airflow_provider_imagegen.gateways.base import Capabilities
+from airflow_provider_imagegen.gateways.base import Capabilities, Handle
 from airflow_provider_imagegen.hooks.aws import s3_client
 from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
 from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.schemas import ImageTask
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.client import S3Client
-
     from airflow_provider_imagegen.gateways.client import ImageClient
 
 Command = Callable[[Namespace], None]
@@ -59,28 +55,26 @@ def _for_people(command: Command) -> Command:
 @_for_people
 def ledger_list(args: Namespace) -> None:
     """List records, and their totals on stderr."""
-    shelf = _Shelf.of(args)
-    contents = read(shelf.ledger, shelf.places())
+    ledger, where = _open(args)
+    contents = read(ledger, where)
     now = time.time()
-    listed = [rows.row(filed, _usual(filed.record.gateway), now) for filed in contents.filed]
+    listed = [tables.row(filed, _usual(filed.record.gateway), now) for filed in contents.filed]
     wanted = {name: getattr(args, name) for name in ("state", "dag_id", "run_id", "task_id")}
     listed = [row for row in listed if all(value is None or row[name] == value for name, value in wanted.items())]
     AirflowConsole().print_as(listed, args.output)
-    _tell(rows.totals(listed))
+    _write_to_stderr(tables.totals(listed))
     _stop_if_unreadable(contents)
 
 
 @_for_people
 def ledger_show(args: Namespace) -> None:
     """Show one record, with what to do next."""
-    shelf = _Shelf.of(args)
-    everywhere = shelf.places()
+    ledger, where = _open(args)
     # An address needs no other record to be read.
-    where = [place for place in everywhere if _is_address_of(args.record, place)] or everywhere
-    contents = read(shelf.ledger, where)
+    contents = read(ledger, [place for place in where if _is_address_of(args.record, place)] or where)
     chosen = [filed for filed in contents.filed if _is_meant(args.record, filed)]
     now = time.time()
-    shown = [rows.details(filed, _usual(filed.record.gateway), now) for filed in chosen]
+    shown = [tables.details(filed, _usual(filed.record.gateway), now) for filed in chosen]
     if args.output in ("table", "plain"):
         for one in shown:
             AirflowConsole().print_as([{"property": name, "value": value} for name, value in one.items()], args.output)
@@ -88,60 +82,49 @@ def ledger_show(args: Namespace) -> None:
         AirflowConsole().print_as(shown, args.output)
     if not shown:
         _stop_if_unreadable(contents)
-        raise SystemExit(
-            f"No record with address, trace id or task id {args.record!r} among {len(everywhere)} in {shelf.uri}."
-        )
+        uri = f"s3://{ledger.bucket}/{ledger.prefix}"
+        raise SystemExit(f"No record with address, trace id or task id {args.record!r} among {len(where)} in {uri}.")
 
 
 @_for_people
 def ledger_reconcile(args: Namespace) -> None:
     """Ask the gateway about open records, and note what it has."""
-    shelf = _Shelf.of(args)
+    ledger, where = _open(args)
     client = ImageGenHook(args.imagegen_conn_id).get_conn()
-    settings, gateway = client.settings, client.gateway
-    timeout = settings.timeout or gateway.timeout
-    usual = Lookups.of(gateway.name, gateway.capabilities, timeout, settings.visibility_grace)
-    lookups = replace(usual, base_url=settings.base_url)
-    contents = read(shelf.ledger, shelf.places())
+    lookups = Lookups(
+        name=client.gateway.name,
+        capabilities=client.gateway.capabilities,
+        timeout=client.timeout,
+        visibility_grace=client.settings.visibility_grace,
+        base_url=client.settings.base_url,
+    )
+    contents = read(ledger, where)
     now = time.time()
-    opened = [filed for filed in contents.filed if _is_open(filed)]
+    opened = [filed for filed in contents.filed if filed.record.state not in ("landed", "failed")]
     seen = asyncio.run(_look_up(client, opened, lookups, now))
     reported = []
     for filed in opened:
         finding = advice.finding(filed, seen.get(filed.place), lookups, now)
-        noted = _noted(shelf.ledger, filed, finding, args.dry_run)
-        reported.append(rows.reconciled(filed.record, finding, noted))
+        noted = _noted(ledger, filed, finding, args.dry_run)
+        reported.append(tables.reconciled(filed.record, finding, noted))
     AirflowConsole().print_as(reported, args.output)
-    _tell(rows.reconciliation(len(seen), reported, settings.name, args.dry_run))
+    _write_to_stderr(tables.reconciliation(len(seen), reported, client.settings.name, args.dry_run))
     _stop_if_unreadable(contents)
 
 
-@dataclass(frozen=True)
-class _Shelf:
-    """Where the ledger is that a command is about."""
-
-    s3: S3Client
-    ledger: Ledger
-
-    @classmethod
-    def of(cls, args: Namespace) -> _Shelf:
-        s3 = s3_client(args.aws_conn_id or None)
-        return cls(s3, Ledger(s3, args.bucket, args.ledger_key))
-
-    @property
-    def uri(self) -> str:
-        return f"s3://{self.ledger.bucket}/{self.ledger.prefix}"
-
-    def places(self) -> list[Place]:
-        return places(self.s3, self.ledger.bucket, self.ledger.prefix)
+def _open(args: Namespace) -> tuple[Ledger, list[Place]]:
+    """Return the ledger that a command is about, and where its records stand."""
+    s3 = s3_client(args.aws_conn_id or None)
+    ledger = Ledger(s3, args.bucket, args.ledger_key)
+    return ledger, places(s3, ledger.bucket, ledger.prefix)
 
 
 def _usual(gateway: str) -> Lookups:
     """Return what asking a gateway can bring where no connection says more."""
     known = registered_gateways().get(gateway)
     if known is None:
-        return Lookups.of(gateway, Capabilities(), timeout=0.0)
-    return Lookups.of(gateway, known.capabilities, known.timeout)
+        return Lookups(name=gateway, capabilities=Capabilities(), timeout=0.0)
+    return Lookups(name=gateway, capabilities=known.capabilities, timeout=known.timeout)
 
 
 def _is_address_of(text: str, place: Place) -> bool:
@@ -152,22 +135,21 @@ def _is_meant(text: str, filed: Filed) -> bool:
     return text in (filed.record.trace_id, filed.record.task_id) or _is_address_of(text, filed.place)
 
 
-def _is_open(filed: Filed) -> bool:
-    return filed.record.state in ("claimed", "submitted", "cancelling", "answered")
-
-
 async def _look_up(
     client: ImageClient, opened: Sequence[Filed], lookups: Lookups, now: float
 ) -> dict[Place, ImageTask]:
     """Look records up in bulk; return what was seen of those that can be."""
-    by_trace = [filed for filed in opened if advice.asked_how(filed, lookups, now) == "trace_id"]
-    by_id = [filed for filed in opened if advice.asked_how(filed, lookups, now) == "id"]
+    handles: dict[Handle, dict[Place, str]] = {"trace_id": {}, "id": {}}
+    for filed in opened:
+        how = advice.asked_how(filed, lookups, now)
+        if how != "not":
+            handles[how][filed.place] = filed.record.trace_id if how == "trace_id" else filed.record.task_id or ""
+    seen: dict[Place, ImageTask] = {}
     async with client:
-        traced = await client.look_up([filed.record.trace_id for filed in by_trace], "trace_id")
-        tasks = await client.look_up([filed.record.task_id or "" for filed in by_id])
-    return {filed.place: traced[filed.record.trace_id] for filed in by_trace} | {
-        filed.place: tasks[filed.record.task_id or ""] for filed in by_id
-    }
+        for by, wanted in handles.items():
+            tasks = await client.look_up(list(wanted.values()), by)
+            seen |= {place: tasks[handle] for place, handle in wanted.items()}
+    return seen
 
 
 def _noted(ledger: Ledger, filed: Filed, finding: Finding, is_dry_run: bool) -> str:
@@ -186,9 +168,10 @@ def _noted(ledger: Ledger, filed: Filed, finding: Finding, is_dry_run: bool) -> 
     return state
 
 
-def _tell(words: str) -> None:
+def _write_to_stderr(text: str) -> None:
+    # Not among the rows: --output json is piped on.
     sys.stdout.flush()
-    sys.stderr.write(f"{words}\n")
+    sys.stderr.write(f"{text}\n")
 
 
 def _stop_if_unreadable(contents: Contents) -> None:

@@ -1,12 +1,11 @@
-"""Reads a whole ledger for people: every record, those that cannot be understood by name."""
+"""Read a whole ledger for people: every record, those that cannot be understood by name."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_imagegen.exceptions import DestinationError, LedgerCorrupt
 from airflow_provider_imagegen.ledger.models import Entry, LedgerKey, LedgerRecord
@@ -16,14 +15,13 @@ from airflow_provider_imagegen.storage.errors import S3_ERRORS, words_of
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
+# As many connections as a boto3 client keeps: more threads would wait for one, and log a warning each.
 AT_ONCE = 10
-"""Records to read at once: as many connections as a boto3 client keeps."""
 
 _NAME = re.compile(r"(?P<scope>[^/]+)/(?P<item>\d+)-(?P<fingerprint>[0-9a-f]+)\.(?P<generation>\d+)\.json")
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a record stands.
 
     :param uri: Its address.
@@ -38,8 +36,7 @@ class Place:
     newest: int
 
 
-@dataclass(frozen=True)
-class Filed:
+class Filed(NamedTuple):
     """A record and where it stands."""
 
     place: Place
@@ -51,16 +48,15 @@ class Filed:
         return self.entry.record
 
 
-@dataclass(frozen=True)
-class Contents:
+class Contents(NamedTuple):
     """What was read.
 
     :param filed: The records, by time of claim.
     :param unreadable: Addresses of records that cannot be understood.
     """
 
-    filed: tuple[Filed, ...]
-    unreadable: tuple[str, ...]
+    filed: list[Filed]
+    unreadable: list[str]
 
 
 def places(s3: S3Client, bucket: str, prefix: str) -> list[Place]:
@@ -73,20 +69,16 @@ def places(s3: S3Client, bucket: str, prefix: str) -> list[Place]:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start)
         names = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
     except S3_ERRORS as error:
-        raise _unlistable(bucket, error) from None
-    found = [(name, match) for name in names if (match := _NAME.fullmatch(name.removeprefix(start)))]
-    newest: dict[str, int] = {}
-    for name, match in found:
-        newest[_without_generation(name)] = max(newest.get(_without_generation(name), 0), int(match["generation"]))
-    return [
-        Place(
-            uri=f"s3://{bucket}/{name}",
-            key=LedgerKey(match["scope"], int(match["item"]), match["fingerprint"]),
-            generation=int(match["generation"]),
-            newest=newest[_without_generation(name)],
-        )
-        for name, match in found
-    ]
+        words = f"bucket {bucket!r} cannot be listed: {words_of(error)}"
+        raise DestinationError(words, advice="Check --bucket and --aws-conn-id.") from None
+    found: list[tuple[str, LedgerKey, int]] = []
+    newest: dict[LedgerKey, int] = {}
+    for name in names:
+        if match := _NAME.fullmatch(name.removeprefix(start)):
+            key = LedgerKey(match["scope"], int(match["item"]), match["fingerprint"])
+            found.append((f"s3://{bucket}/{name}", key, int(match["generation"])))
+            newest[key] = max(newest.get(key, 0), int(match["generation"]))
+    return [Place(uri, key, generation, newest[key]) for uri, key, generation in found]
 
 
 def read(ledger: Ledger, where: Sequence[Place]) -> Contents:
@@ -102,24 +94,8 @@ def read(ledger: Ledger, where: Sequence[Place]) -> Contents:
             return place.uri
         return Filed(place, entry) if entry else None
 
-    results = _side_by_side(read_one, where)
-    filed = [result for result in results if isinstance(result, Filed)]
-    return Contents(
-        filed=tuple(sorted(filed, key=lambda one: (one.record.claimed_at, one.place.uri))),
-        unreadable=tuple(result for result in results if isinstance(result, str)),
-    )
-
-
-def _side_by_side(read_one: Callable[[Place], Filed | str | None], where: Sequence[Place]) -> list[Filed | str | None]:
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="imagegen-ledger") as pool:
-        return list(pool.map(read_one, where))
-
-
-def _without_generation(name: str) -> str:
-    return name.removesuffix(".json").rpartition(".")[0]
-
-
-def _unlistable(bucket: str, error: BaseException) -> DestinationError:
-    return DestinationError(
-        f"bucket {bucket!r} cannot be listed: {words_of(error)}", advice="Check --bucket and --aws-conn-id."
-    )
+        results = list(pool.map(read_one, where))
+    filed = [result for result in results if isinstance(result, Filed)]
+    filed.sort(key=lambda one: (one.record.claimed_at, one.place.uri))
+    return Contents(filed, [result for result in results if isinstance(result, str)])

@@ -1,4 +1,4 @@
-"""Records as lines of a table; the words in them come from :mod:`airflow_provider_imagegen.cli.advice`."""
+"""Make lines of a table of records; the words in them come from :mod:`airflow_provider_imagegen.cli.advice`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def row(filed: Filed, lookups: Lookups, now: float) -> Row:
     """Return a record as one line of a list."""
     record = filed.record
     return {
-        **where(record),
+        **_whose(record),
         "generation": record.generation,
         "state": advice.standing(record, lookups, now),
         "gateway": record.gateway,
@@ -55,41 +55,13 @@ def details(filed: Filed, lookups: Lookups, now: float) -> Row:
     }
 
 
-def _amount(amount: Decimal | None, currency: str) -> str:
-    return "" if amount is None else f"{amount:f} {currency}"
-
-
-def where(record: LedgerRecord) -> Row:
-    """Return whose record it is."""
-    attempt = record.attempt
-    return {
-        "dag_id": attempt.dag_id,
-        "task_id": attempt.task_id,
-        "run_id": attempt.run_id,
-        "map_index": attempt.map_index,
-        "item": record.item,
-    }
-
-
-def totals(rows: Sequence[Row]) -> str:
-    """Return the sums of listed rows, in words."""
-    billed = sum(one["billed"] for one in rows)
-    landed = sum(one["landed"] for one in rows)
-    count = {state: sum(one["state"] == state for one in rows) for state in ("unknown", "submitted")}
-    records = "1 record" if len(rows) == 1 else f"{len(rows)} records"
-    return (
-        f"{records}: {billed} image(s) known to be billed, {landed} landed; "
-        f"{count['submitted']} request(s) open at the gateway, {count['unknown']} of unknown outcome."
-    )
-
-
 def reconciled(record: LedgerRecord, finding: Finding, noted: str) -> Row:
     """Return what asking brought for one record.
 
     :param noted: What became of the finding's changes.
     """
     return {
-        **where(record),
+        **_whose(record),
         "gateway_task": finding.changes.get("task_id") or record.task_id or "",
         "trace_id": record.trace_id,
         "found": finding.found,
@@ -98,8 +70,27 @@ def reconciled(record: LedgerRecord, finding: Finding, noted: str) -> Row:
     }
 
 
+def totals(rows: Sequence[Row]) -> str:
+    """Return the sums of listed rows, in words."""
+    billed, landed = sum(one["billed"] for one in rows), sum(one["landed"] for one in rows)
+    states = [one["state"] for one in rows]
+    return (
+        f"{len(rows)} record{'' if len(rows) == 1 else 's'}: {billed} image(s) known to be billed, {landed} landed; "
+        f"{states.count('submitted')} request(s) open at the gateway, {states.count('unknown')} of unknown outcome."
+    )
+
+
 def reconciliation(asked: int, rows: Sequence[Row], connection: str, is_dry_run: bool) -> str:
     """Return what asking brought in all, in words."""
     changed = sum(row["noted"] in ("submitted", "failed") for row in rows)
     wrote = "dry run, nothing noted" if is_dry_run else f"{changed} noted in the ledger"
     return f"{len(rows)} open record(s), {asked} looked up through {connection}; {wrote}. Nothing was paid."
+
+
+def _whose(record: LedgerRecord) -> Row:
+    whose = record.attempt.model_dump(include={"dag_id", "task_id", "run_id", "map_index"})
+    return {**whose, "item": record.item}
+
+
+def _amount(amount: Decimal | None, currency: str) -> str:
+    return "" if amount is None else f"{amount:f} {currency}"

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from airflow_provider_imagegen.cli import advice
-from airflow_provider_imagegen.cli import tables as rows
+from airflow_provider_imagegen.cli import advice, tables
 from airflow_provider_imagegen.cli.advice import Lookups
 from airflow_provider_imagegen.cli.records import Filed, Place
+from airflow_provider_imagegen.engine.recovery import Step, Wait
+from airflow_provider_imagegen.gateways.acedatacloud import AceDataCloudGateway
+from airflow_provider_imagegen.gateways.openai import OpenAIGateway
 from airflow_provider_imagegen.ledger.models import Attempt, Entry, LedgerKey, LedgerRecord, Reuse, State
 from airflow_provider_imagegen.schemas import ImageTask, TaskFailure
 from tests.conftest import BUCKET
 
 NOW = 1_800_000_000.0
-ASKS = Lookups(name="acedatacloud", by_trace_id=True, grace=60.0)
-CANNOT_ASK = Lookups(name="openai", by_trace_id=False, grace=600.0)
+ASKS = Lookups(name="acedatacloud", capabilities=AceDataCloudGateway.capabilities, timeout=60.0)
+CANNOT_ASK = Lookups(name="openai", capabilities=OpenAIGateway.capabilities, timeout=600.0)
 
 
 def filed(
@@ -41,14 +43,13 @@ def filed(
 
 
 class TestStanding:
-    @pytest.mark.parametrize(("age", "expected"), [(59, "claimed"), (61, "unknown")])
-    def test_a_claim_becomes_unknown_after_the_grace(self, age: float, expected: str) -> None:
-        assert advice.standing(filed("claimed", age=age).record, ASKS, NOW) == expected
+    @pytest.mark.parametrize(("late", "expected"), [(-1, "claimed"), (1, "unknown")])
+    def test_a_claim_becomes_unknown_after_the_grace(self, late: float, expected: str) -> None:
+        record = filed("claimed", age=ASKS.grace + late).record
+        assert advice.standing(record, ASKS, NOW) == expected
 
     def test_a_gateway_that_draws_while_the_worker_waits_has_its_whole_time_out(self) -> None:
-        from airflow_provider_imagegen.gateways.openai import OpenAIGateway
-
-        assert Lookups.of("openai", OpenAIGateway.capabilities, OpenAIGateway.timeout).grace > OpenAIGateway.timeout
+        assert CANNOT_ASK.grace > CANNOT_ASK.timeout == OpenAIGateway.timeout
 
 
 class TestAdvice:
@@ -79,6 +80,10 @@ class TestAdvice:
     )
     def test_tells_what_to_do(self, record: Filed, lookups: Lookups, words: str) -> None:
         assert words in advice.next_step(record, lookups, NOW)
+
+    def test_has_words_for_every_step_that_a_next_try_takes(self) -> None:
+        # A task that comes back to its own record waits for nobody else.
+        assert {*advice._ADVICE, Wait} == set(get_args(Step))
 
     def test_knows_the_operators_reuse_from_the_key(self) -> None:
         choices: tuple[Reuse, ...] = ("task", "always", "never")
@@ -116,6 +121,18 @@ class TestFinding:
         finding = advice.finding(filed("submitted", task_id="t-1"), task, ASKS, NOW)
         assert (finding.found, finding.changes) == (found, {})
 
+    @pytest.mark.parametrize(("state", "found"), [("unseen", "not shown"), ("failed", "failed, not billed")])
+    def test_of_a_paid_image_changes_nothing_by_absence_or_failure(self, state: Any, found: str) -> None:
+        record = filed("answered", billed=1)
+        assert advice.asked_how(record, ASKS, NOW) == "trace_id"
+        task = ImageTask(state=state, task_id=None if state == "unseen" else "t-1")
+        finding = advice.finding(record, task, ASKS, NOW)
+        assert (finding.found, finding.changes) == (found, {})
+
+    def test_of_a_paid_image_that_the_gateway_keeps_notes_its_task(self) -> None:
+        finding = advice.finding(filed("answered", billed=1), ImageTask(state="succeeded", task_id="t-1"), ASKS, NOW)
+        assert (finding.found, finding.changes["task_id"]) == ("finished: paid, not landed", "t-1")
+
     def test_of_a_paid_image_that_came_with_the_answer(self) -> None:
         record = filed("answered", gateway="openai", billed=1)
         assert advice.finding(record, None, CANNOT_ASK, NOW).found == "paid, not landed"
@@ -125,8 +142,8 @@ class TestFinding:
 class TestTotals:
     def test_count_money_and_doubt(self) -> None:
         records = [filed("claimed"), filed("submitted", task_id="t-1"), filed("answered", billed=2)]
-        listed = [rows.row(record, ASKS, NOW) for record in records]
-        assert rows.totals(listed) == (
+        listed = [tables.row(record, ASKS, NOW) for record in records]
+        assert tables.totals(listed) == (
             "3 records: 2 image(s) known to be billed, 0 landed; "
             "1 request(s) open at the gateway, 1 of unknown outcome."
         )
