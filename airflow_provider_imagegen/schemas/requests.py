@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import Field, JsonValue, ValidationError, field_validator
+from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.redaction import address_of, without_queries
@@ -15,6 +15,9 @@ from airflow_provider_imagegen.schemas.base import StrictModel
 MAX_PROMPT_IN_LOGS = 80
 """Characters of a prompt that may appear in a log."""
 
+# Operators always name prompt and n: in extra they could only be ignored, and n decides what is paid. What operators
+# take as extra is a rendered field, which is stored and shown; the address of a callback may hold a secret.
+_ONLY_BY_NAME = frozenset({"prompt", "n", "images", "mask", "callback_url", "extra"})
 _HIDDEN_FIELDS = frozenset({"callback_url", "extra", "images", "mask"})
 
 _ALLOWED = {
@@ -51,7 +54,8 @@ class ImageRequest(StrictModel):
     :param callback_url: Where the gateway also pushes the result; polling goes on regardless.
     :param async_: Whether the gateway should answer with a task id at once; gateways with tasks are asked
         to unless it is ``False``.
-    :param extra: Further body fields, sent as they are.
+    :param extra: Further body fields, sent as they are. A parameter that has a name counts as passed by its name,
+        unless it is.
     """
 
     prompt: str
@@ -79,9 +83,26 @@ class ImageRequest(StrictModel):
             raise ValueError("a text that is not empty")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _names_what_extra_holds(cls, fields: Any) -> Any:
+        return cls.named(fields) if isinstance(fields, Mapping) else fields
+
+    @classmethod
+    def named(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return fields with the parameters of their ``extra`` passed by name; those that were named before stay."""
+        extra = fields.get("extra")
+        if not isinstance(extra, Mapping):
+            return dict(fields)
+        # What a DAG passes in extra may get a name in a later release. It must stay the same request, with the same
+        # fingerprint: an upgrade would pay for every image again.
+        found = {name: extra[name] for name in extra.keys() & cls.model_fields.keys() - _ONLY_BY_NAME}
+        rest = {name: value for name, value in extra.items() if name not in found}
+        return {**found, **{name: value for name, value in fields.items() if value is not None}, "extra": rest}
+
     @field_validator("extra")
     @classmethod
-    def _extra_holds_no_known_parameter(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    def _extra_holds_nothing_that_must_be_named(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
         known = sorted(value.keys() & cls.model_fields.keys())
         if known:
             raise ValueError(f"fields that are no parameters; pass {', '.join(known)} by name")

@@ -85,6 +85,14 @@ class TestRows:
         rows = from_list("a", {"prompt": "b", "extra": '{"seed": 2}'}, extra={"seed": 1, "tier": "slow"})
         assert [row.request.extra for row in rows.valid] == [{"seed": 1, "tier": "slow"}, {"seed": 2, "tier": "slow"}]
 
+    def test_a_rows_extra_goes_before_what_all_rows_are_given_by_name(self) -> None:
+        rows = from_list("a", {"prompt": "b", "extra": {"quality": "high"}}, quality="low")
+        assert [row.request.quality for row in rows.valid] == ["low", "high"]
+
+    def test_a_rows_fields_go_before_the_extra_of_all_rows(self) -> None:
+        rows = from_list("a", {"prompt": "b", "quality": "high"}, extra={"quality": "low"})
+        assert [row.request.quality for row in rows.valid] == ["low", "high"]
+
     def test_may_share_one_prompt(self) -> None:
         rows = from_list({"size": "1024x1024"}, {"size": "512x512"}, prompt="a cat")
         assert [row.request.prompt for row in rows.valid] == ["a cat", "a cat"]

@@ -103,9 +103,11 @@ class _Reading:
         return InvalidRow(entry.place, _line([unknown_words(unknown)] * bool(unknown) + reasons), number)
 
     def _request(self, fields: Mapping[str, Any]) -> ImageRequest:
+        # Named before they are merged: what a row says in extra goes before what all rows say by name.
+        fields = _with_extra_named(fields)
         merged = {**self._defaults, **fields}
         if "extra" in fields:
-            merged["extra"] = _merged(self._defaults.get("extra"), _extra(fields["extra"]))
+            merged["extra"] = _merged(self._defaults.get("extra"), fields["extra"])
         request = ImageRequest.checked(merged)
         self._check(request)
         return request
@@ -131,9 +133,11 @@ def _checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
     given = without_none(defaults)
     for name in given.keys() - ImageRequest.model_fields.keys():
         raise InvalidRequest(name, given[name], f"known parameters are {', '.join(ImageRequest.model_fields)}")
-    if "extra" in given:
-        given["extra"] = _extra(given["extra"])
-    return given
+    return _with_extra_named(given)
+
+
+def _with_extra_named(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return ImageRequest.named({**fields, "extra": _extra(fields["extra"])} if "extra" in fields else fields)
 
 
 def _extra(given: object) -> object:
