@@ -1,4 +1,4 @@
-"""``@task.generate_image``: a function returns what to generate, the task it becomes lands the images.
+"""``@task.generate_image``: a function returns the request, the task it becomes lands the images.
 
 Imported when a DAG file that uses it is parsed, so nothing heavy is imported here before a task runs.
 """
@@ -21,10 +21,10 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
 
-from airflow_provider_imagegen.exceptions import InvalidRequest, LedgerCorrupt
+from airflow_provider_imagegen.exceptions import Billed, InvalidRequest, LedgerCorrupt
 from airflow_provider_imagegen.operators.base import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, check_choice
 from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
-from airflow_provider_imagegen.operators.imagegen import REQUEST_FIELDS, GenerateImageOperator
+from airflow_provider_imagegen.operators.imagegen import REQUEST_FIELDS
 from airflow_provider_imagegen.redaction import queries_in, without_queries
 from airflow_provider_imagegen.version_compat import determine_kwargs
 
@@ -65,7 +65,7 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
         **GenerateImageBatchOperator.template_fields_renderers,
     }
     custom_operator_name = "@task.generate_image"
-    # The prompt is known only then.
+    # The prompt is known only after the function ran, and people look for it among the rendered fields.
     overwrite_rtif_after_execution = True
 
     def __init__(
@@ -90,10 +90,12 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
             **given,
             **kwargs,
         )
+        # Not passed on: a batch refuses False, and whether it is one is known only when the function has run.
         self.wait = check_choice("wait", wait, (True, False))
-        self._answer: Any = None
-        usual = {"poll_interval": DEFAULT_POLL_INTERVAL, "timeout": DEFAULT_TIMEOUT}
-        self._usual_of_one = {name: value for name, value in usual.items() if name not in given}
+        self._returned: Any = None
+        # Until then the defaults are a batch's, which polls more often and waits longer.
+        defaults = {"poll_interval": DEFAULT_POLL_INTERVAL, "timeout": DEFAULT_TIMEOUT}
+        self._defaults_of_one = {name: value for name, value in defaults.items() if name not in given}
 
     def execute(self, context: Context) -> Any:
         """Call the function, then generate what it returns.
@@ -103,30 +105,30 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
         """
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
-        is_first = context["ti"].try_number == 1
-        with self._reporting(context, billed="no" if is_first else "unknown"):
+        # The function fails before anything is sent, but an earlier try may have sent what it returned then.
+        billed: Billed = "no" if context["ti"].try_number == 1 else "unknown"
+        with self._reporting(context, billed=billed):
             returned = self.python_callable(*self.op_args, **kwargs)
             self._take(_as_json(asyncio.run(returned) if inspect.iscoroutine(returned) else returned))
         return super().execute(context)
 
     def _take(self, returned: Any) -> None:
-        """Have what the function returned go before the decorator's arguments."""
+        """Set what the function returned in place of the decorator's arguments."""
+        self._returned = returned
         if isinstance(returned, list):
             self._take_rows(returned)
-        elif isinstance(returned, str):
-            self._take_fields({"prompt": returned})
-        elif isinstance(returned, dict):
-            self._take_fields(returned)
+        elif isinstance(returned, str | dict):
+            self._take_fields({"prompt": returned} if isinstance(returned, str) else returned)
         else:
             raise _refusal(returned)
 
     def _take_rows(self, rows: list[Any]) -> None:
         if not self.wait:
             raise InvalidRequest("wait", False, "True where the function returns a list: a batch sees its rows through")
-        self._answer, self.requests, self.prompt = rows, rows, ""
+        self.requests, self.prompt = rows, ""
         signed = queries_in([row.get("extra") for row in rows if isinstance(row, dict)])
         if self.deferrable and any(True for _ in signed):
-            # To go on after a deferral the rows would have to be kept, and with them what is signed.
+            # To resume, the rows would have to be kept in S3, and with them what is signed.
             log.info("The worker waits itself: rows with signed addresses are kept nowhere")
             self.deferrable = False
 
@@ -135,18 +137,26 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
             raise InvalidRequest("callback_url", "(hidden)", "only as the decorator's argument")
         for name in fields.keys() - set(REQUEST_FIELDS):
             raise InvalidRequest(name, "(hidden)", f"known parameters are {', '.join(REQUEST_FIELDS)}")
-        given_fields = {"prompt": ""} | {name: value for name, value in fields.items() if value is not None}
-        if isinstance(given_fields.get("extra"), dict) and isinstance(self.extra, dict):
-            given_fields["extra"] = self.extra | given_fields["extra"]
-        for name, value in (given_fields | self._usual_of_one).items():
+        from airflow_provider_imagegen.schemas import ImageRequest
+
+        # Named first: what the function says in extra goes before what the decorator says by name.
+        named = {name: value for name, value in ImageRequest.named(fields).items() if value is not None}
+        if isinstance(named.get("extra"), dict) and isinstance(self.extra, dict):
+            named["extra"] = self.extra | named["extra"]
+        for name, value in ({"prompt": "", "requests": ()} | named | self._defaults_of_one).items():
             setattr(self, name, value)
-        self._answer, self.requests = fields, ()
 
     def _work(self, context: Context, is_resuming: bool = False) -> TaskRun:
+        from airflow_provider_imagegen.engine.run import GenerateRun
+        from airflow_provider_imagegen.schemas import ImageRequest
+
         if is_resuming:
-            self._take(self._kept_answer(context))
-        kind = GenerateImageBatchOperator if isinstance(self._answer, list) else GenerateImageOperator
-        return kind._work(self, context, is_resuming)
+            self._take(self._kept(context))
+        if isinstance(self._returned, list):
+            return super()._work(context, is_resuming)
+        # One request is no batch of one: its objects and its XCom are those of GenerateImageOperator.
+        request = ImageRequest.checked(self._asked(context))
+        return GenerateRun(request=request, waits=self.wait, **self._duty(context))
 
     def _leave(self, work: TaskRun, submission: Submission) -> dict[str, Any]:
         if self.wait:
@@ -158,12 +168,12 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
 
     def _kept_lines(self) -> list[Any]:
         """Return what the function returned as it may be kept: without what is signed."""
-        if isinstance(self._answer, list):
-            return [{"version": 1, "kind": "rows"}, *self._answer]
-        kept = without_queries(self._answer) | {"prompt": self.prompt}
-        return [{"version": 1, "kind": "request"}, kept]
+        if isinstance(self._returned, list):
+            return [{"version": 1, "kind": "rows"}, *self._returned]
+        fields = self._returned if isinstance(self._returned, dict) else {}
+        return [{"version": 1, "kind": "request"}, without_queries(fields) | {"prompt": self.prompt}]
 
-    def _kept_answer(self, context: Context) -> Any:
+    def _kept(self, context: Context) -> Any:
         """Return what the function returned before the deferral.
 
         :raises LedgerError: If S3 does not hand it over.
@@ -178,6 +188,8 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
         ledger = Ledger(s3, self._destination(context).bucket, self.ledger_key)
         attempt = Attempt.of(context["ti"], self.retries or 0)
         uri = document_uri(ledger, attempt, NOTE)
+        # Read back rather than asked for again: a function that returns something else by now would have the image of
+        # one request landed with the prompt of another.
         try:
             header, *lines = map(json.loads, read_document(s3, uri))
             return {"rows": lines, "request": lines[0] if lines else None}[header["kind"]]
@@ -204,7 +216,7 @@ def generate_image_task(
 
 
 def _as_json(returned: Any) -> Any:
-    """Return a response as JSON would give it back, so that it is the same before and after a deferral."""
+    # As it comes back from S3 after a deferral: another value would have another fingerprint, and be paid for again.
     try:
         return json.loads(json.dumps(returned, allow_nan=False))
     except (TypeError, ValueError, RecursionError):

@@ -72,6 +72,13 @@ class TestWhatTheFunctionReturns:
         body, _ = requests(emulator)
         assert (body["size"], body["quality"], body["seed"], body["mood"]) == ("1536x1024", "low", 7, "calm")
 
+    def test_may_name_a_parameter_in_extra_which_goes_before_the_decorators(
+        self, run_function: RunFunction, emulator: RunningEmulator
+    ) -> None:
+        run = run_function(lambda: {"prompt": "a kite", "extra": {"quality": "high"}}, quality="low")
+        assert run.states == {"draw": ["success"]}
+        assert requests(emulator)[0]["quality"] == "high"
+
     def test_may_be_a_list_which_makes_a_batch(
         self, run_function: RunFunction, emulator: RunningEmulator, object_store: ObjectStore
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import Decimal
 
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG, Asset, task
 
 from airflow_provider_imagegen.exceptions import ImageGenError, ModerationBlocked
 from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
@@ -45,6 +45,12 @@ def dag() -> DAG:
         ImageTaskSensor(task_id="watch_more", task_ids=submitted.output)
         GenerateImageBatchOperator(task_id="rows", requests=generated.output, s3_bucket="images")
         generated >> submitted
+
+        @task.generate_image(model="gpt-image-1", s3_bucket="images", poll_interval=2.0)
+        def header(text: str, ds: str | None = None) -> dict[str, object]:
+            return {"prompt": f"A header for {text} on {ds}", "n": 2, "extra": {"quality": "high"}}
+
+        header("a ferry") >> submitted
     return built
 
 
