@@ -1,4 +1,4 @@
-"""From an image API's answer to a small document and, beside it, the images it carried, decoded as they stream.
+"""Split an image API's response into a small document and the images it carried, decoded as they stream.
 
 The client calls :func:`read_response`; gateways read the small document as they read any response. Whether a long
 string is an image is decided by its first bytes, never by the name of its field: other vendors use other names.
@@ -12,21 +12,21 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 from pathlib import Path
 
 import httpx
 
 from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES
 
+# A worker's memory and disk are shared by all its tasks, and a gateway may be broken or hostile: each of these bounds
+# what one response can take of them. The largest known response carries 10 images.
 MAX_IMAGES = 16
-"""Most images one response may carry; the largest known one carries 10."""
 MAX_SKELETON_BYTES = 8 * 1024 * 1024
-"""Largest document that may remain once the images are out of it."""
+# Strings up to this length stay in the document, images or not: a file for each would cost more than it saves.
 INLINE_BYTES = 4096
-"""Strings up to this length stay in the document, images or not."""
+# A thread is asked for every batch, not for every piece of the network: the hand-over costs more than the scan.
 BATCH = 512 * 1024
-"""Bytes that are gathered before a thread is asked to scan them."""
 
 # How PNG, JPEG, GIF and RIFF (WebP) files begin, in base64.
 _SIGNATURES = (b"iVBORw0KGg", b"/9j/", b"R0lGO", b"UklGR")
@@ -97,15 +97,11 @@ async def _feed(extractor: Base64Extractor, response: httpx.Response) -> None:
             gathered = 0
             has_begun = True
     rest = b"".join(pieces)
-    if has_begun or _may_hold_an_image(rest):
+    # A lookup of a hundred tasks has no string long enough to be decoded, and one comes every few seconds.
+    if has_begun or max(map(len, rest.split(b'"'))) > INLINE_BYTES:
         await _feed_in_thread(extractor, rest)
     else:
         extractor.copy(rest)
-
-
-def _may_hold_an_image(body: bytes) -> bool:
-    """Return whether a whole response has a string long enough to be decoded; lookups of a hundred tasks have none."""
-    return max(map(len, body.split(b'"'))) > INLINE_BYTES
 
 
 async def _feed_in_thread(extractor: Base64Extractor, data: bytes) -> None:
@@ -118,19 +114,9 @@ async def _feed_in_thread(extractor: Base64Extractor, data: bytes) -> None:
         raise
 
 
-class _Place(Enum):
-    START = auto()
-    """Nothing but blanks so far."""
-    VERBATIM = auto()
-    """In a body that is no JSON."""
-    BETWEEN = auto()
-    """Between strings."""
-    HEAD = auto()
-    """In the first bytes of a string; what it is, is open."""
-    TEXT = auto()
-    """In a long string that stays."""
-    IMAGE = auto()
-    """In a long string that is decoded."""
+_Place = Enum("_Place", "START VERBATIM BETWEEN HEAD TEXT IMAGE")
+"""Where in a body the extractor is: before its first character; in one that is no JSON; between two strings; in the
+first bytes of a string, when it may be an image; in a long string that stays, or that is decoded."""
 
 
 class Base64Extractor:
@@ -158,6 +144,7 @@ class Base64Extractor:
         self._directory = directory
         self._max_image_bytes = max_image_bytes
         self._max_skeleton_bytes = max_skeleton_bytes
+        # In every marker: a response that names a file of its own choice must lead nowhere.
         self._nonce = secrets.token_hex(16)
         self._skeleton = bytearray()
         self._place = _Place.START
@@ -170,12 +157,18 @@ class Base64Extractor:
         """The document so far."""
         return bytes(self._skeleton)
 
-    def copy(self, data: bytes) -> None:
-        """Take a whole body that is known to hold no image.
+    @property
+    def _images(self) -> int:
+        return len(self.files) + len(self.damaged)
 
-        :raises ResponseTooLarge: If it is more than is accepted.
+    def copy(self, piece: bytes) -> None:
+        """Take what is known to be no image.
+
+        :raises ResponseTooLarge: If the document is more than is accepted.
         """
-        self._copy(data)
+        if len(self._skeleton) + len(piece) > self._max_skeleton_bytes:
+            raise ResponseTooLarge(f"the response holds more than {self._max_skeleton_bytes} bytes beside its images")
+        self._skeleton += piece
 
     def feed(self, data: bytes) -> None:
         """Take a further piece of the body, cut anywhere.
@@ -191,7 +184,7 @@ class Base64Extractor:
                 case _Place.START:
                     position = self._find_start(data, position)
                 case _Place.VERBATIM:
-                    self._copy(data)
+                    self.copy(data)
                     position = len(data)
                 case _Place.BETWEEN:
                     position = self._copy_to_quote(data, position)
@@ -212,13 +205,13 @@ class Base64Extractor:
         if first:
             self._place = _Place.BETWEEN if first in {b"{", b"["} else _Place.VERBATIM
             return position
-        self._copy(data[position:])
+        self.copy(data[position:])
         return len(data)
 
     def _copy_to_quote(self, data: bytes, position: int) -> int:
         quote = data.find(b'"', position)
         end = len(data) if quote < 0 else quote + 1
-        self._copy(data[position:end])
+        self.copy(data[position:end])
         if quote >= 0:
             self._place = _Place.HEAD
         return end
@@ -237,7 +230,7 @@ class Base64Extractor:
         if self._image is not None:
             self._image.write(_unescaped(piece))
         elif self._place is _Place.TEXT:
-            self._copy(piece)
+            self.copy(piece)
         else:
             self._head += piece
             if len(self._head) > INLINE_BYTES:
@@ -251,34 +244,28 @@ class Base64Extractor:
         start = _start_of_base64(_unescaped(first[: _end_of_characters(first, 0)]))
         if start is None:
             self._place = _Place.TEXT
-            self._copy(head)
+            self.copy(head)
             return
         self._place = _Place.IMAGE
-        number = len(self.files) + len(self.damaged)
-        if number == MAX_IMAGES:
+        if self._images == MAX_IMAGES:
             raise ResponseTooLarge(f"the response holds more than {MAX_IMAGES} images")
-        self._image = _ImageFile(self._directory / f"{self._nonce}-{number}", self._max_image_bytes)
+        self._image = _ImageFile(self._directory / f"{self._nonce}-{self._images}", self._max_image_bytes)
         self._image.write(_unescaped(head)[start:])
 
     def _end_string(self) -> None:
         if self._image is not None:
-            number = len(self.files) + len(self.damaged)
-            marker = f"imagegen-file:{self._nonce}:{number}"
+            marker = f"imagegen-file:{self._nonce}:{self._images}"
             self._image.finish()
             if self._image.damage is None:
                 self.files[marker] = self._image.path
             else:
+                # Not dropped: an image that was paid for is missing, and whoever lands it must say so.
                 self.damaged[marker] = self._image.damage
             self._image = None
-            self._copy(marker.encode())
-        self._copy(bytes(self._head) + b'"')
+            self.copy(marker.encode())
+        self.copy(bytes(self._head) + b'"')
         self._head.clear()
         self._place = _Place.BETWEEN
-
-    def _copy(self, piece: bytes) -> None:
-        if len(self._skeleton) + len(piece) > self._max_skeleton_bytes:
-            raise ResponseTooLarge(f"the response holds more than {self._max_skeleton_bytes} bytes beside its images")
-        self._skeleton += piece
 
 
 class _ImageFile:

@@ -1,6 +1,6 @@
-"""What an Airflow connection of type ``imagegen`` says, checked and typed; knows neither Airflow nor HTTP.
+"""Settings of an Airflow connection of type ``imagegen``, checked and typed; without Airflow and HTTP.
 
-The hook fills it from a connection; a plain script fills it by hand.
+The hook fills them from a connection; a plain script fills them by hand.
 """
 
 from __future__ import annotations
@@ -8,12 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_network
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from airflow_provider_imagegen.catalog.list_prices import OPENAI, vendor_of
 from airflow_provider_imagegen.catalog.price_list import USD, PriceList
@@ -21,11 +33,11 @@ from airflow_provider_imagegen.catalog.prices import Price, read_prices
 from airflow_provider_imagegen.exceptions import ConfigurationError
 
 DEFAULT_MAX_IN_FLIGHT = 10
+DEFAULT_VISIBILITY_GRACE = 60.0
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HOST_NAME = re.compile(r"[\w-]+(?:\.[\w-]+)*\.?")
-_CURRENCY = re.compile(r"[A-Za-z]{3,12}")
+# With a second slash or an "@" a path would lead to another host, and the token with it.
 _PATH = re.compile(r"/(?![/\\])[\w./~%:+-]*", re.ASCII)
-DEFAULT_VISIBILITY_GRACE = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,26 +119,8 @@ class GatewaySettings:
         :param extra: Further settings, see the class; unknown ones are ignored.
         :raises ConfigurationError: Naming the connection, the field, its value and what is allowed.
         """
-        read = _Extra(name, extra)
-        return cls(
-            base_url=_base_url(name, host, scheme, port),
-            token=_token(name, token),
-            gateway=read.text("gateway"),
-            submit_path=read.path("submit_path"),
-            tasks_path=read.path("tasks_path"),
-            timeout=read.number("timeout", above=0),
-            headers=read.headers("headers"),
-            max_in_flight=read.count("max_in_flight", DEFAULT_MAX_IN_FLIGHT),
-            visibility_grace=read.number("visibility_grace", above=0) or DEFAULT_VISIBILITY_GRACE,
-            private_result_hosts=read.hosts("private_result_hosts"),
-            allow_insecure_results=read.flag("allow_insecure_results", default=False),
-            verify=read.flag_or_text("verify", default=True),
-            proxy=read.proxy("proxy"),
-            prices=read.prices("prices"),
-            currency=read.currency("currency"),
-            list_prices=read.list_prices("list_prices"),
-            name=name,
-        )
+        base_url, token = _base_url(name, host, scheme, port), _token(name, token)
+        return cls(base_url=base_url, token=token, name=name, **dict(_read_extra(name, extra)))
 
 
 def _base_url(name: str, host: str | None, scheme: str | None, port: int | None) -> str:
@@ -159,14 +153,13 @@ def _token(name: str, token: str | None) -> str:
     return stripped
 
 
-def _is_header(name: object, value: object) -> bool:
-    return (
-        isinstance(name, str)
-        and isinstance(value, str)
-        and _HEADER_NAME.fullmatch(name) is not None
-        and value.isascii()
-        and value.isprintable()
-    )
+def _is_header(name: Any, value: Any) -> bool:
+    is_text = isinstance(name, str) and isinstance(value, str)
+    return is_text and _HEADER_NAME.fullmatch(name) is not None and value.isascii() and value.isprintable()
+
+
+def _are_headers(value: object) -> bool:
+    return not value or (isinstance(value, Mapping) and all(_is_header(*header) for header in value.items()))
 
 
 def _is_host(text: str) -> bool:
@@ -179,116 +172,103 @@ def _is_host(text: str) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class _Extra:
-    """The connection's extra, read field by field, each with one clear refusal."""
+def _is_proxy(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
-    name: str
-    values: Mapping[str, Any]
 
-    def text(self, key: str) -> str | None:
-        value = self.values.get(key)
-        if value in (None, ""):
-            return None
-        if not isinstance(value, str):
-            raise self._refusal(key, "a text")
+def _only_if(is_right: Callable[[Any], object]) -> Callable[[Any], Any]:
+    """Return a validator that passes on what is right; the field's description says what would be."""
+
+    def check(value: Any) -> Any:
+        if not is_right(value):
+            raise ValueError
         return value
 
-    def number(self, key: str, above: float) -> float | None:
-        value = self.values.get(key)
-        if value in (None, ""):
-            return None
-        try:
-            number = float(str(value))
-        except ValueError:
-            raise self._refusal(key, f"a number above {above}") from None
-        if isinstance(value, bool) or not above < number < float("inf"):
-            raise self._refusal(key, f"a number above {above}")
-        return number
+    return check
 
-    def count(self, key: str, default: int) -> int:
-        number = self.number(key, above=0)
-        if number is not None and not number.is_integer():
-            raise self._refusal(key, "a whole number above 0")
-        return default if number is None else int(number)
 
-    def path(self, key: str) -> str | None:
-        value = self.text(key)
-        if value is not None and not _PATH.fullmatch(value):
-            raise self._refusal(key, "a path that starts with one '/', without query, spaces or '@'")
-        return value
+def _flag(value: object) -> object:
+    # Connections in environment variables have texts only.
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
-    def proxy(self, key: str) -> str | None:
-        value = self.text(key)
-        if value is None:
-            return None
-        try:
-            parts = urlsplit(value)
-            is_proxy = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            is_proxy = False
-        if not is_proxy:
-            # The value may hold a password.
-            raise self._refusal(key, "an address like http://proxy.example:3128", shown=False)
-        return value
 
-    def headers(self, key: str) -> dict[str, str]:
-        value = self.values.get(key) or {}
-        if not isinstance(value, Mapping) or not all(_is_header(name, text) for name, text in value.items()):
-            raise self._refusal(key, "an object of header names and one-line texts", shown=False)
-        return {str(header): str(text) for header, text in value.items()}
+# Pydantic would take true for 1.
+_NoFlag = BeforeValidator(_only_if(lambda value: not isinstance(value, bool)))
+_Flag = Annotated[StrictBool, BeforeValidator(_flag)]
+_Number = Annotated[float, Field(gt=0, allow_inf_nan=False), _NoFlag]
+_Path = Annotated[StrictStr, AfterValidator(_only_if(_PATH.fullmatch))]
+_Headers = Annotated[
+    dict[str, str], BeforeValidator(lambda value: value or {}), BeforeValidator(_only_if(_are_headers))
+]
+_Currency = Annotated[StrictStr, Field(pattern=r"^[A-Za-z]{3,12}$"), AfterValidator(str.upper)]
 
-    def hosts(self, key: str) -> tuple[str, ...]:
-        value = self.values.get(key) or ()
-        listed = value.split(",") if isinstance(value, str) else value
+_NUMBER = "a number above 0"
+_A_PATH = "a path that starts with one '/', without query, spaces or '@'"
+
+
+class _Extra(BaseModel):
+    """Fields of the connection's extra; descriptions are what errors say was expected. Unknown fields are ignored."""
+
+    gateway: StrictStr | None = Field(None, description="a text")
+    submit_path: _Path | None = Field(None, description=_A_PATH)
+    tasks_path: _Path | None = Field(None, description=_A_PATH)
+    timeout: _Number | None = Field(None, description=_NUMBER)
+    headers: _Headers = Field({}, description="an object of header names and one-line texts")
+    max_in_flight: Annotated[int, Field(gt=0), _NoFlag] = Field(
+        DEFAULT_MAX_IN_FLIGHT, description="a whole number above 0"
+    )
+    visibility_grace: _Number = Field(DEFAULT_VISIBILITY_GRACE, description=_NUMBER)
+    private_result_hosts: tuple[str, ...] = ()
+    allow_insecure_results: _Flag = Field(False, description="true or false")
+    verify: Annotated[StrictBool | StrictStr, BeforeValidator(_flag)] = Field(
+        True, description="true, false or the path of a CA bundle"
+    )
+    proxy: Annotated[StrictStr, AfterValidator(_only_if(_is_proxy))] | None = Field(
+        None, description="an address like http://proxy.example:3128"
+    )
+    prices: dict[str, Any] = {}
+    currency: _Currency = Field(USD, description="a code like USD, of 3 to 12 letters")
+    list_prices: _Flag | None = Field(None, description="true or false")
+
+    @field_validator("private_result_hosts", mode="before")
+    @classmethod
+    def _read_hosts(cls, value: Any) -> tuple[str, ...]:
+        listed = value.split(",") if isinstance(value, str) else value or ()
         if not isinstance(listed, list | tuple) or not all(isinstance(entry, str) for entry in listed):
-            raise self._refusal(key, "a list of host names, or one text with commas")
+            raise ValueError("a list of host names, or one text with commas")
         hosts = tuple(entry.strip().lower() for entry in listed if entry.strip())
-        if not all(_is_host(host) for host in hosts):
-            raise self._refusal(key, "host names, addresses and networks like 10.1.0.0/16, without scheme and port")
+        if not all(map(_is_host, hosts)):
+            raise ValueError("host names, addresses and networks like 10.1.0.0/16, without scheme and port")
         return hosts
 
-    def prices(self, key: str) -> dict[str, Price]:
-        value = self.values.get(key)
-        if value in (None, ""):
-            return {}
+    @field_validator("prices", mode="before")
+    @classmethod
+    def _read_prices(cls, value: Any) -> dict[str, Price]:
         try:
             return read_prices(json.loads(value) if isinstance(value, str) else value)
         except json.JSONDecodeError:
-            raise self._refusal(key, "an object of prices by model, or its JSON", shown=False) from None
-        except ValueError as error:
-            raise self._refusal(key, str(error), shown=False) from None
+            raise ValueError("an object of prices by model, or its JSON") from None
 
-    def currency(self, key: str) -> str:
-        value = self.text(key) or USD
-        if not _CURRENCY.fullmatch(value):
-            raise self._refusal(key, "a code like USD, of 3 to 12 letters")
-        return value.upper()
-
-    def list_prices(self, key: str) -> bool | None:
-        if self.values.get(key) in (None, ""):
-            return None
-        wanted = self.flag(key, default=False)
-        if wanted and self.currency("currency") != USD:
-            raise self._refusal(key, f"true only with currency {USD}, which list prices are in")
-        return wanted
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.flag_or_text(key, default)
-        if not isinstance(value, bool):
-            raise self._refusal(key, "true or false")
+    @field_validator("list_prices")
+    @classmethod
+    def _check_list_prices(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("currency") != USD:
+            raise ValueError(f"true only with currency {USD}, which list prices are in")
         return value
 
-    def flag_or_text(self, key: str, default: bool) -> bool | str:
-        value = self.values.get(key)
-        if value in (None, ""):
-            return default
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, str):
-            return {"true": True, "false": False}.get(value.lower(), value)
-        raise self._refusal(key, "true, false or the path of a CA bundle")
 
-    def _refusal(self, key: str, allowed: str, shown: bool = True) -> ConfigurationError:
-        value = f": {self.values[key]!r}" if shown else ""
-        return ConfigurationError(f'{self.name}: invalid extra "{key}"{value} (expected {allowed})')
+def _read_extra(name: str, extra: Mapping[str, Any]) -> _Extra:
+    try:
+        # The form stores a field that was left empty as an empty text.
+        return _Extra.model_validate({key: value for key, value in extra.items() if value not in (None, "")})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    key = str(first["loc"][0])
+    # These may hold passwords and keys.
+    shown = "" if key in {"headers", "proxy", "prices"} else f": {extra[key]!r}"
+    expected = str(first.get("ctx", {}).get("error", "")) or _Extra.model_fields[key].description
+    raise ConfigurationError(f'{name}: invalid extra "{key}"{shown} (expected {expected})')
