@@ -137,10 +137,10 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
             raise InvalidRequest("callback_url", "(hidden)", "only as the decorator's argument")
         for name in fields.keys() - set(REQUEST_FIELDS):
             raise InvalidRequest(name, "(hidden)", f"known parameters are {', '.join(REQUEST_FIELDS)}")
-        from airflow_provider_imagegen.schemas import ImageRequest
+        from airflow_provider_imagegen.schemas.requests import with_extra_named
 
         # Named first: what the function says in extra goes before what the decorator says by name.
-        named = {name: value for name, value in ImageRequest.named(fields).items() if value is not None}
+        named = {name: value for name, value in with_extra_named(fields).items() if value is not None}
         if isinstance(named.get("extra"), dict) and isinstance(self.extra, dict):
             named["extra"] = self.extra | named["extra"]
         for name, value in ({"prompt": "", "requests": ()} | named | self._defaults_of_one).items():

@@ -1,7 +1,6 @@
-"""The gateways by name: which class speaks to which API.
+"""The gateways by name.
 
-Gateways register through the entry point group ``airflow_provider_imagegen.gateways``; the ones of this
-package use the same door.
+Gateways register through the entry point group ``airflow_provider_imagegen.gateways``.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ ENTRY_POINT_GROUP = "airflow_provider_imagegen.gateways"
 @cache
 def registered_gateways() -> dict[str, type[Gateway]]:
     """Return all gateway classes by name, installed ones of third parties included."""
+    # Our own are registered the same way, so that nothing works for them that does not work for others.
     return {entry.name: entry.load() for entry in entry_points(group=ENTRY_POINT_GROUP)}
 
 

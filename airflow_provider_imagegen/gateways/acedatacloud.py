@@ -31,7 +31,8 @@ class AceDataCloudGateway(Gateway):
     default_tasks_path = "/openai/tasks"
 
     def images_per_call(self, request: ImageRequest) -> int:
-        """Only dall-e-2 is known to honour ``n``; other families silently make one image."""
+        """Return how many images one call makes at most."""
+        # The vendor's pages contradict each other; asked for several, most families silently make one image.
         return 10 if request.model == "dall-e-2" else 1
 
     def submit(self, request: ImageRequest, trace_id: str) -> httpx.Request:
@@ -50,7 +51,9 @@ class AceDataCloudGateway(Gateway):
         return self.multipart(self.edit_url, body, request, images_field="image")
 
     def _body(self, request: ImageRequest, trace_id: str) -> dict[str, Any]:
+        # A task id outlives a broken connection; a response that is waited for does not.
         asynchronous = request.async_ is not False
+        # Last, so that nothing in extra replaces the id by which a lost request is found again.
         return {**request.parameters(), **request.extra, "async": asynchronous, "trace_id": trace_id}
 
     def read_submitted(self, response: httpx.Response) -> ImageTask:
@@ -78,18 +81,16 @@ class AceDataCloudGateway(Gateway):
         records = document.get("items", None if by == "trace_id" else [document] if document else [])
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
             raise self.fault(response, "look_up")
+        # A lookup for one id may bring the bare record, which need not name it.
         only_key = keys[0] if len(keys) == 1 and by == "id" else None
-        # Of two tasks under one trace id, the one that failed tells least.
+        # A trace id that was sent twice has two tasks: one that failed must not hide the one that is billed.
         if by == "trace_id":
             records = sorted(records, key=lambda record: self._read_record(record, {}).state != "failed")
         found = {_handle(record, by) or only_key: record for record in records}
-        if by == "trace_id" and self._says_more_than_it_shows(document, keys, set(found)):
+        # Absence lets a request be sent again, so a response that counts more than it shows must not prove it.
+        if by == "trace_id" and (document["items"] or document.get("count")) and found.keys().isdisjoint(keys):
             raise self.fault(response, "look_up")
         return {key: self._read_key(key, by, found.get(key)) for key in keys}
-
-    def _says_more_than_it_shows(self, document: dict[str, Any], keys: Sequence[str], found: set[str | None]) -> bool:
-        """Return whether absence from a response proves nothing; a request that is absent may be sent again."""
-        return bool(document["items"] or document.get("count")) and not found & set(keys)
 
     def _read_key(self, key: str, by: Handle, record: dict[str, Any] | None) -> ImageTask:
         handle = {"task_id": key} if by == "id" else {"trace_id": key}
@@ -99,14 +100,11 @@ class AceDataCloudGateway(Gateway):
         return self._read_record(record, {**handle_fields, **handle})
 
     def _read_record(self, record: dict[str, Any], handle: dict[str, str | None]) -> ImageTask:
-        """Derive the state of a task; its record has no status field.
-
-        An image counts only once ``finished_at`` is set (a pending record may carry a preview), or in
-        records old enough to have no such key.
-        """
+        """Derive the state of a task; its record has no status field."""
         body = record.get("response")
         body = body if isinstance(body, dict) else {}
         finished = record.get("finished_at") is not None
+        # The image in a pending record may be a preview. Only old records, without this key, are finished without it.
         if body and (finished or "finished_at" not in record):
             task = read_success(body)
             if task is not None:

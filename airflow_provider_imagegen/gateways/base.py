@@ -23,7 +23,7 @@ Handle = Literal["id", "trace_id"]
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """What a gateway can do; the engine asks these, never the gateway's name.
+    """Capabilities of a gateway, on which the engine decides; it never asks for the gateway's name.
 
     :param tasks: It answers a submit with a task id that can be looked up.
     :param ids_per_look_up: How many tasks one lookup may name.
@@ -170,7 +170,8 @@ class Gateway(ABC):
             raise InvalidRequest("images", "(hidden)", f"addresses, {self.name} takes no files")
 
     def url(self, path: str) -> str:
-        """Return the address of a path; a base URL that ends in ``/v1`` may repeat it."""
+        """Return the address of a path."""
+        # People write the base URL with /v1, as the SDKs want it, or without, as the vendors' pages have it.
         base = self.settings.base_url
         return f"{base.removesuffix('/v1') if path.startswith('/v1/') else base}{path}"
 
@@ -188,6 +189,7 @@ class Gateway(ABC):
         """Return the headers of every call: the connection's own, and the bearer token."""
         headers = httpx.Headers({"accept": "application/json"})
         headers.update(self.settings.headers)
+        # Last: a header of the connection that replaced the token would bill another account than the ledger names.
         headers["authorization"] = f"Bearer {self.settings.token}"
         return headers
 
@@ -196,7 +198,7 @@ class Gateway(ABC):
         return httpx.Request("POST", url, json=body, headers=self.headers())
 
     def multipart(self, url: str, body: Mapping[str, Any], request: EditRequest, images_field: str) -> httpx.Request:
-        """Build a multipart ``POST`` with the request's images; true and false are spelled as JSON has them.
+        """Build a multipart ``POST`` with the request's images.
 
         :param images_field: Name of the field that repeats for every image.
         """
@@ -204,11 +206,13 @@ class Gateway(ABC):
         if request.mask is not None:
             named.append(("mask", request.mask))
         files = [(field, (source.name, source.content or b"", source.content_type)) for field, source in named]
+        # As JSON spells them: gateways take "True" for a text.
         fields = {name: str(value).lower() if isinstance(value, bool) else value for name, value in body.items()}
         return httpx.Request("POST", url, data=fields, files=files, headers=self.headers())
 
     def fault(self, response: httpx.Response, phase: Phase) -> GatewayError:
         """Return the error that a response without the expected content stands for."""
+        # Errors come with status 200 too: the body decides.
         if response.is_success and not read_error(read_document(response) or {}):
             return unreadable(response, self.name, phase, self.settings.token)
         return error_of(response, self.name, phase, self.settings.token)

@@ -34,7 +34,7 @@ class NanoBananaGateway(AceDataCloudGateway):
     default_tasks_path = "/nano-banana/tasks"
 
     def images_per_call(self, request: ImageRequest) -> int:
-        """Its ``count`` goes up to 4."""
+        """Return how many images one call makes at most."""
         return 4
 
     def check(self, request: ImageRequest) -> None:

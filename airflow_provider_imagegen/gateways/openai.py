@@ -29,7 +29,8 @@ class OpenAIGateway(Gateway):
     default_edit_path = "/v1/images/edits"
 
     def images_per_call(self, request: ImageRequest) -> int:
-        """As the model honours; a stream tells of one image."""
+        """Return how many images one call makes at most."""
+        # A stream has one completed event, whatever n was.
         return 1 if request.stream else catalog.images_per_call(request.model)
 
     def submit(self, request: ImageRequest, trace_id: str) -> httpx.Request:
@@ -75,16 +76,14 @@ class OpenAIGateway(Gateway):
         return error
 
     def read_events(self, events: Sequence[Mapping[str, Any]]) -> ImageTask | None:
-        """Read ``image_generation.*`` and ``image_edit.*`` events; only ``.completed`` is a success.
-
-        A partial image is a preview, however final it looks.
-        """
+        """Read ``image_generation.*`` and ``image_edit.*`` events; only ``.completed`` is a success."""
         previews: list[Mapping[str, Any]] = []
         for event in events:
             kind = str(event.get("type") or "")
             if kind == "error" or event.get("error"):
                 text = json.dumps({"error": event.get("error") or dict(event)})
                 raise self.fault(httpx.Response(200, text=text), "submit")
+            # A preview, however final it looks.
             if kind.endswith(".partial_image"):
                 previews.append(event)
             elif kind.endswith(".completed"):

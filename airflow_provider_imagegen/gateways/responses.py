@@ -1,7 +1,6 @@
-"""What gateways answer, read once for all of them: JSON bodies, images in them, errors in them.
+"""Read responses for all gateways: JSON bodies, the images in them, the errors in them.
 
-Lenient about everything that is not needed, strict about success: an image is only an image if there is
-one.
+Lenient about everything that is not needed, strict about success: a response is one only if there is an image.
 """
 
 from __future__ import annotations
@@ -62,7 +61,8 @@ _BY_STATUS: dict[int, type[GatewayError]] = {
     403: AuthenticationError,
     429: RateLimited,
 }
-# Codes and statuses that leave it open whether the request went through.
+# These leave it open whether the request went through: the gateway may go on with what timed out in front of it. Taken
+# for refusals they would be sent again, and both requests billed.
 _UNSETTLED_CODES = frozenset({"api_error", "timeout"})
 _UNSETTLED_STATUSES = frozenset({408, 409, 425})
 
@@ -144,6 +144,7 @@ def read_error(document: Mapping[str, Any]) -> ErrorWords | None:
     error = document.get("error")
     if isinstance(error, dict):
         code = text_or_none(error.get("code"))
+        # Some gateways repeat the status as the code; the type says more.
         if code is None or code.isdigit():
             code = text_or_none(error.get("type")) or code
         message = text_or_none(error.get("message")) or code or "no message"
@@ -181,6 +182,7 @@ def error_of(response: httpx.Response, gateway: str, phase: Phase, token: str) -
 def unreadable(response: httpx.Response, gateway: str, phase: Phase, token: str) -> GatewayError:
     """Return the error for a success status whose body says nothing that is understood."""
     excerpt = redacted(response.text, [token], limit=120) or "an empty body"
+    # A proxy's page says nothing of what happened behind it: the request may have been accepted.
     kind = OutcomeUnknown if phase == "submit" else UnreadableResponse
     error = kind(
         f"the gateway answered {response.status_code} with neither a task nor an image: {excerpt}",
@@ -224,5 +226,6 @@ def _error_class(code: str | None, status: int, phase: Phase) -> type[GatewayErr
         return _BY_STATUS[status]
     if phase == "look_up":
         return LookUpFailed
+    # Only a 4xx says for sure that nothing was accepted. A redirect is refused too: it is not followed.
     settled = code not in _UNSETTLED_CODES and status not in _UNSETTLED_STATUSES
     return RequestRefused if settled and 300 <= status < 500 else OutcomeUnknown

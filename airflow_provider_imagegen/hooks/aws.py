@@ -18,12 +18,13 @@ FALLBACK_CONNECTION = "aws_default"
 
 
 def require_connection(aws_conn_id: str | None) -> None:
-    """Refuse a connection that is missing: the hook would go on as whoever boto3 finds.
+    """Refuse a connection that is missing.
 
     :raises ConfigurationError: If there is no such connection.
     """
     from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
+    # Airflow's hook would go on with whatever credentials boto3 finds, and land images in another account's bucket.
     if aws_conn_id in (None, FALLBACK_CONNECTION):
         return
     try:

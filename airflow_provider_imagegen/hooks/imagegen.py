@@ -268,11 +268,10 @@ def _edit_request(
     from airflow_provider_imagegen.schemas import EditRequest
 
     def read_object(bucket: str, key: str) -> bytes:
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
+        from airflow_provider_imagegen.hooks.aws import s3_client
         from airflow_provider_imagegen.storage import objects
 
-        return objects.read_object(S3Hook(aws_conn_id=aws_conn_id).get_conn(), bucket, key)
+        return objects.read_object(s3_client(aws_conn_id), bucket, key)
 
     sources = read_sources(images, "images", None, read_object)
     masks = read_sources([mask], "mask", None, read_object) if mask else (None,)
@@ -280,7 +279,7 @@ def _edit_request(
 
 
 def _in_memory(task: ImageTask) -> ImageTask:
-    """Return the task with its images read or decoded: files go with the client."""
+    # The files are the client's, and go with it.
     outputs = tuple(_output_in_memory(output) for output in task.outputs)
     return task.model_copy(update={"outputs": outputs, "previews": ()})
 

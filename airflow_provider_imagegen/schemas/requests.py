@@ -86,19 +86,7 @@ class ImageRequest(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _names_what_extra_holds(cls, fields: Any) -> Any:
-        return cls.named(fields) if isinstance(fields, Mapping) else fields
-
-    @classmethod
-    def named(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return fields with the parameters of their ``extra`` passed by name; those that were named before stay."""
-        extra = fields.get("extra")
-        if not isinstance(extra, Mapping):
-            return dict(fields)
-        # What a DAG passes in extra may get a name in a later release. It must stay the same request, with the same
-        # fingerprint: an upgrade would pay for every image again.
-        found = {name: extra[name] for name in extra.keys() & cls.model_fields.keys() - _ONLY_BY_NAME}
-        rest = {name: value for name, value in extra.items() if name not in found}
-        return {**found, **{name: value for name, value in fields.items() if value is not None}, "extra": rest}
+        return with_extra_named(fields, cls) if isinstance(fields, Mapping) else fields
 
     @field_validator("extra")
     @classmethod
@@ -205,6 +193,22 @@ class EditRequest(ImageRequest):
         """Return all that was asked for as it may be kept, the images by address or hash."""
         mask = None if self.mask is None else self.mask.shown
         return {**super().described(), "images": [image.shown for image in self.images], "mask": mask}
+
+
+def with_extra_named(fields: Mapping[str, Any], model: type[ImageRequest] = ImageRequest) -> dict[str, Any]:
+    """Return fields of a request with the parameters of their ``extra`` passed by name; what was named stays.
+
+    :param fields: Parameter names and values.
+    :param model: Which parameters have names.
+    """
+    extra = fields.get("extra")
+    if not isinstance(extra, Mapping):
+        return dict(fields)
+    # What a DAG passes in extra may get a name in a later release. It must stay the same request, with the same
+    # fingerprint: an upgrade would pay for every image again.
+    found = {name: extra[name] for name in extra.keys() & model.model_fields.keys() - _ONLY_BY_NAME}
+    rest = {name: value for name, value in extra.items() if name not in found}
+    return {**found, **{name: value for name, value in fields.items() if value is not None}, "extra": rest}
 
 
 def _refusal(error: ValidationError, model: type[ImageRequest]) -> InvalidRequest:

@@ -13,6 +13,7 @@ from airflow_provider_imagegen.engine.batch.formats import Entry, json_value, un
 from airflow_provider_imagegen.engine.batch.keys import MAX_KEY_BYTES, checked_key, default_key, object_names
 from airflow_provider_imagegen.exceptions import InvalidRequest, InvalidRow, InvalidRows
 from airflow_provider_imagegen.schemas import ImageRequest
+from airflow_provider_imagegen.schemas.requests import with_extra_named
 
 T = TypeVar("T")
 
@@ -137,7 +138,7 @@ def _checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_extra_named(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return ImageRequest.named({**fields, "extra": _extra(fields["extra"])} if "extra" in fields else fields)
+    return with_extra_named({**fields, "extra": _extra(fields["extra"])} if "extra" in fields else fields)
 
 
 def _extra(given: object) -> object:
