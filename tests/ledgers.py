@@ -35,6 +35,6 @@ def age_claims(ledger: Ledger, s3: Any) -> None:
 
 
 def _filed(ledger: Ledger, s3: Any) -> list[Filed]:
-    contents = read(ledger, places(s3, ledger.bucket, ledger.prefix))
-    assert not contents.unreadable
-    return sorted(contents.filed, key=lambda filed: filed.place.uri)
+    filed, unreadable = read(ledger, places(s3, ledger.bucket, ledger.prefix))
+    assert not unreadable
+    return sorted(filed, key=lambda filed: filed.place.uri)

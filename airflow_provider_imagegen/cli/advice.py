@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from airflow_provider_imagegen.cli.records import Filed
 from airflow_provider_imagegen.engine import recovery
@@ -138,8 +138,7 @@ def asked_how(filed: Filed, lookups: Lookups, now: float) -> Literal["trace_id",
     return "not"
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """What asking brought for one record.
 
     :param found: In a few words.
@@ -170,15 +169,13 @@ def finding(filed: Filed, task: ImageTask | None, lookups: Lookups, now: float) 
 
 
 def _shown(record: LedgerRecord, task: ImageTask) -> Finding:
-    # An answered record stands for a paid image, whatever a lookup says later: absence and failure change nothing.
-    is_claim = record.task_id is None and record.state == "claimed"
     if task.state == "unseen":
-        return _never_accepted() if is_claim else _no_longer_shown(record)
+        return _not_shown(record)
     if task.task_id is None:
         return Finding("cannot be understood", "The gateway's response names no task: reconcile again later.", {})
     known = {"task_id": task.task_id} if record.task_id is None else {}
     if task.state == "failed":
-        is_news = is_claim or record.state == "cancelling"
+        is_news = record.state == "cancelling" or (record.task_id is None and record.state == "claimed")
         changes = {"state": "failed", "failure": task.failure, "task_id": task.task_id} if is_news else {}
         why = f" ({task.failure.code}: {task.failure.message})" if task.failure else ""
         return Finding("failed, not billed", f"Clear the task: it asks again, and that is paid{why}.", changes)
@@ -205,12 +202,11 @@ def _words(step: Step, record: LedgerRecord) -> str:
     return text.format(gateway=record.gateway, trace_id=record.trace_id, claimed=iso(record.claimed_at))
 
 
-def _never_accepted() -> Finding:
-    advice = "Nothing was billed. If the Airflow task is not running, clear it: it sends the request, once."
-    return Finding("never accepted", advice, {})
-
-
-def _no_longer_shown(record: LedgerRecord) -> Finding:
+def _not_shown(record: LedgerRecord) -> Finding:
+    # An answered record stands for an image that was paid for: a lookup that does not show it proves nothing.
+    if record.task_id is None and record.state == "claimed":
+        advice = "Nothing was billed. If the Airflow task is not running, clear it: it sends the request, once."
+        return Finding("never accepted", advice, {})
     advice = (
         f"Right connection? The gateway shows no task {record.task_id or ''} to this one. If it is the right one, ask "
         f"the gateway's support what became of it (trace {record.trace_id}); clearing the task does not pay again."

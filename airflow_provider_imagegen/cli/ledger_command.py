@@ -20,7 +20,7 @@ from airflow.utils.providers_configuration_loader import providers_configuration
 
 from airflow_provider_imagegen.cli import advice, tables
 from airflow_provider_imagegen.cli.advice import Finding, Lookups
-from airflow_provider_imagegen.cli.records import Contents, Filed, Place, places, read
+from airflow_provider_imagegen.cli.records import Filed, Place, places, read
 from airflow_provider_imagegen.exceptions import ImageGenError, LedgerConflict, LedgerError
 from airflow_provider_imagegen.gateways import registered_gateways
 from airflow_provider_imagegen.gateways.base import Capabilities, Handle
@@ -56,14 +56,14 @@ def _for_people(command: Command) -> Command:
 def ledger_list(args: Namespace) -> None:
     """List records, and their totals on stderr."""
     ledger, where = _open(args)
-    contents = read(ledger, where)
+    records, unreadable = read(ledger, where)
     now = time.time()
-    listed = [tables.row(filed, _usual(filed.record.gateway), now) for filed in contents.filed]
+    listed = [tables.row(filed, _usual(filed.record.gateway), now) for filed in records]
     wanted = {name: getattr(args, name) for name in ("state", "dag_id", "run_id", "task_id")}
     listed = [row for row in listed if all(value is None or row[name] == value for name, value in wanted.items())]
     AirflowConsole().print_as(listed, args.output)
     _write_to_stderr(tables.totals(listed))
-    _stop_if_unreadable(contents)
+    _stop_if_any(unreadable)
 
 
 @_for_people
@@ -71,19 +71,20 @@ def ledger_show(args: Namespace) -> None:
     """Show one record, with what to do next."""
     ledger, where = _open(args)
     # An address needs no other record to be read.
-    contents = read(ledger, [place for place in where if _is_address_of(args.record, place)] or where)
-    chosen = [filed for filed in contents.filed if _is_meant(args.record, filed)]
+    records, unreadable = read(ledger, [place for place in where if _is_address_of(args.record, place)] or where)
     now = time.time()
-    shown = [tables.details(filed, _usual(filed.record.gateway), now) for filed in chosen]
-    if args.output in ("table", "plain"):
-        for one in shown:
-            AirflowConsole().print_as([{"property": name, "value": value} for name, value in one.items()], args.output)
-    elif shown:
-        AirflowConsole().print_as(shown, args.output)
+    shown = [
+        tables.details(filed, _usual(filed.record.gateway), now) for filed in records if _is_meant(args.record, filed)
+    ]
     if not shown:
-        _stop_if_unreadable(contents)
+        _stop_if_any(unreadable)
         uri = f"s3://{ledger.bucket}/{ledger.prefix}"
         raise SystemExit(f"No record with address, trace id or task id {args.record!r} among {len(where)} in {uri}.")
+    if args.output in ("json", "yaml"):
+        AirflowConsole().print_as(shown, args.output)
+        return
+    for one in shown:
+        AirflowConsole().print_as([{"property": name, "value": value} for name, value in one.items()], args.output)
 
 
 @_for_people
@@ -98,9 +99,9 @@ def ledger_reconcile(args: Namespace) -> None:
         visibility_grace=client.settings.visibility_grace,
         base_url=client.settings.base_url,
     )
-    contents = read(ledger, where)
+    records, unreadable = read(ledger, where)
     now = time.time()
-    opened = [filed for filed in contents.filed if filed.record.state not in ("landed", "failed")]
+    opened = [filed for filed in records if filed.record.state not in ("landed", "failed")]
     seen = asyncio.run(_look_up(client, opened, lookups, now))
     reported = []
     for filed in opened:
@@ -109,7 +110,7 @@ def ledger_reconcile(args: Namespace) -> None:
         reported.append(tables.reconciled(filed.record, finding, noted))
     AirflowConsole().print_as(reported, args.output)
     _write_to_stderr(tables.reconciliation(len(seen), reported, client.settings.name, args.dry_run))
-    _stop_if_unreadable(contents)
+    _stop_if_any(unreadable)
 
 
 def _open(args: Namespace) -> tuple[Ledger, list[Place]]:
@@ -174,9 +175,8 @@ def _write_to_stderr(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def _stop_if_unreadable(contents: Contents) -> None:
-    if contents.unreadable:
-        raise SystemExit(
-            f"{len(contents.unreadable)} record(s) cannot be understood, so nothing is known of them: "
-            f"{', '.join(contents.unreadable)}"
-        )
+def _stop_if_any(unreadable: Sequence[str]) -> None:
+    # After the rest was shown: one record must not hide the others, and must not be taken for absent.
+    if unreadable:
+        words = f"{len(unreadable)} record(s) cannot be understood, so nothing is known of them"
+        raise SystemExit(f"{words}: {', '.join(unreadable)}")

@@ -48,17 +48,6 @@ class Filed(NamedTuple):
         return self.entry.record
 
 
-class Contents(NamedTuple):
-    """What was read.
-
-    :param filed: The records, by time of claim.
-    :param unreadable: Addresses of records that cannot be understood.
-    """
-
-    filed: list[Filed]
-    unreadable: list[str]
-
-
 def places(s3: S3Client, bucket: str, prefix: str) -> list[Place]:
     """List where records stand.
 
@@ -76,14 +65,16 @@ def places(s3: S3Client, bucket: str, prefix: str) -> list[Place]:
     for name in names:
         if match := _NAME.fullmatch(name.removeprefix(start)):
             key = LedgerKey(match["scope"], int(match["item"]), match["fingerprint"])
-            found.append((f"s3://{bucket}/{name}", key, int(match["generation"])))
-            newest[key] = max(newest.get(key, 0), int(match["generation"]))
+            generation = int(match["generation"])
+            found.append((f"s3://{bucket}/{name}", key, generation))
+            newest[key] = max(newest.get(key, 0), generation)
     return [Place(uri, key, generation, newest[key]) for uri, key, generation in found]
 
 
-def read(ledger: Ledger, where: Sequence[Place]) -> Contents:
+def read(ledger: Ledger, where: Sequence[Place]) -> tuple[list[Filed], list[str]]:
     """Read records, several at once.
 
+    :return: The records by time of claim, and the addresses of those that cannot be understood.
     :raises LedgerError: If S3 fails.
     """
 
@@ -98,4 +89,4 @@ def read(ledger: Ledger, where: Sequence[Place]) -> Contents:
         results = list(pool.map(read_one, where))
     filed = [result for result in results if isinstance(result, Filed)]
     filed.sort(key=lambda one: (one.record.claimed_at, one.place.uri))
-    return Contents(filed, [result for result in results if isinstance(result, str)])
+    return filed, [result for result in results if isinstance(result, str)]
