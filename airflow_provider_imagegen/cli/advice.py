@@ -1,6 +1,6 @@
 """Say what to do about a ledger record: what the next try of its task would do, in words; decisions without I/O.
 
-The step is that of :func:`~airflow_provider_imagegen.engine.recovery.next_step`, which the submitter takes. Rules of
+The step is that of :func:`~airflow_provider_imagegen.engine.recovery.next_action`, which the submitter takes. Rules of
 this module's own would one day promise what a task does not do, and people clear tasks on that promise.
 """
 
@@ -12,7 +12,18 @@ from typing import Any, Literal, NamedTuple
 
 from airflow_provider_imagegen.cli.records import Filed
 from airflow_provider_imagegen.engine import recovery
-from airflow_provider_imagegen.engine.recovery import Adopt, Attach, AwaitEnd, Find, Hand, Policy, Renew, Step, Stop
+from airflow_provider_imagegen.engine.recovery import (
+    Action,
+    Adopt,
+    Attach,
+    AwaitEnd,
+    CallState,
+    Find,
+    Hand,
+    Policy,
+    Renew,
+    Stop,
+)
 from airflow_provider_imagegen.gateways.base import Capabilities
 from airflow_provider_imagegen.gateways.settings import DEFAULT_VISIBILITY_GRACE
 from airflow_provider_imagegen.ledger.models import LedgerKey, LedgerRecord, Reuse, State
@@ -42,7 +53,7 @@ _FAILED = "Nothing was billed. See to what failure says, then clear the task: it
 _CANCELLING = "The gateway was asked to cancel it. Clear the task: it gets the image if that came too late."
 
 # What to do by the step that the next try takes; second, where reuse="never" keeps it from finding the record.
-_ADVICE: dict[type[Step], tuple[str, str]] = {
+_ADVICE: dict[type[Action], tuple[str, str]] = {
     Hand: (
         "Nothing: paid and in S3. Clearing the task hands out the same image unless on_clear='regenerate'.",
         "Nothing: paid and in S3. Clearing the task pays for a new image (reuse='never').",
@@ -191,12 +202,13 @@ def iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 
 
-def _step(filed: Filed, lookups: Lookups) -> Step:
+def _step(filed: Filed, lookups: Lookups) -> Action:
     """Return what the task's next try, or the task once it is cleared, does with the record."""
-    return recovery.next_step(filed.entry, filed.record.attempt, lookups.capabilities, Policy(), lookups.timeout)
+    state = CallState(filed.entry)
+    return recovery.next_action(state, filed.record.attempt, lookups.capabilities, Policy(), lookups.timeout)
 
 
-def _words(step: Step, record: LedgerRecord) -> str:
+def _words(step: Action, record: LedgerRecord) -> str:
     usual, never = _ADVICE[type(step)]
     text = never if reuse_of(record) == "never" else usual
     return text.format(gateway=record.gateway, trace_id=record.trace_id, claimed=iso(record.claimed_at))

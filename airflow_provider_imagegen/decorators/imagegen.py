@@ -156,7 +156,7 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
             return super()._work(context, is_resuming)
         # One request is no batch of one: its objects and its XCom are those of GenerateImageOperator.
         request = ImageRequest.checked(self._asked(context))
-        return GenerateRun(request=request, waits=self.wait, **self._duty(context))
+        return GenerateRun.based_on(self._task_run(context), request=request, waits=self.wait)
 
     def _leave(self, work: TaskRun, submission: Submission) -> dict[str, Any]:
         if self.wait:

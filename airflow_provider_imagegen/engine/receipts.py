@@ -1,13 +1,13 @@
-"""What a task with ``wait=False`` leaves: a receipt in XCom, and beside the ledger all that landing needs to know.
+"""The receipt of a task with ``wait=False`` in XCom, and the landing document beside the ledger.
 
-Issued by the generating operators, redeemed by the landing one. Neither holds a secret; the receipt, which Airflow
+Created by the generating operators, redeemed by the landing one. Neither holds a secret; the receipt, which Airflow
 stores and shows, holds no prompt.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import ConfigDict, JsonValue, ValidationError
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
 
     from airflow_provider_imagegen.engine.run import GenerateRun
 
-NOTE = "submitted"
 _RECEIPT = "what a task with wait=False returned, or a list of that"
 
 
 class KeptRequest(ImageRequest):
-    """A request as it is kept: enough to land what it asked for, price it and tell of it, not to ask for it again.
+    """A request as it is kept: enough to land, price and describe its images, not to ask for them again.
 
     :param shown_parameters: What was asked for, without secrets.
     """
@@ -43,17 +42,18 @@ class KeptRequest(ImageRequest):
     @classmethod
     def of(cls, request: ImageRequest) -> Self:
         """Return a request as it may be kept."""
+        # Signed queries and the callback's address may be secrets, and landing needs neither.
         facts = {name: getattr(request, name) for name in ImageRequest.model_fields}
         facts |= {"extra": without_queries(request.extra), "callback_url": None}
         return cls(**facts, shown_parameters=request.described())
 
     def described(self) -> dict[str, JsonValue]:
-        """Return all that was asked for, as it was described when it was."""
+        """Return the description made when it was submitted."""
         return dict(self.shown_parameters)
 
 
 class LandingDocument(PersistedModel):
-    """What whoever lands a submitted request must know besides its ids.
+    """All that landing a submitted request needs besides its ids.
 
     :param gateway: Name of the gateway it was submitted to.
     :param request: What was asked for.
@@ -83,6 +83,7 @@ class LandingDocument(PersistedModel):
     @property
     def destination(self) -> Destination:
         """Where the images go."""
+        # Another release may have written options that this one does not know.
         known = {field.name for field in dataclasses.fields(ObjectOptions)}
         options: dict[str, Any] = {name: value for name, value in self.options.items() if name in known}
         return Destination(bucket=self.bucket, prefix=self.prefix, options=ObjectOptions(**options))
@@ -112,15 +113,17 @@ class Receipt(PersistedModel):
     aws_conn_id: str | None
 
 
-def issue(work: GenerateRun, submission: Submission, imagegen_conn_id: str, aws_conn_id: str | None) -> Receipt:
-    """Write down what landing needs to know, and return the receipt for it. Blocking.
+def create_receipt(
+    work: GenerateRun, submission: Submission, imagegen_conn_id: str, aws_conn_id: str | None
+) -> Receipt:
+    """Write the landing document of a submission, and return the receipt for it. Blocking.
 
-    :param work: What submitted.
-    :param submission: What became of it, without prompts.
-    :raises UploadFailed: If S3 does not take the note; a retry attaches to what was submitted.
+    :param work: The run that submitted.
+    :param submission: Its result, without prompts.
+    :raises UploadFailed: If S3 does not take the document; a retry attaches to what was submitted.
     """
-    uri = document_uri(work.ledger, work.terms.attempt, NOTE)
-    note = LandingDocument(
+    uri = document_uri(work.ledger, work.terms.attempt, "submitted")
+    document = LandingDocument(
         gateway=work.gateway.name,
         request=KeptRequest.of(work.request),
         attempt=work.terms.attempt,
@@ -132,9 +135,9 @@ def issue(work: GenerateRun, submission: Submission, imagegen_conn_id: str, aws_
         svg=work.treatment.svg,
         provenance=work.treatment.provenance,
     )
-    write_document(work.s3, uri, [note.model_dump_json()])
+    write_document(work.s3, uri, [document.model_dump_json()])
     return Receipt(
-        gateway=note.gateway,
+        gateway=document.gateway,
         model=work.request.model,
         requested=work.request.n,
         task_ids=tuple(submission.task_ids),
@@ -150,7 +153,9 @@ def read_receipts(given: object) -> Iterator[Receipt]:
 
     :raises InvalidRequest: If one is none.
     """
-    for entry in [given] if isinstance(given, Mapping) else _listed(given):
+    # The XComs of a mapped task are a sequence that is no list.
+    entries = [given] if isinstance(given, Mapping | str | bytes) or not isinstance(given, Iterable) else given
+    for entry in entries:
         try:
             yield Receipt.model_validate(entry)
         except ValidationError:
@@ -158,19 +163,12 @@ def read_receipts(given: object) -> Iterator[Receipt]:
 
 
 def landing_document(s3: S3Client, receipt: Receipt) -> LandingDocument:
-    """Return what landing needs to know. Blocking.
+    """Return the document of a receipt. Blocking.
 
-    :raises LedgerError: If S3 does not hand it over.
+    :raises LedgerError: If S3 does not return it.
     :raises LedgerCorrupt: If it cannot be understood.
     """
     try:
         return LandingDocument.model_validate_json("".join(read_document(s3, receipt.document_uri)))
     except ValidationError:
         raise LedgerCorrupt(f"{receipt.document_uri} cannot be understood") from None
-
-
-def _listed(given: object) -> Iterator[object]:
-    # The XComs of a mapped task are a sequence that is no list.
-    if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
-        raise InvalidRequest("submitted", type(given).__name__, _RECEIPT)
-    yield from given

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from airflow_provider_imagegen.engine.batch.lines import MAX_LINE_BYTES
+from airflow_provider_imagegen.engine.batch.input import MAX_LINE_BYTES
 from airflow_provider_imagegen.engine.batch.results import RowResult
 
 PIECE = 256 * 1024

@@ -32,8 +32,8 @@ SECONDS_BETWEEN_PUSHES = 15.0
 class GenerateImageBatchOperator(GenerateImageOperator):
     """Generate images from many prompts and land them in S3, in one Airflow task.
 
-    Submits within a number of places, watches and lands side by side in one worker slot, and waits deferred for
-    what is open once everything is submitted. Every row lands or fails by itself. Objects are called
+    Submits within a number of slots, waits and lands side by side in one worker slot, and defers on what is open once
+    everything is submitted. Every row lands or fails alone. Objects are called
     ``<s3_key>/<key>.<ext>``, or ``<s3_key>/<key>-<index>.<ext>`` where a row asks for several;
     ``<s3_key>/manifest.jsonl`` has a line for every row
     (see :class:`~airflow_provider_imagegen.engine.batch.results.RowResult`), and the task returns a summary
@@ -93,24 +93,25 @@ class GenerateImageBatchOperator(GenerateImageOperator):
         super().__setattr__(key, value)
 
     def _work(self, context: Context, is_resuming: bool = False) -> TaskRun:
-        from airflow_provider_imagegen.engine.batch.run import BatchRun, Order
+        from airflow_provider_imagegen.engine.batch.run import BatchRun
 
-        order = Order(
+        return BatchRun.based_on(
+            self._task_run(context),
             requests=self.requests,
             defaults={name: value for name, value in self._asked(context).items() if value not in (None, "")},
+            report=_Reporter(context["ti"]).report,
             max_in_flight=self.max_in_flight,
             requests_per_minute=self.requests_per_minute,
             on_invalid=self.on_invalid,
             on_moderation=self.on_moderation,
         )
-        return BatchRun.based_on(self._task_run(context), order=order, tell=_Teller(context["ti"]).tell)
 
     def _inputs(self) -> list[str]:
         return [self.requests] if isinstance(self.requests, str) else []
 
 
-class _Teller:
-    """Tells how far a batch is: in the log, and now and then as an XCom, which the UI shows while the task runs.
+class _Reporter:
+    """Reports the progress of a batch: in the log, and now and then as an XCom, which the UI shows while it runs.
 
     :param ti: The running task instance.
     """
@@ -119,22 +120,17 @@ class _Teller:
         self._ti = ti
         self._pushed = float("-inf")
 
-    async def tell(self, counts: Counts) -> None:
-        """Tell it."""
+    async def report(self, counts: Counts) -> None:
+        """Log the counts; push them if the last push was a while ago."""
         log.info("%s", counts)
         if counts.is_last or time.monotonic() - self._pushed >= SECONDS_BETWEEN_PUSHES:
             self._pushed = time.monotonic()
+            # A slow API server must not hold up the loop in which images land.
             await asyncio.to_thread(self._push, counts)
 
     def _push(self, counts: Counts) -> None:
-        value = {
-            "text": str(counts),
-            "rows": counts.rows,
-            "landed": counts.landed,
-            "failed": counts.failed,
-            "in_flight": counts.in_flight,
-        }
+        value = {name: getattr(counts, name) for name in ("rows", "landed", "failed", "in_flight")}
         try:
-            self._ti.xcom_push(key=PROGRESS, value=value)
+            self._ti.xcom_push(key=PROGRESS, value={"text": str(counts), **value})
         except Exception as error:  # noqa: BLE001 - whatever Airflow's API says to this must not end a batch
             log.warning("The progress could not be shown: %s", error)

@@ -138,12 +138,12 @@ class GenerateImageOperator(ImagesOperator):
         return GenerateRun.based_on(run, request=request, waits=self.wait)
 
     def _leave(self, work: TaskRun, submission: Submission) -> dict[str, Any]:
-        from airflow_provider_imagegen.engine.receipts import issue
+        from airflow_provider_imagegen.engine.receipts import create_receipt
         from airflow_provider_imagegen.engine.run import GenerateRun
 
         if self.wait or not isinstance(work, GenerateRun):
             return super()._leave(work, submission)
-        receipt = issue(work, submission, self.imagegen_conn_id, self.aws_conn_id)
+        receipt = create_receipt(work, submission, self.imagegen_conn_id, self.aws_conn_id)
         log.info("Submitted %d task(s), to be landed for %s", len(receipt.task_ids), receipt.document_uri)
         return receipt.model_dump(mode="json")
 

@@ -60,12 +60,15 @@ class LandImagesOperator(ImagesOperator):
 
     def _work(self, context: Context, is_resuming: bool = False) -> TaskRun:
         from airflow_provider_imagegen.engine.land_run import LandRun
+        from airflow_provider_imagegen.engine.receipts import read_receipts
 
         if self.submitted is None and self.task_ids is None:
             allowed = "what a task with wait=False returned, a list of that, or task_ids instead"
             raise InvalidRequest("submitted", None, allowed)
-        receipts, task_ids = self._receipts(), self._ids()
-        self._go_by(receipts)
+        receipts = [] if self.submitted is None else list(read_receipts(self.submitted))
+        task_ids = self._ids()
+        if receipts:
+            self._go_by(receipts)
         return LandRun.based_on(
             self._task_run(context),
             receipts=receipts,
@@ -74,25 +77,20 @@ class LandImagesOperator(ImagesOperator):
             on_moderation=self.on_moderation,
         )
 
-    def _receipts(self) -> list[Receipt]:
-        from airflow_provider_imagegen.engine.receipts import read_receipts
-
-        return [] if self.submitted is None else list(read_receipts(self.submitted))
-
     def _ids(self) -> list[str]:
         given = [] if self.task_ids is None else self.task_ids
         if isinstance(given, str | bytes) or not isinstance(given, Sequence) or not all(map(_is_id, given)):
             raise InvalidRequest("task_ids", given, "a list of the gateway's ids")
+        # An id given twice would be landed twice at once, under one key.
         return list(dict.fromkeys(given))
 
     def _go_by(self, receipts: Sequence[Receipt]) -> None:
         """Use the connections, and if need be the bucket, of those who submitted."""
-        if not receipts:
-            return
         first = receipts[0]
         connections = {(receipt.imagegen_conn_id, receipt.aws_conn_id) for receipt in receipts}
         if len(connections) > 1:
             raise InvalidRequest("submitted", connections, "what was submitted through one connection")
+        # Before the connections are read: ids are only known to the account that they were submitted with.
         self.imagegen_conn_id, self.aws_conn_id = first.imagegen_conn_id, first.aws_conn_id
         from airflow_provider_imagegen.storage.destination import split_uri
 

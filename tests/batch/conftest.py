@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from airflow_provider_imagegen.engine.batch.outcome import OnModeration
 from airflow_provider_imagegen.engine.batch.progress import Counts
-from airflow_provider_imagegen.engine.batch.run import BatchRun, OnInvalid, Order
+from airflow_provider_imagegen.engine.batch.run import BatchRun, OnInvalid
+from airflow_provider_imagegen.engine.batch.summary import OnModeration
 from airflow_provider_imagegen.engine.options import JobOptions
 from airflow_provider_imagegen.engine.outcome import OnPartial
 from airflow_provider_imagegen.ledger.models import Attempt
@@ -54,10 +54,10 @@ class Ask:
 class BatchHarness(Harness):
     """One task instance; every :meth:`batch` is one of its tries.
 
-    :param told: the progress that was told
+    :param reported: the progress that was reported
     """
 
-    told: list[Counts] = dataclasses.field(default_factory=list)
+    reported: list[Counts] = dataclasses.field(default_factory=list)
 
     def batch(self, requests: object, **ask: Any) -> BatchRun:
         asked = Ask(**ask)
@@ -67,15 +67,13 @@ class BatchHarness(Harness):
         destination = Destination(bucket=BUCKET, prefix=self.prefix)
         options = dataclasses.replace(destination.options, replace=asked.replace)
         return BatchRun(
-            order=Order(
-                requests=requests,
-                defaults=asked.defaults,
-                max_in_flight=asked.max_in_flight,
-                requests_per_minute=asked.requests_per_minute,
-                on_invalid=asked.on_invalid,
-                on_moderation=asked.on_moderation,
-            ),
-            tell=self._tell,
+            requests=requests,
+            defaults=asked.defaults,
+            max_in_flight=asked.max_in_flight,
+            requests_per_minute=asked.requests_per_minute,
+            on_invalid=asked.on_invalid,
+            on_moderation=asked.on_moderation,
+            report=self._report,
             settings=self.settings,
             s3=self.s3,
             destination=dataclasses.replace(destination, options=options),
@@ -125,8 +123,8 @@ class BatchHarness(Harness):
     def statuses(self) -> list[str]:
         return [line["status"] for line in self.lines()]
 
-    async def _tell(self, counts: Counts) -> None:
-        self.told.append(counts)
+    async def _report(self, counts: Counts) -> None:
+        self.reported.append(counts)
 
 
 def prompts(count: int, words: str = "a lighthouse") -> list[str]:

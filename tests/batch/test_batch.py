@@ -63,6 +63,12 @@ class TestPlaces:
         assert (summary.landed, totals["billed_images"], totals["peak_in_flight"]) == (12, 12, 2)
         assert totals["refused"] > 0
 
+    def test_many_rows_of_several_calls_do_not_wait_for_each_other(self, harness: BatchHarness) -> None:
+        rows = [{"prompt": prompts(1)[0], "model": "dall-e-3", "key": f"k{number}", "n": 3} for number in range(4)]
+        rows += [{"prompt": prompt, "model": "dall-e-3", "n": 2} for prompt in prompts(4, "a barn")]
+        summary = harness.run(rows, max_in_flight=3)
+        assert (summary.landed, summary.images, summary.billed) == (8, 20, 11)
+
 
 class CountingLimiter(AsyncLimiter):
     """Counts whom it lets pass."""
@@ -211,6 +217,17 @@ class TestEqualRows:
         assert (summary.landed, summary.failed, harness.billed) == (3, 1, 1)
 
 
+class TestRowsOfOnePromptAndDifferentCounts:
+    def test_pay_once_for_every_image_they_share(self, harness: BatchHarness) -> None:
+        rows = [
+            {"prompt": "a kite", "model": "dall-e-3", "key": f"k{number}", "n": count}
+            for number, count in enumerate((1, 3, 2, 3))
+        ]
+        summary = harness.run(rows, max_in_flight=4)
+        assert (harness.submits, harness.billed, summary.billed) == (3, 3, 3)
+        assert (summary.landed, summary.images, summary.reused) == (4, 9, 6)
+
+
 class TestWrongRows:
     ROWS = ("a kite", {"prompt": ""}, {"prompt": "x", "size": "a lot", "nonsense": 1}, {"prompt": "a", "n": 99})
 
@@ -299,8 +316,8 @@ class TestProgress:
         # Lines before the end come by the clock.
         monkeypatch.setattr("airflow_provider_imagegen.engine.batch.progress.SECONDS_BETWEEN_LINES", HANG)
         harness.run(["a kite", "[[moderation]]"], on_partial="accept")
-        assert str(harness.told[-1]).startswith("1/2 landed · 0 in flight · 1 failed · ")
-        assert len(harness.told) == 1
+        assert str(harness.reported[-1]).startswith("1/2 landed · 0 in flight · 1 failed · ")
+        assert len(harness.reported) == 1
 
     def test_is_shown_now_and_then_with_the_time_that_is_left(
         self, harness: BatchHarness, monkeypatch: pytest.MonkeyPatch
@@ -308,13 +325,13 @@ class TestProgress:
         monkeypatch.setattr("airflow_provider_imagegen.engine.batch.progress.SECONDS_BETWEEN_LINES", 0.1)
 
         def in_the_middle() -> list[Counts]:
-            return [counts for counts in harness.told if (counts.landed, counts.in_flight) == (10, 5)]
+            return [counts for counts in harness.reported if (counts.landed, counts.in_flight) == (10, 5)]
 
         with released_when(harness.emulator, lambda _: bool(in_the_middle()), after=10):
             harness.run(prompts(30), max_in_flight=5)
-        landed = [counts.landed for counts in harness.told]
+        landed = [counts.landed for counts in harness.reported]
         assert landed == sorted(landed)
         assert landed[-1] == 30
-        assert all(counts.in_flight <= 5 for counts in harness.told)
+        assert all(counts.in_flight <= 5 for counts in harness.reported)
         line = str(in_the_middle()[-1])
         assert re.fullmatch(r"10/30 landed · 5 in flight · 0 failed · [\d.]+/s · about [\d.]+ (s|min|h) left", line)

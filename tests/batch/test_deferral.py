@@ -113,6 +113,15 @@ class TestEqualRows:
         assert (summary.landed, summary.billed, summary.reused) == (6, 1, 5)
         assert harness.billed == 1
 
+    def test_are_landed_before_the_deferral_if_their_leader_is(self, harness: BatchHarness) -> None:
+        harness.emulator.hold(after=1)
+        rows = [{"prompt": "a kite", "key": "k0"}, {"prompt": "an owl", "key": "o"}, {"prompt": "a kite", "key": "k1"}]
+        submission = harness.defer(rows, max_in_flight=1)
+        assert (len(submission.open), harness.names()) == (1, ["k0.png", "k1.png"])
+        fire(harness, submission)
+        summary = harness.resume(rows, submission)
+        assert (summary.landed, summary.billed, harness.billed) == (3, 2, 2)
+
 
 class TestRowsChangedMeanwhile:
     def test_are_an_error_that_says_so(self, harness: BatchHarness, deferred: Submission) -> None:

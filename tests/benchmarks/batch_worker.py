@@ -14,7 +14,7 @@ import boto3
 from botocore.config import Config
 
 from airflow_provider_imagegen.engine.batch.progress import Counts
-from airflow_provider_imagegen.engine.batch.run import BatchRun, Order
+from airflow_provider_imagegen.engine.batch.run import BatchRun
 from airflow_provider_imagegen.engine.options import JobOptions
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.ledger.models import Attempt
@@ -43,11 +43,9 @@ def _work(s3: Any, setup: dict[str, Any], rows: int) -> BatchRun:
         base_url=setup["gateway"], token=setup["token"], gateway="acedatacloud", max_in_flight=setup["places"]
     )
     return BatchRun(
-        order=Order(
-            requests=[f"a kite, number {number}" for number in range(rows)],
-            defaults={"model": "gpt-image-1", "size": "1024x1024"},
-        ),
-        tell=_nobody,
+        requests=[f"a kite, number {number}" for number in range(rows)],
+        defaults={"model": "gpt-image-1", "size": "1024x1024"},
+        report=_nobody,
         settings=settings,
         s3=s3,
         destination=Destination(bucket=setup["bucket"], prefix=f"batches/{run}"),
@@ -62,7 +60,7 @@ def _work(s3: Any, setup: dict[str, Any], rows: int) -> BatchRun:
 
 
 async def _nobody(_: Counts) -> None:
-    """Hear how far it is."""
+    """Ignore the progress."""
 
 
 def _peak() -> float:

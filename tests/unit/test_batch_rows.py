@@ -7,22 +7,35 @@ import io
 import json
 import pickle
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import IO, Any, cast
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_imagegen.catalog import models as catalog
-from airflow_provider_imagegen.engine.batch.formats import Entry, csv_entries, jsonl_entries, list_entries
-from airflow_provider_imagegen.engine.batch.keys import checked_key, default_key, longest_key, object_names
-from airflow_provider_imagegen.engine.batch.lines import MAX_LINE_BYTES, Lines
-from airflow_provider_imagegen.engine.batch.rows import MAX_ROWS, Rows, read_rows
+from airflow_provider_imagegen.engine.batch.input import (
+    MAX_LINE_BYTES,
+    Entry,
+    Lines,
+    csv_entries,
+    jsonl_entries,
+    list_entries,
+)
+from airflow_provider_imagegen.engine.batch.rows import (
+    MAX_ROWS,
+    Rows,
+    checked_key,
+    default_key,
+    longest_key,
+    object_name,
+    read_rows,
+)
 from airflow_provider_imagegen.exceptions import InvalidRequest, InvalidRow, InvalidRows
 from airflow_provider_imagegen.schemas import ImageRequest
 from airflow_provider_imagegen.storage.destination import Destination
 
-ReadFile = Callable[[Iterable[bytes]], Iterator[Entry]]
+ReadFile = Callable[[IO[bytes]], Iterator[Entry]]
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(str.strip)
 WORDS = st.from_regex(r"[a-z0-9]{1,8}", fullmatch=True)
@@ -49,11 +62,11 @@ def from_list(*requests: object, **defaults: Any) -> Rows:
 
 
 def from_csv(text: str | bytes, **defaults: Any) -> Rows:
-    return rows_of(csv_entries([text if isinstance(text, bytes) else text.encode()]), **defaults)
+    return rows_of(csv_entries(io.BytesIO(text if isinstance(text, bytes) else text.encode())), **defaults)
 
 
 def from_jsonl(text: str | bytes, **defaults: Any) -> Rows:
-    return rows_of(jsonl_entries([text if isinstance(text, bytes) else text.encode()]), **defaults)
+    return rows_of(jsonl_entries(io.BytesIO(text if isinstance(text, bytes) else text.encode())), **defaults)
 
 
 def only_reason(rows: Rows) -> str:
@@ -61,8 +74,19 @@ def only_reason(rows: Rows) -> str:
     return str(rows.invalid[0])
 
 
-def in_pieces(content: bytes, size: int) -> list[bytes]:
-    return [content[start : start + size] for start in range(0, len(content), size)]
+class Pieces(io.BytesIO):
+    """A file that never returns more than a few bytes at once, as a connection may."""
+
+    def __init__(self, content: bytes, size: int) -> None:
+        super().__init__(content)
+        self._size = size
+
+    def readinto(self, buffer: Any) -> int:
+        return super().readinto(memoryview(buffer)[: self._size])
+
+
+def in_pieces(content: bytes, size: int) -> IO[bytes]:
+    return cast("IO[bytes]", io.BufferedReader(cast("io.RawIOBase", Pieces(content, size))))
 
 
 class TestRows:
@@ -205,7 +229,7 @@ class TestKeys:
     @given(st.lists(st.tuples(st.sampled_from(["a", "a-0", "a-1", "a-1-1", "b"]), st.integers(1, 3)), max_size=6))
     def test_of_valid_rows_never_give_two_objects_one_name(self, given: list[tuple[str, int]]) -> None:
         rows = from_list(*({"key": key, "n": n, "prompt": "p"} for key, n in given))
-        names = [name for row in rows.valid for name in object_names(row.key, row.request.n)]
+        names = [object_name(row.key, row.request.n, index) for row in rows.valid for index in range(row.request.n)]
         assert len(set(names)) == len(names)
 
     @given(st.text(max_size=220), st.text(st.sampled_from("aé/日"), max_size=300))
@@ -218,7 +242,7 @@ class TestKeys:
             assert refusal.field == "key"
             return
         assert Destination(bucket="b", prefix=checked).prefix == key
-        assert len(f"{prefix}/{object_names(checked, 10)[-1]}.preview-9.jpeg".encode()) <= 1024
+        assert len(f"{prefix}/{object_name(checked, 10, 9)}.preview-9.jpeg".encode()) <= 1024
 
 
 class TestCsv:
@@ -346,7 +370,7 @@ class TestAnyBytes:
 
     @given(st.binary(max_size=300), st.integers(1, 50))
     def test_make_the_same_lines_however_they_are_cut(self, content: bytes, piece: int) -> None:
-        assert list(Lines(in_pieces(content, piece))) == list(Lines([content]))
+        assert list(Lines(in_pieces(content, piece))) == list(Lines(io.BytesIO(content)))
 
 
 class TestRoundTrip:

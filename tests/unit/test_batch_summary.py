@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.engine.batch.outcome import error_for
 from airflow_provider_imagegen.engine.batch.results import RowResult
-from airflow_provider_imagegen.engine.batch.summary import Tally
+from airflow_provider_imagegen.engine.batch.summary import Tally, error_for
 from airflow_provider_imagegen.exceptions import ImageGenError, IncompleteBatch, OutOfBalance, PartialDelivery
 from airflow_provider_imagegen.schemas import LandedImage
 from airflow_provider_imagegen.schemas.batch import BatchSummary
@@ -44,7 +43,7 @@ def summed(*results: RowResult) -> tuple[BatchSummary, Tally]:
     for one in results:
         tally.add(one)
     uri = "s3://" + "b" * 63 + "/" + "雪" * 300 + "/manifest.jsonl"
-    return tally.summary(gateway="acedatacloud", created_at="now", elapsed=1.0, manifest_uri=uri), tally
+    return tally.summary(gateway="acedatacloud", created_at="now", elapsed=1.0, manifest_uri=uri, currency="USD"), tally
 
 
 def judged(*results: RowResult, **choices: Any) -> ImageGenError | None:

@@ -1,44 +1,58 @@
-"""How far a batch is when it defers: one object beside its ledger, from which the worker goes on afterwards.
+"""The state of a batch, and its checkpoint: one object beside the ledger, from which a deferred batch goes on.
 
-What has ended stays as it is, failures too; what is open is known by the ids of its tasks.
+Rows that have ended stay as they are, failures too; open rows are known by the ids of their tasks.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from airflow_provider_imagegen.engine.batch.result_file import ResultFile
+from airflow_provider_imagegen.engine.batch.result_file import ResultFile, line_of
 from airflow_provider_imagegen.engine.batch.results import OpenRow, RowResult
 from airflow_provider_imagegen.engine.batch.rows import Row
-from airflow_provider_imagegen.exceptions import LedgerCorrupt, LedgerError
-from airflow_provider_imagegen.failpoints import Failpoint, failpoint
-from airflow_provider_imagegen.ledger.models import Attempt, LedgerKey
+from airflow_provider_imagegen.exceptions import InvalidRequest, LedgerCorrupt
+from airflow_provider_imagegen.ledger.documents import document_uri, read_document, write_document
+from airflow_provider_imagegen.ledger.models import Attempt
 from airflow_provider_imagegen.ledger.store import Ledger
+from airflow_provider_imagegen.schemas import OpenTask, Submission
 from airflow_provider_imagegen.schemas.base import PersistedModel
-from airflow_provider_imagegen.storage.destination import Destination
-from airflow_provider_imagegen.storage.errors import S3_ERRORS, words_of
-from airflow_provider_imagegen.storage.objects import ObjectStore
-from airflow_provider_imagegen.storage.tempfiles import temp_file_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 
-class Header(PersistedModel):
-    """The first line of a checkpoint; results follow, then open rows.
+@dataclass
+class BatchState:
+    """A batch as far as it is.
 
-    :param rows: SHA-256 of the rows the batch was made of.
+    :param rows: All rows that can be submitted.
+    :param results: The results of rows that have ended.
     :param started_at: Unix seconds.
-    :param results: Number of results.
-    :param open: Number of open rows.
+    :param open: What was submitted of rows that wait at the gateway, by their numbers.
     """
+
+    rows: Sequence[Row]
+    results: ResultFile
+    started_at: float
+    open: dict[int, Submission] = field(default_factory=dict)
+
+    @property
+    def fresh(self) -> list[Row]:
+        """Rows that are still to begin."""
+        return [row for row in self.rows if row.number not in self.results and row.number not in self.open]
+
+    @property
+    def open_tasks(self) -> tuple[OpenTask, ...]:
+        """Tasks of the open rows."""
+        return tuple(task for _, submission in sorted(self.open.items()) for task in submission.open)
+
+
+class Header(PersistedModel):
+    """The first line of a checkpoint: the digest of all rows, the start, and how many results and open rows follow."""
 
     version: int = 1
     rows: str
@@ -48,75 +62,51 @@ class Header(PersistedModel):
 
 
 class Checkpoint:
-    """The checkpoint of one try. Blocking: use it in a thread.
-
-    :param s3: A boto3 S3 client.
-    :param ledger: Where the batch's records are.
-    :param attempt: Whose it is.
-    """
+    """The checkpoint of one try. Blocking: use it in a thread."""
 
     def __init__(self, s3: S3Client, ledger: Ledger, attempt: Attempt) -> None:
         self._s3 = s3
-        self._bucket = ledger.bucket
-        scope = LedgerKey.of(attempt, "task", 0, "").scope
-        # Not .json: it is no record.
-        self._key = f"{ledger.prefix}/{scope}/batch.{attempt.try_number}.jsonl"
-        self._store = ObjectStore(s3, Destination(bucket=ledger.bucket, prefix=ledger.prefix))
+        self.uri = document_uri(ledger, attempt, "batch")
 
-    @property
-    def uri(self) -> str:
-        """Its address."""
-        return f"s3://{self._bucket}/{self._key}"
-
-    def save(self, header: Header, sheet: ResultFile, open_rows: Iterable[OpenRow]) -> None:
+    def save(self, state: BatchState) -> None:
         """Write it.
 
         :raises TempFileFailed: If the disk does not take it on its way.
         :raises UploadFailed: If S3 does not take it.
         """
-        with tempfile.TemporaryFile(prefix="imagegen-batch-") as file:
-            with temp_file_errors():
-                file.write(_line(header))
-                file.writelines(sheet.lines())
-                file.writelines(map(_line, open_rows))
-            with failpoint(Failpoint.PUT_CHECKPOINT):
-                self._store.put_file(self._key, file, "application/jsonl")
+        counts = {"results": len(state.results), "open": len(state.open)}
+        header = Header(rows=_digest_of(state.rows), started_at=state.started_at, **counts)
+        open_rows = (OpenRow(row=number, submission=state.open[number]) for number in sorted(state.open))
+        write_document(self._s3, self.uri, chain([line_of(header)], state.results.lines(), map(line_of, open_rows)))
 
-    def load(self, sheet: ResultFile) -> tuple[Header, list[OpenRow]]:
+    def load(self, rows: Sequence[Row], results: ResultFile) -> BatchState:
         """Read it.
 
-        :param sheet: Takes the results.
-        :raises LedgerError: If S3 does not hand it over.
+        :param rows: All rows of the batch, read again.
+        :param results: Takes the results.
+        :raises InvalidRequest: If the rows are not those that the batch began with.
+        :raises LedgerError: If S3 does not return it.
         :raises LedgerCorrupt: If it cannot be understood.
         """
-        with self._fetched() as lines:
-            try:
-                header = Header.model_validate_json(next(lines, b""))
-                for _ in range(header.results):
-                    sheet.add(RowResult.model_validate_json(next(lines, b"")))
-                return header, [OpenRow.model_validate_json(next(lines, b"")) for _ in range(header.open)]
-            except ValidationError:
-                raise LedgerCorrupt(f"{self.uri} cannot be understood") from None
-
-    @contextmanager
-    def _fetched(self) -> Iterator[IO[bytes]]:
-        with tempfile.TemporaryFile(prefix="imagegen-batch-") as file, temp_file_errors():
-            try:
-                for chunk in self._s3.get_object(Bucket=self._bucket, Key=self._key)["Body"].iter_chunks(256 * 1024):
-                    file.write(chunk)
-            except S3_ERRORS as error:
-                raise LedgerError(f"{self.uri} cannot be read: {words_of(error)}") from None
-            file.seek(io.SEEK_SET)
-            yield file
+        lines = read_document(self._s3, self.uri)
+        try:
+            # The counts tell a file that breaks off from a shorter one, whose missing rows would be submitted again.
+            header = Header.model_validate_json(next(lines, ""))
+            for _ in range(header.results):
+                results.add(RowResult.model_validate_json(next(lines, "")))
+            open_rows = [OpenRow.model_validate_json(next(lines, "")) for _ in range(header.open)]
+        except ValueError:
+            raise LedgerCorrupt(f"{self.uri} cannot be understood") from None
+        if header.rows != _digest_of(rows):
+            # Results are known by the positions of their rows: another row would be taken for landed.
+            allowed = "the same rows as when the batch began; clear the task to begin with these"
+            raise InvalidRequest("requests", "(changed)", allowed)
+        return BatchState(rows, results, header.started_at, {row.row: row.submission for row in open_rows})
 
 
-def digest_of(rows: Iterable[Row]) -> str:
+def _digest_of(rows: Iterable[Row]) -> str:
     """Return the SHA-256 of a batch: of every row's position, key and request."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(f"{row.number} {row.key} {row.request.model_dump_json(exclude_unset=True)}\n".encode())
     return digest.hexdigest()
-
-
-def _line(model: PersistedModel) -> bytes:
-    return model.model_dump_json(exclude_defaults=True).encode() + b"\n"

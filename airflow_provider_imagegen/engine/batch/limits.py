@@ -1,44 +1,98 @@
-"""How many requests may be at the gateway at once."""
+"""The limits of a batch: how many requests may be at the gateway, and when it stops sending at all."""
 
 from __future__ import annotations
 
 import asyncio
+from copy import copy
+
+from airflow_provider_imagegen.engine.batch.rows import Row
+from airflow_provider_imagegen.engine.plan import split
+from airflow_provider_imagegen.exceptions import (
+    AuthenticationError,
+    ConfigurationError,
+    DestinationError,
+    ImageGenError,
+    LandingError,
+    OutOfBalance,
+    PaidImageLost,
+    PartialDelivery,
+    UploadFailed,
+)
+from airflow_provider_imagegen.gateways.client import ImageClient
+from airflow_provider_imagegen.schemas import Submission
+
+LOST_IN_A_ROW = 20
+"""Rows that were paid for and did not arrive, one after the other, after which no more are paid for."""
+
+_NOT_LOST_NOW = (PartialDelivery, PaidImageLost)
+_CONCERNS_ALL = (AuthenticationError, OutOfBalance, DestinationError, ConfigurationError)
 
 
 class Slots:
-    """The places of a batch at its gateway. A row takes as many as it has calls, and gives them back when it is done.
+    """The slots of a batch at its gateway. A row takes one for each of its calls.
 
-    :param capacity: Number of places.
+    :param client: Its settings say how many requests may be in flight.
     """
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._taken = 0
-        self._change = asyncio.Event()
+    def __init__(self, client: ImageClient) -> None:
+        self._gateway = client.gateway
+        self._capacity = client.settings.max_in_flight
+        self._free = asyncio.Semaphore(self._capacity)
+        self._taking = asyncio.Lock()
 
-    @property
-    def taken(self) -> int:
-        """Number of places that are taken."""
-        return self._taken
+    async def take(self, row: Row) -> int:
+        """Wait for the slots of a row, take them, and return how many; a row with more calls takes all."""
+        wanted = min(sum(1 for _ in split(row.request, self._gateway)), self._capacity)
+        # One row at a time: two rows that have half of their slots each would wait for each other for ever.
+        async with self._taking:
+            for _ in range(wanted):
+                await self._free.acquire()
+        return wanted
 
-    async def take(self, wanted: int) -> int:
-        """Wait until there are places, then take them; for one caller at a time.
+    async def take_free(self, submission: Submission) -> int:
+        """Take slots for calls that are at the gateway already, as far as there are any, and return how many."""
+        # The connection may allow fewer requests than when these were sent. Waiting for slots would keep the batch
+        # from looking up what it has paid for.
+        taken = 0
+        while taken < len(submission.open) and not self._free.locked():
+            await self._free.acquire()
+            taken += 1
+        return taken
 
-        :param wanted: Number of places; more than there are counts as all.
-        :return: Number of places taken, to be given back.
-        """
-        wanted = min(wanted, self._capacity)
-        while self._taken + wanted > self._capacity:
-            self._change.clear()
-            await self._change.wait()
-        return self.hold(wanted)
+    def release(self, number: int) -> None:
+        """Give slots back."""
+        for _ in range(number):
+            self._free.release()
 
-    def hold(self, number: int) -> int:
-        """Take places for what is at the gateway already, whether or not there are any."""
-        self._taken += number
-        return number
 
-    def give_back(self, number: int) -> None:
-        """Give places back."""
-        self._taken -= number
-        self._change.set()
+class CircuitBreaker:
+    """Stops a batch if the failure of one row would be the failure of all that follow."""
+
+    def __init__(self) -> None:
+        self._lost = 0
+        self.blown_by: ImageGenError | None = None
+        """Why nothing more is sent; ``None`` while all is well."""
+
+    def see(self, error: ImageGenError | None) -> None:
+        """Count how a row ended: with an error, or well."""
+        # Rows that are paid for and do not land, one after the other, mean that S3 or the network is down: going on
+        # would pay for a hundred thousand images that may expire before they can be landed.
+        is_lost = isinstance(error, LandingError) and not isinstance(error, _NOT_LOST_NOW) and error.billed == "yes"
+        self._lost = self._lost + 1 if is_lost else 0
+        if self.blown_by is not None or error is None:
+            return
+        if isinstance(error, _CONCERNS_ALL):
+            self.blown_by = copy(error)
+        elif self._lost >= LOST_IN_A_ROW:
+            message = f"{self._lost} rows in a row were paid for and did not arrive, the last because {error.message}"
+            self.blown_by = UploadFailed(message)
+
+    def refusal(self) -> ImageGenError | None:
+        """Return the error of a row that is not sent any more; ``None`` if it may be."""
+        if self.blown_by is None:
+            return None
+        refusal = copy(self.blown_by)
+        # The row that blew it may have been billed. This one was not sent.
+        refusal.message, refusal.billed = f"not sent: {self.blown_by.message}", "no"
+        refusal.task_id = refusal.trace_id = None
+        return refusal

@@ -1,4 +1,4 @@
-"""The progress of a batch in the log: one line every few seconds, and nothing of every single image."""
+"""The progress of a batch in the log: one line every few seconds, and nothing about single images."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from airflow_provider_imagegen.engine import delivery, job, submit
+from airflow_provider_imagegen.engine.batch.result_file import ResultFile
+from airflow_provider_imagegen.engine.batch.results import RowResult
 from airflow_provider_imagegen.landing import landing
 from airflow_provider_imagegen.ledger import async_store
 
@@ -29,7 +31,7 @@ _SUPPRESSED = (delivery, job, submit, landing, async_store)
 
 @dataclass(frozen=True)
 class Counts:
-    """How many rows are where.
+    """The number of rows in each state.
 
     :param rows: Number of rows.
     :param landed: Rows of which every image is in S3.
@@ -52,75 +54,78 @@ class Counts:
         return self.landed + self.failed
 
     def __str__(self) -> str:
-        words = [
+        parts = [
             f"{self.landed}/{self.rows} landed",
             f"{self.in_flight} in flight",
             f"{self.failed} failed",
             f"{self.rate:.1f}/s",
         ]
         if self.rate and self.done < self.rows:
-            words.append(f"about {_duration((self.rows - self.done) / self.rate)} left")
-        return " · ".join(words)
+            parts.append(f"about {_duration((self.rows - self.done) / self.rate)} left")
+        return " · ".join(parts)
 
 
-Tell = Callable[[Counts], Awaitable[None]]
-"""Tells users how far a batch is."""
+Report = Callable[[Counts], Awaitable[None]]
+"""Shows users the progress of a batch."""
 
 
 class Progress:
-    """Counts the rows of a batch, and tells now and then.
+    """Takes the results of a batch, and reports now and then how many there are.
 
-    :param rows: How many there are.
-    :param tell: Called with the counts, at most every few seconds.
+    :param rows: Number of rows.
+    :param results: The results so far.
+    :param report: Called with the counts, at most every few seconds.
     """
 
-    def __init__(self, rows: int, tell: Tell) -> None:
+    def __init__(self, rows: int, results: ResultFile, report: Report) -> None:
         self._rows = rows
-        self._tell = tell
-        self._landed = self._failed = self._warnings = 0
+        self._results = results
+        self._report = report
+        self._warnings = 0
         self._start = time.monotonic()
-        self._samples: deque[tuple[float, int]] = deque([(self._start, 0)], maxlen=_SAMPLES)
-        self._told = (0, 0)
-        self.in_flight: Callable[[], int] = lambda: 0
-        """Asked for the number of requests at the gateway."""
+        # Rows that ended before a deferral say nothing about the rate now.
+        self._samples = deque([(self._start, sum(self._ended))], maxlen=_SAMPLES)
 
-    def begin_with(self, landed: int, failed: int) -> None:
-        """Count rows that ended before this began; they say nothing of how fast it goes."""
-        self._landed, self._failed = landed, failed
-        self._samples[0] = (self._start, landed + failed)
-
-    def landed(self) -> None:
-        """Count a row that landed."""
-        self._landed += 1
-
-    def failed(self, key: str, words: str) -> None:
-        """Count a row that did not, and say why, unless that was said of many already."""
-        self._failed += 1
+    def add(self, result: RowResult) -> None:
+        """Take a result, and log the reason of a failure unless there were many."""
+        self._results.add(result)
+        if result.status == "landed":
+            return
         self._warnings += 1
         if self._warnings <= MAX_WARNINGS:
-            log.warning("Row %s: %s", key, words)
+            log.warning("Row %s: %s: %s", result.key, result.code, result.message)
         if self._warnings == MAX_WARNINGS:
             log.warning("Further row failures are not logged; see manifest.jsonl.")
 
-    async def tell_at_last(self) -> None:
-        """Tell how far it is, before all is over or somebody else waits."""
-        await self._tell(replace(self._counts(), is_last=True))
+    async def report_last(self, in_flight: int) -> None:
+        """Report before the batch ends or defers."""
+        await self._report(self._counts(in_flight, is_last=True))
 
-    async def tell_regularly(self) -> None:
-        """Tell how far it is whenever that has changed, until this is cancelled."""
+    async def report_regularly(self, in_flight: Callable[[], int]) -> None:
+        """Report whenever something has changed, until this is cancelled.
+
+        :param in_flight: Returns the number of requests at the gateway.
+        """
+        reported = (0, 0)
         while True:
             await asyncio.sleep(max(SECONDS_BETWEEN_LINES, (time.monotonic() - self._start) / 60))
-            counts = self._counts()
-            if (counts.done, counts.in_flight) != self._told:
-                self._told = counts.done, counts.in_flight
-                await self._tell(counts)
+            counts = self._counts(in_flight())
+            if (counts.done, counts.in_flight) != reported:
+                reported = counts.done, counts.in_flight
+                await self._report(counts)
 
-    def _counts(self) -> Counts:
-        now, done = time.monotonic(), self._landed + self._failed
+    def _counts(self, in_flight: int, *, is_last: bool = False) -> Counts:
+        landed, failed = self._ended
+        now, done = time.monotonic(), landed + failed
         since, before = self._samples[0]
         self._samples.append((now, done))
         rate = (done - before) / (now - since) if now > since else 0.0
-        return Counts(self._rows, self._landed, self._failed, self.in_flight(), rate)
+        return Counts(self._rows, landed, failed, in_flight, rate, is_last)
+
+    @property
+    def _ended(self) -> tuple[int, int]:
+        tally = self._results.tally
+        return tally["landed"], tally["failed"] + tally["unknown"]
 
 
 _are_suppressed: contextvars.ContextVar[bool] = contextvars.ContextVar("imagegen_are_suppressed", default=False)
@@ -128,7 +133,8 @@ _are_suppressed: contextvars.ContextVar[bool] = contextvars.ContextVar("imagegen
 
 @contextmanager
 def suppress_item_logs() -> Iterator[None]:
-    """Suppress log lines of single images inside the block: a batch logs rows."""
+    """Suppress log lines about single images inside the block: a batch logs rows."""
+    # A context variable, not a level: other tasks of the process, and the code around the batch, log as always.
     token = _are_suppressed.set(True)
     try:
         yield

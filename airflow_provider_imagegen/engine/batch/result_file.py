@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing
-from typing import IO
+from datetime import UTC, datetime
+from typing import IO, Self
 
 from airflow_provider_imagegen.engine.batch.results import RowResult
-from airflow_provider_imagegen.engine.batch.summary import Tally
+from airflow_provider_imagegen.engine.batch.summary import OnModeration, Tally, error_for
+from airflow_provider_imagegen.engine.outcome import OnPartial
+from airflow_provider_imagegen.exceptions import ImageGenError
+from airflow_provider_imagegen.gateways.base import Gateway
+from airflow_provider_imagegen.landing import Landing
+from airflow_provider_imagegen.schemas.base import PersistedModel
+from airflow_provider_imagegen.schemas.batch import BatchSummary
 from airflow_provider_imagegen.storage.tempfiles import temp_file_errors
+
+MANIFEST = "manifest.jsonl"
 
 
 class ResultFile:
     """Results as they come, in any order; a context manager."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = _new_file()
+        self._file = _new_file()
         self._starts: dict[int, int] = {}
-        self._landed: set[int] = set()
+        self.landed: set[str] = set()
+        """Keys of the rows that landed."""
         self.tally = Tally()
 
-    def __enter__(self) -> ResultFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -33,38 +45,68 @@ class ResultFile:
     def __len__(self) -> int:
         return len(self._starts)
 
-    @property
-    def landed(self) -> list[int]:
-        """Rows that landed, in order."""
-        return sorted(self._landed)
-
     def add(self, result: RowResult) -> None:
-        """Note what became of a row.
+        """Add the result of a row.
 
         :raises TempFileFailed: If the disk does not take it.
         """
         with temp_file_errors():
             self._starts[result.row] = self._file.seek(0, 2)
-            self._file.write(result.model_dump_json(exclude_defaults=True).encode() + b"\n")
+            self._file.write(f"{line_of(result)}\n".encode())
         if result.status == "landed":
-            self._landed.add(result.row)
+            self.landed.add(result.key)
         self.tally.add(result)
 
-    def lines(self) -> Iterator[bytes]:
-        """Yield the lines, in order of rows."""
+    def lines(self) -> Iterator[str]:
+        """Yield the lines without their ends, in order of rows."""
         for _, start in sorted(self._starts.items()):
             self._file.seek(start)
-            yield self._file.readline()
+            yield self._file.readline().decode().removesuffix("\n")
 
-    def as_file(self) -> closing[IO[bytes]]:
-        """Return all lines, in order of rows, as a file to be opened by ``with``. Blocking.
+    async def publish(
+        self,
+        landing: Landing,
+        gateway: Gateway,
+        started_at: float,
+        *,
+        on_partial: OnPartial,
+        on_moderation: OnModeration,
+        stopped_by: ImageGenError | None = None,
+    ) -> BatchSummary:
+        """Put ``manifest.jsonl`` beside the images, and sum up.
 
-        :raises TempFileFailed: If the disk does not take it.
+        :param started_at: Unix seconds.
+        :raises UploadFailed: If S3 does not take the file.
+        :raises ImageGenError: If rows are missing and that is not accepted.
         """
+        elapsed = round(time.time() - started_at, 3)
+        with closing(await asyncio.to_thread(self._in_order)) as lines:
+            uri = await landing.put_lines(MANIFEST, lines)
+        summary = self.tally.summary(
+            gateway=gateway.name,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            elapsed=elapsed,
+            manifest_uri=uri,
+            currency=gateway.settings.currency,
+        )
+        error = error_for(
+            summary, self.tally, on_partial=on_partial, on_moderation=on_moderation, stopped_by=stopped_by
+        )
+        if error is not None:
+            raise error
+        return summary
+
+    def _in_order(self) -> IO[bytes]:
+        # Readers find a row by halving the file, so its lines stand in order of rows, not as they came.
         ordered = _new_file()
         with temp_file_errors():
-            ordered.writelines(self.lines())
-        return closing(ordered)
+            ordered.writelines(f"{line}\n".encode() for line in self.lines())
+        return ordered
+
+
+def line_of(model: PersistedModel) -> str:
+    """Return a model as a line of JSON."""
+    return model.model_dump_json(exclude_defaults=True)
 
 
 def _new_file() -> IO[bytes]:

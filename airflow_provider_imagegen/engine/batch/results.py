@@ -57,23 +57,15 @@ class RowResult(PersistedModel):
 
         :param error: Why that is not enough; ``None`` if it is.
         """
-        return cls(
-            row=row.number,
-            key=row.key,
-            images=manifest.images,
-            failures=manifest.failures,
-            billed=manifest.billed,
-            usage=manifest.usage,
-            cost=manifest.cost,
-            cost_at_least=manifest.cost_at_least,
-            fingerprint=manifest.fingerprint,
-            request=row.request.described(),
-            **({"status": "landed"} if error is None else _why(error, manifest.failures)),
-        )
+        # Images, failures, bill and fingerprint: a field that both models get is carried over without a word here.
+        facts = {name: getattr(manifest, name) for name in cls.model_fields.keys() & Manifest.model_fields.keys()}
+        status = {"status": "landed"} if error is None else _why(error, manifest.failures)
+        return cls(row=row.number, key=row.key, request=row.request.described(), **facts, **status)
 
     @classmethod
     def refused(cls, row: Row, error: ImageGenError) -> RowResult:
         """Return the result of a row of which nothing came."""
+        # A cost of None is an unknown one. Zero would tell the user that an unanswered request was free.
         cost = Decimal(0) if error.billed == "no" else None
         return cls(row=row.number, key=row.key, cost=cost, request=row.request.described(), **_why(error, ()))
 

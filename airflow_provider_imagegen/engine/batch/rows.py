@@ -1,29 +1,37 @@
-"""From what a user gives to checked rows: every request of a batch, and every row that makes none, with its reason.
+"""The rows of a batch: every entry becomes a checked request with its own key, or a reason why not.
 
 Pure decisions over entries from anywhere; the batch operator calls :func:`read_rows` before anything is paid.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from airflow_provider_imagegen.engine.batch.formats import Entry, json_value, unknown_words
-from airflow_provider_imagegen.engine.batch.keys import MAX_KEY_BYTES, checked_key, default_key, object_names
+from airflow_provider_imagegen.engine.batch.input import Entry, json_value, unknown_fields
 from airflow_provider_imagegen.exceptions import InvalidRequest, InvalidRow, InvalidRows
 from airflow_provider_imagegen.schemas import ImageRequest
 from airflow_provider_imagegen.schemas.requests import with_extra_named
+from airflow_provider_imagegen.storage.destination import safe_part
 
 T = TypeVar("T")
 
 MAX_ROWS = 100_000
 """Most rows of one batch."""
+MAX_KEY_BYTES = 200
+"""Longest key of a row."""
 
 _MAX_REASON = 500
+_MAX_OBJECT_KEY_BYTES = 1024
+_LONGEST_ENDING = "-9.preview-9.jpeg"
+_RESERVED = frozenset({"manifest", "manifest.json", "manifest.jsonl"})
+_LIKE_A_FILE = re.compile(r"\.(?:png|jpe?g|webp|gif|svg|avif|bmp|tiff?|preview-[0-9]+)\Z", re.IGNORECASE)
+_ALPHABET = "letters, digits, single spaces and ! $ & ' ( ) * + , - . / : ; = @ _ ~, with no empty, '.' or '..' part"
 
 Check = Callable[[ImageRequest], None]
-"""Refuses, with :class:`InvalidRequest`, what model or gateway are known not to do."""
+"""Refuses, with :class:`InvalidRequest`, requests that model or gateway are known not to support."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +39,8 @@ class Row:
     """One request of a batch.
 
     :param number: Position in the batch, from 0; rows that are wrong count too.
-    :param key: Name of its objects under the prefix, see
-        :func:`~airflow_provider_imagegen.engine.batch.keys.object_names`.
-    :param request: What is asked for.
+    :param key: Name of its objects under the prefix, see :func:`object_name`.
+    :param request: The images it asks for.
     """
 
     number: int
@@ -45,8 +52,8 @@ class Row:
 class Rows:
     """A batch as it was read.
 
-    :param valid: What can be submitted, in order.
-    :param invalid: What cannot, in order.
+    :param valid: Rows that can be submitted, in order.
+    :param invalid: Rows that cannot, in order.
     """
 
     valid: tuple[Row, ...]
@@ -56,13 +63,13 @@ class Rows:
 def read_rows(
     entries: Iterable[Entry], defaults: Mapping[str, Any], check: Check, most_key_bytes: int = MAX_KEY_BYTES
 ) -> Rows:
-    """Check every entry of a batch; one that is wrong does not keep the others from being looked at.
+    """Check every entry of a batch; one that is wrong does not keep the others from being checked.
 
-    :param entries: What the rows say.
-    :param defaults: Parameters of all rows that do not say otherwise; of ``extra``, each body field by itself.
-    :param check: Refuses what model or gateway are known not to do.
-    :param most_key_bytes: Longest key of a row, see :func:`~airflow_provider_imagegen.engine.batch.keys.longest_key`.
-    :raises InvalidRows: If the batch as a whole is wrong, whatever its rows: too many, or columns that are not known.
+    :param entries: The rows as they were given.
+    :param defaults: Parameters of all rows that do not set them; of ``extra``, each body field by itself.
+    :param check: Refuses requests that model or gateway are known not to support.
+    :param most_key_bytes: Longest key of a row, see :func:`longest_key`.
+    :raises InvalidRows: If the batch as a whole is wrong: too many rows, or columns that are not known.
     """
     reading = _Reading(defaults, check, most_key_bytes)
     valid: list[Row] = []
@@ -79,6 +86,55 @@ def read_rows(
     return Rows(tuple(valid), tuple(invalid))
 
 
+def default_key(number: int) -> str:
+    """Return the key of a row that has none of its own.
+
+    :param number: Position of the row in the batch, from 0.
+    """
+    # Always five digits: keys that grew with the batch would give a retry other objects than the first try.
+    return f"{number:05}"
+
+
+def longest_key(prefix: str) -> int:
+    """Return how many bytes a row's key may have under a prefix, so that S3 takes every object's key."""
+    free = _MAX_OBJECT_KEY_BYTES - len(f"{prefix}/{_LONGEST_ENDING}".encode())
+    return max(0, min(MAX_KEY_BYTES, free))
+
+
+def object_name(key: str, count: int, index: int) -> str:
+    """Return the name of one of a row's objects, without prefix and extension.
+
+    :param key: The row's key.
+    :param count: Number of images the row asks for.
+    :param index: Position of the image; beyond ``count`` if the gateway made more than it was asked for.
+    """
+    if index >= count:
+        return f"{key}.extra-{index}"
+    return key if count == 1 else f"{key}-{index}"
+
+
+def checked_key(given: object, most_bytes: int = MAX_KEY_BYTES) -> str:
+    """Return a row's key as a text.
+
+    :param given: A text, or a whole number.
+    :param most_bytes: Its longest length.
+    :raises InvalidRequest: If it is not safe as a name of objects.
+    """
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        raise InvalidRequest("key", given, "a text")
+    key = str(given)
+    parts = key.split("/")
+    if any(safe_part(part) != part for part in parts):
+        raise InvalidRequest("key", key, f"a name of {_ALPHABET}")
+    if len(key.encode()) > most_bytes:
+        raise InvalidRequest("key", key, f"at most {most_bytes} bytes")
+    if any(_LIKE_A_FILE.search(part) for part in parts):
+        raise InvalidRequest("key", key, "a name without extension, which follows from the image")
+    if parts[0] in _RESERVED:
+        raise InvalidRequest("key", key, "another name, it is reserved for the manifest")
+    return key
+
+
 class _Reading:
     """One reading of a batch: knows the names that are taken."""
 
@@ -89,10 +145,10 @@ class _Reading:
         self._takers: dict[str, str] = {}
 
     def row(self, number: int, entry: Entry) -> Row | InvalidRow:
-        """Return what an entry is."""
+        """Return an entry as a row, or with all that is wrong with it."""
         if entry.fault is not None:
             return InvalidRow(entry.place, entry.fault, number)
-        fields = without_none(entry.fields)
+        fields = _without_none(entry.fields)
         given_key = fields.pop("key", default_key(number))
         unknown = [name for name in fields if name not in ImageRequest.model_fields]
         request = _tried(lambda: self._request({name: fields[name] for name in fields if name not in unknown}))
@@ -101,7 +157,7 @@ class _Reading:
         if isinstance(key, str) and isinstance(request, ImageRequest) and not unknown:
             return Row(number, key, request)
         reasons = [result.message for result in (key, request) if isinstance(result, InvalidRequest)]
-        return InvalidRow(entry.place, _line([unknown_words(unknown)] * bool(unknown) + reasons), number)
+        return InvalidRow(entry.place, _line([unknown_fields(unknown)] * bool(unknown) + reasons), number)
 
     def _request(self, fields: Mapping[str, Any]) -> ImageRequest:
         # Named before they are merged: what a row says in extra goes before what all rows say by name.
@@ -118,20 +174,21 @@ class _Reading:
 
         :raises InvalidRequest: If another row has taken one of them.
         """
-        names = dict.fromkeys((key, *object_names(key, count)))
+        # The key cat-1 and the second image of the key cat have one name: one paid image would replace the other.
+        names = dict.fromkeys((key, *(object_name(key, count, index) for index in range(count))))
         if taken := next((name for name in names if name in self._takers), None):
             raise InvalidRequest("key", key, f"{self._takers[taken]} has the name {taken!r} already")
         self._takers.update(dict.fromkeys(names, place))
         return key
 
 
-def without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that are set."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def _checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    given = without_none(defaults)
+    given = _without_none(defaults)
     for name in given.keys() - ImageRequest.model_fields.keys():
         raise InvalidRequest(name, given[name], f"known parameters are {', '.join(ImageRequest.model_fields)}")
     return _with_extra_named(given)

@@ -1,15 +1,30 @@
-"""The result of a batch in a few numbers: what the operator pushes to XCom, however many rows there are."""
+"""The end of a batch, without any I/O: its results in a few numbers, and whether they are an error.
+
+The numbers are what the operator pushes to XCom, however many rows there are.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from copy import copy
+from typing import Literal
 
 from pydantic import JsonValue
 
 from airflow_provider_imagegen.engine.batch.results import RowResult
+from airflow_provider_imagegen.engine.outcome import OnPartial
+from airflow_provider_imagegen.exceptions import (
+    Billed,
+    ImageGenError,
+    IncompleteBatch,
+    ModerationBlocked,
+    PartialDelivery,
+)
 from airflow_provider_imagegen.money import NOTHING, Cost
 from airflow_provider_imagegen.redaction import short_in_json
 from airflow_provider_imagegen.schemas.batch import BatchSummary
+
+OnModeration = Literal["fail", "skip"]
 
 MAX_FAILURES_SHOWN = 20
 MAX_CODES = 50
@@ -18,6 +33,7 @@ OTHER_CODES = "(other)"
 
 # Bytes of a text as JSON writes it: every limit above times these stays far below what an XCom should hold.
 _MESSAGE_BYTES, _NAME_BYTES, _CODE_BYTES = 300, 420, 100
+_CODES_IN_MESSAGE = 5
 
 
 class Tally:
@@ -40,6 +56,7 @@ class Tally:
         self._states[result.status] += 1
         self.images += len(result.images)
         self.billed += result.billed
+        # One row of unknown cost makes the total unknown: a sum of the others would be read as the bill.
         self.cost += Cost(result.cost_at_least if result.cost is None else result.cost, result.cost is not None)
         self.reused += sum(image.reused for image in result.images)
         self._usage.update({name: number for name, number in result.usage.items() if type(number) is int})
@@ -47,9 +64,10 @@ class Tally:
             self._add_failure(result)
 
     def summary(
-        self, *, gateway: str, created_at: str, elapsed: float, manifest_uri: str, currency: str = "USD"
+        self, *, gateway: str, created_at: str, elapsed: float, manifest_uri: str, currency: str
     ) -> BatchSummary:
         """Sum up."""
+        usage = {short_in_json(name, _CODE_BYTES): count for name, count in self._usage.most_common(MAX_USAGE_FIELDS)}
         return BatchSummary(
             gateway=gateway,
             rows=self._states.total(),
@@ -62,9 +80,7 @@ class Tally:
             reused=self.reused,
             failed_by_code=self._failed_by_code(),
             failures=tuple(self._failures),
-            usage={
-                short_in_json(name, _CODE_BYTES): count for name, count in self._usage.most_common(MAX_USAGE_FIELDS)
-            },
+            usage=usage,
             created_at=created_at,
             elapsed=elapsed,
             manifest_uri=manifest_uri,
@@ -87,3 +103,54 @@ class Tally:
         if others := self._codes.total() - sum(shown.values()):
             shown[OTHER_CODES] = shown.get(OTHER_CODES, 0) + others
         return shown
+
+
+def error_for(
+    summary: BatchSummary,
+    tally: Tally,
+    *,
+    on_partial: OnPartial,
+    on_moderation: OnModeration,
+    stopped_by: ImageGenError | None = None,
+) -> ImageGenError | None:
+    """Return the error that reports missing rows, with the summary; ``None`` if what landed is enough.
+
+    :param summary: The end of the batch.
+    :param tally: The counts behind it.
+    :param on_partial: Whether fewer rows than asked for are an error, if any landed.
+    :param on_moderation: Whether rows that the content policy refused are.
+    :param stopped_by: Why the batch stopped sending, if it did.
+    """
+    excused = tally.moderated if on_moderation == "skip" else 0
+    missing = summary.failed + summary.unknown - excused
+    message = _message(summary)
+    error: ImageGenError
+    if excused and not missing and not summary.images:
+        error = ModerationBlocked(message)
+    elif not missing or (summary.images and on_partial == "accept"):
+        return None
+    elif stopped_by is not None:
+        error = copy(stopped_by)
+        error.message = f"{stopped_by.message}; {message}"
+    elif tally.retryable:
+        advice = "A retry does only what is missing; pass on_partial='accept' to go on with fewer."
+        error = PartialDelivery(message, gateway=summary.gateway, advice=advice)
+    else:
+        # No row would end otherwise in a retry, so Airflow is to make none.
+        error = IncompleteBatch(message, gateway=summary.gateway)
+    error.billed, error.result = _billed(summary), summary
+    return error
+
+
+def _message(summary: BatchSummary) -> str:
+    codes = sorted(summary.failed_by_code.items(), key=lambda item: -item[1])
+    reasons = ", ".join(f"{count} {code}" for code, count in codes[:_CODES_IN_MESSAGE])
+    more = ", …" if len(codes) > _CODES_IN_MESSAGE else ""
+    landed = f"{summary.landed} of {summary.rows} rows landed ({reasons}{more})"
+    return f"{landed}; {summary.images} images in S3, {summary.billed} billed; row by row: {summary.manifest_uri}"
+
+
+def _billed(summary: BatchSummary) -> Billed:
+    if summary.unknown:
+        return "unknown"
+    return "yes" if summary.billed else "no"
