@@ -1,6 +1,6 @@
-"""Somebody looks at the images before they go out: they are approved, rejected, or drawn once more.
+"""Approve images before publishing: a person approves the images, rejects them, or requests new ones.
 
-The request in the UI shows them; without a response within a day they are rejected.
+The approval in the UI shows the images. Without a response within a day they are rejected.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 
 # [START howto_show_images_in_approval]
 def show(ti, task_id: str) -> str:
-    """Return Markdown with the images of a task, which only those see who may read the DAG's XComs."""
+    """Return Markdown with the images of a task; viewing them requires permission to read the DAG's XComs."""
     base_url = conf.get("api", "base_url", fallback="").rstrip("/")
     images = ti.xcom_pull(task_ids=task_id)["images"]
     paths = [image_path(ti.dag_id, ti.run_id, task_id, -1, image["index"]) for image in images]
@@ -50,30 +50,30 @@ def example_approve_images():
 
     decide = HITLOperator(
         task_id="decide",
-        subject="Shall these images go out?",
+        subject="Publish these images?",
         body="{{ show(ti, 'generate') }}",
         options=["Approve", "Re-roll", "Reject"],
         defaults=["Reject"],
     )
 
-    def next_task(answer: dict) -> str | None:
-        """Say what comes next; nothing after a rejection, which skips the rest."""
-        return {"Approve": "publish", "Re-roll": "generate_again"}.get(answer["chosen_options"][0])
+    def next_task(response: dict) -> str | None:
+        """Return the next task; None after a rejection, which skips the remaining tasks."""
+        return {"Approve": "publish", "Re-roll": "generate_again"}.get(response["chosen_options"][0])
 
-    go_on = BranchPythonOperator(task_id="go_on", python_callable=next_task, op_args=[decide.output])
+    branch = BranchPythonOperator(task_id="branch", python_callable=next_task, op_args=[decide.output])
 
-    # Asks for the same; being a task of its own it is drawn, and paid for, again. Its retries are not.
+    # The request is the same, but a separate task generates and pays again. Its retries do not.
     generate_again = GenerateImageOperator(task_id="generate_again")
 
     approve_again = ApprovalOperator(
         task_id="approve_again",
-        subject="Shall the new images go out?",
+        subject="Publish the new images?",
         body="{{ show(ti, 'generate_again') }}",
         defaults=["Reject"],
     )
 
     def approved(first: dict, second: dict | None) -> list[str]:
-        """Hand the addresses of the approved images on."""
+        """Return the URIs of the approved images."""
         return [image["uri"] for image in (second or first)["images"]]
 
     publish = PythonOperator(
@@ -84,7 +84,7 @@ def example_approve_images():
     )
 
     generate >> decide
-    go_on >> [publish, generate_again]
+    branch >> [publish, generate_again]
     generate_again >> approve_again >> publish
     # [END howto_approve_images]
 

@@ -1,4 +1,4 @@
-"""One DAG draws, another publishes: they share nothing but an asset, whose event says what landed where."""
+"""One DAG generates images, another publishes them: an asset event tells the second DAG which images landed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole catalogue in one task: prompts from a csv file in S3, one image for every row."""
+"""Generate a catalogue in one task: prompts from a CSV file in S3, one image for every row."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ hats/felt,A felt hat on white,1536x1024
     tags=["imagegen", "example"],
 )
 def example_batch_from_csv():
-    # In real life somebody else puts the file there.
+    # In production another system writes this file.
     write_prompts = S3CreateObjectOperator(task_id="write_prompts", s3_key=PROMPTS_URI, data=PROMPTS, replace=True)
 
     # [START howto_operator_generate_image_batch]

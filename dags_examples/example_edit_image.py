@@ -1,4 +1,4 @@
-"""An image is drawn and then edited: as a whole by a prompt, and in one place by a mask."""
+"""Generate an image and edit it: the whole image with a prompt, and a part of it with a mask."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from airflow.sdk import dag
 from airflow_provider_imagegen.operators.imagegen import EditImageOperator, GenerateImageOperator
 
 BUCKET = "{{ var.value.get('imagegen_bucket', 'imagegen-demo') }}"
-DRAWN = "{{ ti.xcom_pull(task_ids='generate')['images'][0]['uri'] }}"
+SOURCE = "{{ ti.xcom_pull(task_ids='generate')['images'][0]['uri'] }}"
 
 
 def mask_of_the_sky(bucket: str) -> str:
-    """Put a mask of the image's size there; what is transparent in it will be changed."""
+    """Upload a mask with the size of the image; its transparent area will be edited."""
     from io import BytesIO
 
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -46,7 +46,7 @@ def example_edit_image():
         task_id="at_night",
         prompt="The same at night, with light in the windows",
         model="gpt-image-1",
-        images=[DRAWN],
+        images=[SOURCE],
         s3_bucket=BUCKET,
     )
     # [END howto_operator_edit_image]
@@ -58,7 +58,7 @@ def example_edit_image():
         task_id="with_gulls",
         prompt="Gulls in the sky",
         model="gpt-image-1",
-        images=[DRAWN],
+        images=[SOURCE],
         mask=mask.output,
         s3_bucket=BUCKET,
     )

@@ -1,4 +1,4 @@
-"""Two images a day: a templated prompt, images in S3, and a next task that finds one of them in the manifest."""
+"""Generate two images a day from a templated prompt; the next task reads one of them from the manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Submit now, land later: the gateway draws while other tasks run, and one task lands all the images."""
+"""Submit now, land later: the gateway generates while other tasks run, and one task lands all images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def example_land_images():
         wait=False,
     ).expand(prompt=["A kettle on a stove", "A loaf of bread", "A jar of honey"])
 
-    # Something else in the meantime.
+    # Another task runs in the meantime.
     write_captions = S3CreateObjectOperator(
         task_id="write_captions",
         s3_key=f"s3://{BUCKET}/captions.json",

@@ -1,4 +1,4 @@
-"""One image for every prompt that an earlier task comes up with; the UI lists the tasks by their prompts."""
+"""Generate one image for every prompt that an earlier task returns; the UI lists the tasks by their prompts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUBJECTS = [
 def example_mapped_prompts():
     @task
     def prompts() -> list[str]:
-        """Come up with what to draw."""
+        """Return the prompts."""
         return [f"A {subject} in soft morning light" for subject in SUBJECTS]
 
     # [START howto_operator_generate_image_mapped]
@@ -37,7 +37,7 @@ def example_mapped_prompts():
 
     @task
     def count(manifests: list[dict]) -> int:
-        """Count what landed."""
+        """Count the landed images."""
         return sum(manifest["delivered"] for manifest in manifests)
 
     count(generate.output)

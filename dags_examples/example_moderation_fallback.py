@@ -1,6 +1,6 @@
-"""A prompt that the gateway may refuse: when it does, which costs nothing, a harmless one is drawn in its place.
+"""Generate a fallback image if the gateway refuses the prompt, which is not billed.
 
-Trigger it with a prompt of your own; the emulator refuses those that contain ``[[moderation]]``.
+Trigger the DAG with your own prompt; the emulator refuses prompts that contain ``[[moderation]]``.
 """
 
 from __future__ import annotations

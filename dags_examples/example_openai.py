@@ -1,4 +1,4 @@
-"""An image from a gateway that answers with the image itself: nothing to look up, so the worker waits for it.
+"""Generate an image with a synchronous gateway: the response contains the image, so the worker waits for it.
 
 The connection ``imagegen_openai`` has ``https://api.openai.com`` as its host and the API key as its password.
 """

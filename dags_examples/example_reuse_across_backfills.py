@@ -1,6 +1,6 @@
-"""A header for every day that changes with the month: the first run of a month pays, all others reuse its image.
+"""Reuse one header image per month in a daily DAG: the first run of a month pays, all others reuse its image.
 
-So does a backfill: a whole year pays for twelve images.
+A backfill of a whole year pays for twelve images.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A function says what to draw, from what an earlier task has found; the task that it becomes draws and lands it."""
+"""Return the prompt from a Python function: the decorated task generates and lands the image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUCKET = "{{ var.value.get('imagegen_bucket', 'imagegen-demo') }}"
 def example_task_decorator():
     @task
     def headline() -> str:
-        """Find what there is to illustrate."""
+        """Return the headline to illustrate."""
         return "Ferries sail again after the storm"
 
     # [START howto_task_generate_image]
@@ -30,7 +30,7 @@ def example_task_decorator():
 
     @task
     def publish(manifest: dict) -> list[str]:
-        """Hand the addresses of the landed images on."""
+        """Return the URIs of the landed images."""
         return [image["uri"] for image in manifest["images"]]
 
     publish(manifest)

@@ -1,4 +1,4 @@
-"""Python between drawing and keeping: of the image that is drawn, only a small copy is put into S3."""
+"""Process an image in Python before storing it: only a thumbnail is uploaded to S3."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from airflow.sdk import dag, task
 )
 def example_taskflow_hook():
     # [START howto_hook_imagegen]
-    # The hook keeps no record of what was paid for: a retry would pay for another image.
+    # The hook keeps no ledger record: a retry would pay for another image.
     @task(retries=0)
-    def draw_thumbnail(bucket: str) -> str:
+    def create_thumbnail(bucket: str) -> str:
         from io import BytesIO
 
         import httpx
@@ -28,15 +28,15 @@ def example_taskflow_hook():
         (output,) = ImageGenHook().generate(prompt="A lighthouse in fog", model="gpt-image-1", size="1024x1024")
         content = output.content or httpx.get(output.url).raise_for_status().content
 
-        image_path, small = Image.open(BytesIO(content)), BytesIO()
-        image_path.thumbnail((256, 256))
-        image_path.save(small, "WEBP")
-        S3Hook().load_bytes(small.getvalue(), "thumbnails/lighthouse.webp", bucket, replace=True)
+        image, thumbnail = Image.open(BytesIO(content)), BytesIO()
+        image.thumbnail((256, 256))
+        image.save(thumbnail, "WEBP")
+        S3Hook().load_bytes(thumbnail.getvalue(), "thumbnails/lighthouse.webp", bucket, replace=True)
         return f"s3://{bucket}/thumbnails/lighthouse.webp"
 
     # [END howto_hook_imagegen]
 
-    draw_thumbnail("{{ var.value.get('imagegen_bucket', 'imagegen-demo') }}")
+    create_thumbnail("{{ var.value.get('imagegen_bucket', 'imagegen-demo') }}")
 
 
 example_taskflow_hook()

@@ -1,4 +1,4 @@
-"""How Sphinx builds the documentation: ``make docs``, warnings as errors, without a network."""
+"""Sphinx configuration of the documentation: ``make docs`` builds it without a network, warnings are errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ exclude_patterns = ["_build"]
 myst_enable_extensions = ["attrs_inline"]
 myst_heading_anchors = 3
 myst_heading_slug_func = "github"
-# What a reader copies is what is to be typed.
+# Copy the commands of console blocks without prompts and output.
 copybutton_exclude = ".linenos, .gp, .go"
 
 autodoc_typehints = "description"
@@ -46,7 +46,7 @@ python_use_unqualified_type_names = True
 add_module_names = False
 
 nitpicky = True
-# Nothing is fetched, so only the names of this package can be links. Those of others are let off by their origin.
+# Sphinx loads no inventories from the network, so only names of this package can be links. Ignore all other packages.
 _OTHERS = (
     "airflow|asyncio|boto3|collections|contextlib|datetime|decimal|enum|httpcore|httpx|mypy_boto3_s3|pathlib|pydantic"
     "|ssl|types|typing"
@@ -72,21 +72,21 @@ def _package_modules() -> list[ModuleType]:
 
 
 def _import_what_annotations_name(module: ModuleType) -> None:
-    """Do the imports that are there for type checkers only, so that Sphinx can follow every annotation."""
+    """Run the imports for type checkers, so that Sphinx can resolve every annotation."""
     blocks = [node for node in ast.parse(inspect.getsource(module)).body if isinstance(node, ast.If)]
     for statement in (node for block in blocks if ast.unparse(block.test) == "TYPE_CHECKING" for node in block.body):
-        # Some types exist in stubs only.
+        # Some types exist in stub packages only.
         with suppress(ImportError):
             code = compile(ast.Module([statement], []), module.__file__ or "", "exec")
             exec(code, vars(module))  # noqa: S102 - imports of our own
 
 
 def _show_types_of(kind: type) -> None:
-    """Let Sphinx see the types of a class whose metaclass hides them."""
+    """Show Sphinx the types of a class whose metaclass hides them."""
     if issubclass(kind, BaseOperator):
         kind.__signature__ = signature(kind.__init__, bound_method=True).replace(return_annotation=None)
     if issubclass(kind, BaseModel):
-        # Without what they are annotated with, such as the numbers that a field may hold.
+        # Without annotated constraints, such as the allowed range of a field.
         kind.__annotations__ = {name: get_type_hints(kind)[name] for name in vars(kind).get("__annotations__", {})}
 
 
@@ -99,7 +99,7 @@ for _module in _package_modules():
 
 
 def _quote_underscores(*event: Any) -> None:
-    """Keep a parameter called ``async_`` from being read as a link."""
+    """Escape parameters such as ``async_``, which docutils would parse as links."""
     lines: list[str] = event[-1]
     lines[:] = [re.sub(r"^(:param \w+)_:", r"\1\\_:", line) for line in lines]
 
@@ -107,7 +107,7 @@ def _quote_underscores(*event: Any) -> None:
 def _find_by_last_name(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, contents: nodes.Node
 ) -> nodes.Node | None:
-    """Let a docstring call a class of another package by its last name alone, where there is only one of it."""
+    """Resolve a class of another package by its last name, if the name is unique."""
     domain, target = env.domains.python_domain, node.get("reftarget", "")
     if node.get("refdomain") != "py" or "." in target:
         return None
@@ -119,6 +119,6 @@ def _find_by_last_name(
 
 
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx."""
+    """Connect the handlers; called by Sphinx."""
     app.connect("autodoc-process-docstring", _quote_underscores)
     app.connect("missing-reference", _find_by_last_name)

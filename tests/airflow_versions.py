@@ -1,4 +1,4 @@
-"""What only newer Airflows can do: marks for the tests of it."""
+"""Pytest marks for tests that need a newer Airflow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from packaging.version import Version
 AIRFLOW = Version(airflow.__version__)
 
 AUDIT_LOG_MASKS = Version("3.3") <= AIRFLOW
-"""Whether the audit log hides what is entered with connections and variables."""
+"""True if the audit log masks the values of connections and variables."""
 
 needs_provider_commands = pytest.mark.skipif(
     Version("3.2") > AIRFLOW, reason="before Airflow 3.2 providers have no commands"
@@ -24,5 +24,5 @@ needs_forms_without_hooks = pytest.mark.skipif(
     Version("3.3") > AIRFLOW, reason="before Airflow 3.3 hooks are imported for forms that are declared too"
 )
 needs_trigger_on_kill = pytest.mark.skipif(
-    Version("3.3") > AIRFLOW, reason="before Airflow 3.3 nobody tells a trigger that its task was killed"
+    Version("3.3") > AIRFLOW, reason="before Airflow 3.3 a trigger is not notified that its task was killed"
 )

@@ -1,4 +1,4 @@
-"""Closes at once what a simulated crash leaves open, so that no later test is blamed for it."""
+"""Close the resources that a simulated crash leaves open, so that no later test fails because of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all tests share: an Airflow of their own, the emulator, a real S3 server."""
+"""Fixtures of all tests: an Airflow, the emulator, a real S3 server."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # How long an example takes says more of the machine than of the code.
     hypothesis.settings.register_profile("imagegen", deadline=None, max_examples=examples.examples(200))
     hypothesis.settings.load_profile("imagegen")
-    # A test that hangs is ended later than whatever it waits for gives up by itself.
+    # The timeout of a test is longer than the timeouts of what it waits for.
     if config.getoption("timeout") is None:
         config.option.timeout = 2 * HANG
 

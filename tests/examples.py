@@ -1,4 +1,4 @@
-"""How many examples property tests try: few in the short run, all with ``--full``."""
+"""The number of examples of property-based tests: few by default, all with ``--full``."""
 
 from __future__ import annotations
 

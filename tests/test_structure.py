@@ -65,7 +65,7 @@ class TestLayers:
 
 
 class TestModules:
-    def test_fit_a_readers_head(self) -> None:
+    def test_are_short(self) -> None:
         modules = [path for folder in (PACKAGE, "tests", "dags_examples") for path in (ROOT / folder).rglob("*.py")]
         assert len(modules) > 200
         lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules}

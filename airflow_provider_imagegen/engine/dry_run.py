@@ -63,16 +63,16 @@ class Estimate(StrictModel):
         return f"unknown, at least {self.to_pay_at_least:f} {self.currency}"
 
     @classmethod
-    def of(cls, estimate: CostEstimate, budget: Budget | None, currency: str) -> Estimate:
+    def of(cls, bill: CostEstimate, budget: Budget | None, currency: str) -> Estimate:
         """Return an estimate as it is shown."""
-        models = sorted(estimate.unpriced)[:_MODELS_SHOWN]
+        models = sorted(bill.unpriced)[:_MODELS_SHOWN]
         return cls(
-            to_pay=estimate.to_pay.total,
-            to_pay_at_least=estimate.to_pay.known,
-            calls_to_pay=len(estimate.generations),
+            to_pay=bill.to_pay.total,
+            to_pay_at_least=bill.to_pay.known,
+            calls_to_pay=len(bill.generations),
             unpriced_models=tuple(short_in_json(name, _TEXT_BYTES) for name in models),
-            billed=estimate.billed.total,
-            billed_at_least=estimate.billed.known,
+            billed=bill.billed.total,
+            billed_at_least=bill.billed.known,
             budget=budget.budget if budget else None,
             currency=currency,
         )

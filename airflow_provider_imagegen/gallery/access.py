@@ -19,7 +19,7 @@ _NO_IDS = frozenset({ALL, ".", ".."})
 def _refuse_wildcards(request: Request) -> None:
     """Refuse ids that are none: the permission is checked for one DAG, and paths must mean what they say."""
     if not _NO_IDS.isdisjoint(request.path_params.values()):
-        raise HTTPException(404, "There is no such DAG, run or task.")
+        raise HTTPException(404, "DAG, run or task not found.")
 
 
 async def _airflow_api(request: Request, user: GetUserDep) -> AirflowApi:

@@ -173,7 +173,7 @@ class AirflowApi:
         if response.status_code in _PASSED_ON:
             raise HTTPException(response.status_code, _words(response))
         if response.is_error:
-            raise HTTPException(502, f"Airflow's API answered {response.status_code}.")
+            raise HTTPException(502, f"Airflow's API returned {response.status_code}.")
         return response.json()
 
 

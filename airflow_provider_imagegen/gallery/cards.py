@@ -175,7 +175,7 @@ def of_failed(task: EndedTask, fields: Mapping[str, JsonValue], reported: ShownM
         **request,
         created_at=ended_at,
         code="task_failed",
-        message="The task failed. Its log says why, and whether anything was billed.",
+        message="The task failed. See its log for the reason and for whether anything was billed.",
         billed="unknown",
     )
     return [silent]

@@ -86,9 +86,9 @@ class Objects:
         head = self._head(place)
         metadata, content_type = head["Metadata"], head["ContentType"]
         if _DAG not in metadata or content_type not in IMAGES:
-            raise HTTPException(404, "The object is no image that this provider has put there.")
+            raise HTTPException(404, "The object is not an image that this provider has landed.")
         if metadata.get(_SHA256) != image.sha256:
-            raise HTTPException(410, "Another image has taken its place.")
+            raise HTTPException(410, "The image was overwritten by another image.")
         return ShownImage(place, content_type, head["ContentLength"], image.sha256)
 
     def address(self, shown: ShownImage, *, as_download: bool) -> str:
@@ -110,7 +110,7 @@ class Objects:
         :raises HTTPException: If they are too many, or S3 does not hand them out.
         """
         if shown.bytes > MAX_BYTES:
-            raise HTTPException(413, f"The image has {shown.bytes} bytes, more than {MAX_BYTES}.")
+            raise HTTPException(413, f"The image has {shown.bytes} bytes (limit: {MAX_BYTES}).")
         try:
             return self._s3.get_object(**shown.place)["Body"].read(MAX_BYTES + 1)  # type: ignore[arg-type]
         except S3_ERRORS as error:
@@ -159,12 +159,12 @@ class Objects:
         :raises HTTPException: If they are gone, or another DAG's.
         """
         if (place := split_uri(uri)) is None or not place[1].endswith("manifest.jsonl"):
-            raise HTTPException(404, "The summary names no rows.")
+            raise HTTPException(404, "The summary contains no manifest.jsonl.")
         names = {"Bucket": place[0], "Key": place[1]}
         head = self._head(names)
         own = f"{default_prefix(instance.dag_id, instance.run_id, instance.task_id, instance.map_index)}/manifest.jsonl"
         if place[1] != own and not _is_of(instance.dag_id, head["Metadata"].get(_DAG, "")):
-            raise HTTPException(404, f"Nothing tells that {uri} is this DAG's.")
+            raise HTTPException(404, f"{uri} was not written by this DAG.")
         return names, head["ContentLength"]
 
     def part(self, place: dict[str, str], start: int, size: int) -> bytes:
@@ -205,9 +205,9 @@ class Objects:
 
 def _refusal(error: BaseException) -> HTTPException:
     if is_not_there(error):
-        return HTTPException(404, "It is no longer in S3.")
-    log.warning("S3 does not hand out what the gallery needs: %s", words_of(error))
-    return HTTPException(502, f"S3 does not hand it out: {words_of(error)}")
+        return HTTPException(404, "The object is no longer in S3.")
+    log.warning("The gallery cannot read from S3: %s", words_of(error))
+    return HTTPException(502, f"Cannot read from S3: {words_of(error)}")
 
 
 def _is_of(dag_id: str, noted: str) -> bool:

@@ -40,7 +40,7 @@ async def run_page(dag_id: str, run_id: str, services: ServicesDep) -> HTMLRespo
 async def static(name: str, known: Annotated[str, Header(alias="if-none-match")] = "") -> Response:
     """Return a stylesheet or a script."""
     if (file := _files().get(name)) is None:
-        raise HTTPException(404, "There is no such file.")
+        raise HTTPException(404, "File not found.")
     content, media_type, tag = file
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if tag in known:
@@ -73,7 +73,7 @@ async def _origins(services: Services) -> list[str]:
         return await asyncio.to_thread(objects.origins)
     except HTTPException as error:
         # The page still tells what there is, and that S3 is not to be had.
-        log.warning("The gallery cannot show images: %s", error.detail)
+        log.warning("The gallery cannot access S3: %s", error.detail)
         return []
 
 

@@ -78,7 +78,7 @@ class Reader:
         try:
             return Entry(instance, result, await self._sidecar(instance, result))
         except HTTPException as error:
-            return Entry(instance, result, warning=f"Prompts are missing. {error.detail}")
+            return Entry(instance, result, warning=f"Cannot read prompts. {error.detail}")
 
     async def image(
         self, api: AirflowApi, instance: Instance, index: int, row: int | None, hint: int | None
@@ -94,7 +94,7 @@ class Reader:
             if image is not None and _SHA256.fullmatch(image.sha256):
                 self._results.put(instance, result)
                 return image
-        raise HTTPException(404, "The task has returned no such image.")
+        raise HTTPException(404, "The task returned no such image.")
 
     async def rows(self, instance: Instance, summary: ShownSummary) -> RowFile:
         """Return the rows of a batch.

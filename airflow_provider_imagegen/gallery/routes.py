@@ -49,7 +49,7 @@ async def _image(
     try:
         place = Place.model_validate(request.path_params)
     except ValidationError:
-        raise HTTPException(404, "There is no such image.") from None
+        raise HTTPException(404, "Image not found.") from None
     instance = Instance(place.dag_id, place.run_id, place.task_id, place.map_index)
     return await services.reader.image(api, instance, place.index, place.row, at)
 
@@ -116,7 +116,7 @@ def _start(after: str, length: int) -> Position | None:
     if not after:
         return None
     if (position := read_position(after, length)) is None:
-        raise HTTPException(422, "after is not what a page before this one said")
+        raise HTTPException(422, 'invalid query parameter "after" (expected the value of an earlier page)')
     return position
 
 

@@ -136,7 +136,7 @@ class RunWalk:
                 shown, byte = await asyncio.to_thread(_some, rows, entry, summary, byte)
                 yield shown, byte
         except HTTPException as error:
-            self._warn(f"The rows of {entry.instance.task_id} are missing. {error.detail}")
+            self._warn(f"Cannot read the rows of {entry.instance.task_id}. {error.detail}")
 
     def _warn(self, words: str) -> None:
         if words and words not in self.warnings and len(self.warnings) < _MAX_WARNINGS:

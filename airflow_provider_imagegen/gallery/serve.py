@@ -83,10 +83,10 @@ class Delivery:
             return made
         whole = objects.content(shown)
         if hashlib.sha256(whole).hexdigest() != shown.sha256:
-            raise HTTPException(410, "The object is no longer the image that landed.")
+            raise HTTPException(410, "The image was overwritten by another image.")
         try:
             content = shrunk(whole)
         except NoThumbnail as error:
-            raise HTTPException(415, f"There is no small version: {error}.") from None
+            raise HTTPException(415, f"No thumbnail: {error}.") from None
         self._cache.put(shown.sha256, content)
         return content

@@ -46,7 +46,7 @@ def shrunk(content: bytes) -> bytes:
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise NoThumbnail(f"{image.width}x{image.height} pixels are too many")
+                raise NoThumbnail(f"the image has {image.width}x{image.height} pixels (limit: {MAX_PIXELS} pixels)")
             image.draft("RGB", (SIDE, SIDE))
             small = ImageOps.exif_transpose(image)
             small.thumbnail((SIDE, SIDE), reducing_gap=2.0)
@@ -92,7 +92,7 @@ class ThumbnailCache:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             _write_at_once(path, content)
         except OSError as error:
-            log.warning("A thumbnail could not be kept in %s: %s", self._directory, error)
+            log.warning("Cannot write a thumbnail to %s: %s", self._directory, error)
             return
         self._account(len(content))
 
@@ -119,7 +119,7 @@ class ThumbnailCache:
 
     def _path(self, sha256: str) -> Path:
         if not _SHA256.fullmatch(sha256):
-            raise ValueError(f"{sha256!r} is no SHA-256")
+            raise ValueError(f"{sha256!r} is not a SHA-256")
         return self._directory / sha256[:2] / f"{sha256}-{SIDE}.webp"
 
 
@@ -152,9 +152,9 @@ def _is_own(directory: Path) -> bool:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = directory.lstat()
     except OSError as error:
-        log.warning("Thumbnails cannot be kept in %s: %s", directory, error)
+        log.warning("Cannot use %s for thumbnails: %s", directory, error)
         return False
     if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022:
         return True
-    log.warning("Thumbnails are not kept in %s: it is not the server's alone.", directory)
+    log.warning("Cannot use %s for thumbnails: other users can write to it.", directory)
     return False

@@ -18,29 +18,29 @@ FONT = "font-family='system-ui, sans-serif'"
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 BESIDE = "emulator"
-"""Drawn apart: it imports nothing of the rest, and nothing imports it."""
+"""Drawn separately: it imports no other package, and no other package imports it."""
 
 _LANES = {"worker": 85, "S3": 330, "gateway": 530, "triggerer": 715}
-WAY: Sequence[tuple[str, str, str]] = (
-    ("worker", "worker", "render, check: free"),
-    ("worker", "S3", "claim, unless there is one"),
+CALLS: Sequence[tuple[str, str, str]] = (
+    ("worker", "worker", "render, validate: free"),
+    ("worker", "S3", "create the claim"),
     ("worker", "gateway", "submit, once"),
     ("gateway", "worker", "task id"),
-    ("worker", "S3", "note the task id"),
+    ("worker", "S3", "record the task id"),
     ("worker", "triggerer", "after 10 s: defer, with ids and deadline"),
-    ("triggerer", "gateway", "look up, for all"),
-    ("triggerer", "worker", "event: ids and a word"),
-    ("worker", "gateway", "look up afresh"),
+    ("triggerer", "gateway", "poll, for all tasks"),
+    ("triggerer", "worker", "event: ids and status"),
+    ("worker", "gateway", "look up the result"),
     ("gateway", "worker", "download, verify"),
     ("worker", "S3", "put, SHA-256 checked"),
-    ("worker", "S3", "note: landed; manifest"),
+    ("worker", "S3", "record: landed; manifest"),
     ("worker", "worker", "manifest to XCom"),
 )
 """Sender, receiver, message."""
 
 
 def layers() -> str:
-    """Return the drawing of the package's layers, as the import linter reads them, and of what is beside them."""
+    """Return the drawing of the package's layers, as import-linter reads them, and of the separate package."""
     listed = [[name.strip() for name in layer.split("|")] for layer in _contract("layers")["layers"]]
     top = 0
     parts: list[str] = []
@@ -66,12 +66,12 @@ def _layer(names: Sequence[str], *, y: int) -> Iterator[str]:
         x += wide + 8
 
 
-def way() -> str:
-    """Return the drawing of the way of one image."""
+def path_of_one_image() -> str:
+    """Return the drawing of the path of one image."""
     top, step = 46, 32
-    height = top + step * len(WAY) + 6
-    lines = list(_lanes(height)) + [part for n, call in enumerate(WAY) for part in _call(call, top + step * n)]
-    return _svg(WIDTH, height, "The way of one image, from the worker to S3 and back", lines)
+    height = top + step * len(CALLS) + 6
+    lines = list(_lanes(height)) + [part for n, call in enumerate(CALLS) for part in _call(call, top + step * n)]
+    return _svg(WIDTH, height, "The path of one image, from the worker to S3 and XCom", lines)
 
 
 def _x(lane: str) -> int:
@@ -91,8 +91,8 @@ def _lanes(height: int) -> Iterator[str]:
 
 
 def _call(call: tuple[str, str, str], y: int) -> Iterator[str]:
-    source, target, words = call
-    wide = 6.4 * len(words) + 18
+    source, target, label = call
+    wide = 6.4 * len(label) + 18
     start, end = _x(source), _x(target)
     if source == target:
         middle = max(start, wide / 2 + 2)
@@ -102,11 +102,11 @@ def _call(call: tuple[str, str, str], y: int) -> Iterator[str]:
         middle = max((start + end) / 2, wide / 2 + 2)
         yield f"<path d='M{start:g} {y + 11}H{end - gap:g}' stroke='{LINE}' stroke-width='1.6' marker-end='url(#tip)'/>"
     yield f"<rect x='{middle - wide / 2:g}' y='{y}' width='{wide:g}' height='22' rx='4' fill='{MIDDLE}'/>"
-    yield _centred(middle, y + 15, words)
+    yield _centred(middle, y + 15, label)
 
 
-def _centred(x: float, y: float, words: str) -> str:
-    return f"<text x='{x:g}' y='{y:g}' fill='{LIGHT}' font-size='12' text-anchor='middle'>{escape(words)}</text>"
+def _centred(x: float, y: float, text: str) -> str:
+    return f"<text x='{x:g}' y='{y:g}' fill='{LIGHT}' font-size='12' text-anchor='middle'>{escape(text)}</text>"
 
 
 def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
@@ -114,7 +114,7 @@ def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
     return "\n".join([head, f"<title>{escape(title)}</title>", *parts, "</svg>"]) + "\n"
 
 
-DRAWINGS = {"layers.svg": layers, "way-of-one-image.svg": way}
+DRAWINGS = {"layers.svg": layers, "path-of-one-image.svg": path_of_one_image}
 
 if __name__ == "__main__":
     for name, draw in DRAWINGS.items():

@@ -32,7 +32,7 @@ DRAWN_SMALL = {"model": "gpt-image-1", "size": "1024x1024"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ask:
-    """How one try of a batch is run.
+    """Options of one try of a batch.
 
     :param defaults: parameters of all rows
     """

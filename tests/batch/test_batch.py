@@ -1,4 +1,4 @@
-"""A batch from its rows to its summary: places, pace, names, and rows that end for themselves."""
+"""A batch from its rows to its summary: concurrency limit, rate limit, names, and independent rows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TestManyRows:
         assert [line["row"] for line in harness.lines()] == list(range(rows))
 
 
-class TestPlaces:
+class TestConcurrencyLimit:
     def test_rows_of_several_calls_take_several(self, harness: BatchHarness) -> None:
         harness.emulator.change(latency=SOME_TIME)
         rows = [{"prompt": prompt, "model": "dall-e-3", "n": 3} for prompt in prompts(4)]
@@ -82,7 +82,7 @@ class CountingLimiter(AsyncLimiter):
 
 @pytest.fixture
 def limiters(monkeypatch: pytest.MonkeyPatch) -> list[CountingLimiter]:
-    """What keeps the pace of the batches that run."""
+    """Count the rate limiters of the running batches."""
     made: list[CountingLimiter] = []
 
     def make(max_rate: float, time_period: float) -> CountingLimiter:
@@ -93,14 +93,14 @@ def limiters(monkeypatch: pytest.MonkeyPatch) -> list[CountingLimiter]:
     return made
 
 
-class TestPace:
+class TestRateLimit:
     def test_requests_follow_each_other_evenly(self, harness: BatchHarness, limiters: list[CountingLimiter]) -> None:
         harness.run(prompts(7), requests_per_minute=600)
         (limiter,) = limiters
         assert (limiter.max_rate, limiter.time_period) == (1, 0.1)
         assert limiter.passed == harness.submits == 7
 
-    def test_a_retry_walks_over_what_is_there_at_full_speed(
+    def test_a_retry_skips_landed_rows_at_full_speed(
         self, harness: BatchHarness, limiters: list[CountingLimiter]
     ) -> None:
         harness.run(prompts(20))
@@ -137,7 +137,7 @@ class TestRowsEndForThemselves:
         harness.emulator.arm("submit", "fail", prompt="a barn", times=None)
         harness.run(self.ROWS, **ask)
 
-    def test_whatever_becomes_of_the_others(self, harness: BatchHarness) -> None:
+    def test_independently_of_the_others(self, harness: BatchHarness) -> None:
         with pytest.raises(PartialDelivery, match=r"2 of 5 rows landed") as caught:
             self.run(harness)
         assert harness.statuses() == ["landed", "failed", "failed", "failed", "landed"]
@@ -150,11 +150,11 @@ class TestRowsEndForThemselves:
         self.run(harness, on_partial="accept")
         assert harness.statuses().count("landed") == 2
 
-    def test_that_no_retry_can_cure_end_the_task_for_good(self, harness: BatchHarness) -> None:
+    def test_that_no_retry_can_fix_fail_the_task_permanently(self, harness: BatchHarness) -> None:
         with pytest.raises(IncompleteBatch, match="1 of 2 rows landed"):
             harness.run(["a kite", "[[moderation]]"])
 
-    def test_refused_by_the_content_policy_may_be_left_out(self, harness: BatchHarness) -> None:
+    def test_refused_by_the_content_policy_can_be_skipped(self, harness: BatchHarness) -> None:
         summary = harness.run(["a kite", "[[moderation]]"], on_moderation="skip")
         assert (summary.landed, summary.failed, summary.failed_by_code) == (1, 1, {"moderation_blocked": 1})
 
@@ -182,7 +182,7 @@ class TestOrderOfRowsChangedBeforeTheRetry:
         assert (summary.landed, summary.reused, harness.billed) == (10, 10, 10)
 
 
-class TestEqualRows:
+class TestDuplicates:
     ROWS = tuple({"prompt": "a kite" if number % 2 else "an owl", "key": f"k{number}"} for number in range(12))
 
     def test_are_paid_once(self, harness: BatchHarness) -> None:
@@ -192,7 +192,7 @@ class TestEqualRows:
         assert (summary.landed, summary.images, summary.billed, summary.reused) == (12, 12, 2, 10)
         assert harness.names() == sorted(f"k{number}.png" for number in range(12))
 
-    def test_are_told_as_paid_once_by_the_retry_too(self, harness: BatchHarness) -> None:
+    def test_are_reported_as_paid_once_by_the_retry_too(self, harness: BatchHarness) -> None:
         harness.run(self.ROWS)
         summary = harness.run(self.ROWS, try_number=2)
         assert (summary.billed, summary.reused, harness.billed) == (2, 12, 2)
@@ -210,7 +210,7 @@ class TestEqualRows:
         assert harness.emulator.totals()["refused"] == 1
         assert harness.statuses() == ["failed"] * 5
 
-    def test_take_over_from_a_leader_that_failed(self, harness: BatchHarness) -> None:
+    def test_are_sent_again_after_a_failed_leader(self, harness: BatchHarness) -> None:
         harness.emulator.arm("submit", "fail", times=1)
         rows = [{"prompt": "a kite", "key": f"k{number}"} for number in range(4)]
         summary = harness.run(rows, on_partial="accept")
@@ -231,7 +231,7 @@ class TestRowsOfOnePromptAndDifferentCounts:
 class TestWrongRows:
     ROWS = ("a kite", {"prompt": ""}, {"prompt": "x", "size": "a lot", "nonsense": 1}, {"prompt": "a", "n": 99})
 
-    def test_are_all_told_before_anything_is_sent(self, harness: BatchHarness) -> None:
+    def test_are_all_reported_before_anything_is_sent(self, harness: BatchHarness) -> None:
         with pytest.raises(InvalidRows) as caught:
             harness.run(self.ROWS)
         assert [row.number for row in caught.value.rows] == [1, 2, 3]
@@ -259,20 +259,20 @@ class TestNoRows:
 
 
 class TestWhatConcernsAllRows:
-    def test_an_empty_account_is_met_once_not_a_hundred_times(self, harness: BatchHarness) -> None:
+    def test_an_empty_account_is_reported_once_not_a_hundred_times(self, harness: BatchHarness) -> None:
         harness.emulator.arm("submit", "refuse", code="used_up", times=None)
         with pytest.raises(OutOfBalance, match="0 of 100 rows landed"):
             harness.run(prompts(100), max_in_flight=5)
         assert harness.emulator.totals()["refused"] <= 10
         assert harness.statuses() == ["failed"] * 100
 
-    def test_a_token_refused_is_too(self, harness: BatchHarness) -> None:
+    def test_a_refused_token_is_reported_once(self, harness: BatchHarness) -> None:
         harness.emulator.arm("submit", "refuse", code="invalid_token", status=401, times=None)
         with pytest.raises(AuthenticationError):
             harness.run(prompts(50), max_in_flight=5)
         assert harness.emulator.totals()["refused"] <= 10
 
-    def test_what_does_not_arrive_is_not_paid_for_again_and_again(self, harness: BatchHarness) -> None:
+    def test_images_that_do_not_arrive_are_not_paid_for_repeatedly(self, harness: BatchHarness) -> None:
         harness.emulator.arm("result", "html", times=None)
         with pytest.raises(UploadFailed, match="in a row were paid for and did not arrive"):
             harness.run(prompts(100), max_in_flight=5)

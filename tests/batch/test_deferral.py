@@ -1,4 +1,4 @@
-"""A batch that waits in the triggerer: what it hands over, and how it goes on."""
+"""A batch that is deferred: its checkpoint, and how it continues."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def deferred(harness: BatchHarness) -> Submission:
     return harness.defer(ROWS, max_in_flight=PLACES)
 
 
-class TestHandedOver:
+class TestDeferred:
     def test_is_only_what_is_open_and_only_its_ids(self, deferred: Submission) -> None:
         assert len(deferred.open) == PLACES
         assert "lighthouse" not in deferred.model_dump_json()
@@ -75,7 +75,7 @@ class TestHandedOver:
         fire(harness, again)
         assert harness.resume(ROWS, again).landed == 12
 
-    def test_ends_with_an_error_if_nobody_can_look(self, harness: BatchHarness, deferred: Submission) -> None:
+    def test_ends_with_an_error_without_a_triggerer(self, harness: BatchHarness, deferred: Submission) -> None:
         harness.emulator.arm("lookup", "html", times=None)
         with pytest.raises(ImageGenError) as caught:
             harness.resume(ROWS, deferred, gave_up=True)
@@ -102,7 +102,7 @@ class TestFailedBeforeTheDeferral:
         assert harness.statuses()[3] == "failed"
 
 
-class TestEqualRows:
+class TestDuplicates:
     def test_wait_for_their_leader_beyond_the_deferral(self, harness: BatchHarness) -> None:
         harness.emulator.hold()
         rows = [{"prompt": "a kite", "key": f"k{number}"} for number in range(6)]
@@ -128,7 +128,7 @@ class TestRowsChangedMeanwhile:
         with pytest.raises(InvalidRequest, match="the same rows as when the batch began"):
             harness.resume([*ROWS[:-1], "something else"], deferred)
 
-    def test_retry_goes_on_with_the_new_ones(self, harness: BatchHarness, deferred: Submission) -> None:
+    def test_retry_continues_with_the_new_ones(self, harness: BatchHarness, deferred: Submission) -> None:
         fire(harness, deferred)
         summary = harness.run([*ROWS[:-1], "something else"], try_number=2)
         assert (summary.landed, harness.submits) == (12, 13)

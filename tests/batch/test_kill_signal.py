@@ -1,4 +1,4 @@
-"""A batch that Airflow kills, at a gateway that can cancel: nothing goes on that nobody waits for."""
+"""A batch that Airflow kills, at a gateway that supports cancelling: its running requests are cancelled."""
 
 from __future__ import annotations
 

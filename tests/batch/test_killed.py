@@ -1,4 +1,4 @@
-"""A batch that dies in the middle, at any point; tests of crashes kill real processes."""
+"""A batch that is killed at any point; tests of crashes kill real processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POINTS = [
     for moment in ("before", "after")
     for occurrence in occurrences
 ]
-"""Where a try is killed: once at every effect, and, if all is to be tested, at the first as well as in the middle."""
+"""Points at which a try is killed: once at every effect; with ``--full`` at the first one and in the middle."""
 
 
 def die(harness: BatchHarness, which: Failpoint, moment: Any, occurrence: int, **ask: Any) -> None:
@@ -57,7 +57,7 @@ class TestKilledInTheMiddle:
 
 
 class TestClearedAfterSuccess:
-    def test_hands_out_the_same_and_bills_nothing(self, harness: BatchHarness) -> None:
+    def test_returns_the_same_and_bills_nothing(self, harness: BatchHarness) -> None:
         harness.run(prompts(5))
         before = [line["images"][0]["sha256"] for line in harness.lines()]
         summary = harness.run(prompts(5), try_number=2, epoch=1)

@@ -1,1 +1,1 @@
-"""What things cost, measured in one run on one machine; ``make bench`` prints the tables."""
+"""Benchmarks, measured in one run on one machine; ``make bench`` prints the tables."""

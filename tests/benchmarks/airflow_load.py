@@ -1,4 +1,4 @@
-"""What an Airflow takes from its machine, read off the process table (Linux): workers, and CPU; for `whole-job`.
+"""Measure workers and CPU time of an Airflow from the process table (Linux); for `whole-job`.
 
 Two times are kept apart. A task runs while there is a process of its own. A worker is held from taking the task off
 the executor's queue until it is free for the next one, as the title of its process tells: often some seconds longer

@@ -1,4 +1,4 @@
-"""How much memory eight answers of 20 MB in base64 take at once: ours, and ``response.json()`` as usually written."""
+"""Measure the memory of eight concurrent base64 responses of 20 MB: the provider, and ``response.json()``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_imagegen.emulator.settings import DialectName, EmulatorSet
 
 MEGABYTE = 1_000_000
 SIZE = 20 * MEGABYTE
-ANSWERS = 8
+RESPONSES = 8
 RUNS = 3
 
 # Each candidate runs in a process of its own; a small response is read before the baseline is taken.
@@ -46,15 +46,15 @@ async def main():
         before = peak()
         pausing = asyncio.create_task(longest_pause())
         with tempfile.TemporaryDirectory() as home:
-            await asyncio.gather(*(receive(client, request(), Path(home), n) for n in range(setup["answers"])))
+            await asyncio.gather(*(receive(client, request(), Path(home), n) for n in range(setup["responses"])))
             sizes = [path.stat().st_size for path in Path(home).iterdir()]
         pausing.cancel()
-        assert sizes == [setup["size"]] * setup["answers"], sizes
+        assert sizes == [setup["size"]] * setup["responses"], sizes
         print(json.dumps([peak() - before, await pausing * 1000]))
 asyncio.run(main())
 """
 CANDIDATES = {
-    "ours: decode into files while streaming": """
+    "provider: decode into files while streaming": """
 async def receive(client, request, home, n):
     content = await read_response(await client.send(request, stream=True), home)
     assert content.response.json()["data"][0]["b64_json"] in content.files
@@ -69,15 +69,15 @@ async def receive(client, request, home, n):
 
 def measure() -> Table:
     table = Table(
-        title=f"{ANSWERS} answers of {SIZE // MEGABYTE} MB in base64 at once, {RUNS} runs each: "
+        title=f"{RESPONSES} responses of {SIZE // MEGABYTE} MB in base64 at once, {RUNS} runs each: "
         "peak memory growth, MiB, and longest pause of the event loop, ms"
     )
-    for heading in ("way", "min", "median", "max", "pause min", "pause median", "pause max"):
-        table.add_column(heading, justify="left" if heading == "way" else "right")
+    for heading in ("variant", "min", "median", "max", "pause min", "pause median", "pause max"):
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
     with RunningEmulator(EmulatorSettings(image_bytes=SIZE, dialect=DialectName.OPENAI)) as emulator:
-        for way, code in CANDIDATES.items():
+        for variant, code in CANDIDATES.items():
             growths, pauses = zip(*(_run(code, emulator) for _ in range(RUNS)), strict=True)
-            table.add_row(way, *_spread(growths), *_spread(pauses))
+            table.add_row(variant, *_spread(growths), *_spread(pauses))
     return table
 
 
@@ -91,7 +91,7 @@ def _run(code: str, emulator: RunningEmulator) -> tuple[float, float]:
         "url": emulator.url("/v1/images/generations"),
         "health": emulator.url("/_emulator/health"),
         "headers": {"authorization": f"Bearer {emulator.token}"},
-        "answers": ANSWERS,
+        "responses": RESPONSES,
         "size": SIZE,
     }
     command = [sys.executable, "-W", "ignore", "-c", PROLOGUE + code + EPILOGUE, json.dumps(setup)]

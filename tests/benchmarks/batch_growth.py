@@ -1,4 +1,4 @@
-"""Whether a row costs the same in a batch of ten and of ten thousand: time, CPU and memory, without any latency.
+"""Measure time, CPU and memory per row in batches of ten to ten thousand rows, without latency.
 
 ``BATCH_GROWTH=10,100,1000,10000`` is the full size. ``BATCH_GROWTH_PLOT=docs/images/batch-growth.png`` draws the
 table into that file too.
@@ -16,13 +16,13 @@ from tests.benchmarks.batch_throughput import surroundings
 
 SIZES = tuple(int(size) for size in os.environ.get("BATCH_GROWTH", "10,100,1000").split(","))
 PLOT = os.environ.get("BATCH_GROWTH_PLOT")
-PLACES = 50
+MAX_IN_FLIGHT = 50
 IMAGE_BYTES = 1000
 
 
 @dataclass(frozen=True)
 class Growth:
-    """What one batch took; memory is what it added to the process, at its peak.
+    """The figures of one batch; memory is the growth of the process at its peak.
 
     :param wall: seconds
     :param cpu: seconds
@@ -46,7 +46,7 @@ class Growth:
 
 
 def measure() -> Table:
-    table = Table(title=f"Batches of growing size, latency 0, {PLACES} places, images of {IMAGE_BYTES} bytes")
+    table = Table(title=f"Batches of growing size, latency 0, limit {MAX_IN_FLIGHT}, images of {IMAGE_BYTES} bytes")
     for heading in ("rows", "wall, s", "wall, ms a row", "CPU, ms a row", "memory, MiB", "memory, KiB a row"):
         table.add_column(heading, justify="right")
     measured = _measure_all()
@@ -71,6 +71,6 @@ def _measure_all() -> list[Growth]:
     with surroundings() as around:
         for rows in SIZES:
             around.change(latency=0, image_bytes=IMAGE_BYTES)
-            figures = around.run(rows=rows, places=PLACES, poll_interval=0.5)
+            figures = around.run(rows=rows, max_in_flight=MAX_IN_FLIGHT, poll_interval=0.5)
             measured.append(Growth(rows, figures["wall"], figures["cpu"], figures["memory"]))
     return measured

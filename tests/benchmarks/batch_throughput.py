@@ -1,4 +1,4 @@
-"""How close a batch comes to what its places allow: rows × latency / places; emulator and S3 are other processes.
+"""Compare the time of a batch with the ideal: rows × latency / concurrency limit; emulator and S3 are other processes.
 
 ``BATCH_ROWS=1000`` is the full size, ``BATCH_BYTES=1000000,8000000`` the sizes of images, ``BATCH_POLL`` the
 interval of lookups. The best schedule is what the same latencies would take, one after the other in the order in
@@ -29,24 +29,24 @@ MEGABYTE = 1_000_000
 ROWS = int(os.environ.get("BATCH_ROWS", "150"))
 SIZES = tuple(int(size) for size in os.environ.get("BATCH_BYTES", f"{MEGABYTE}").split(","))
 POLL_INTERVAL = float(os.environ.get("BATCH_POLL", "1.0"))
-PLACES = 50
+MAX_IN_FLIGHT = 50
 LATENCY, JITTER = 10.0, 0.2
 BUCKET = "benchmark"
 
 
 def measure() -> Table:
-    ideal = ROWS * LATENCY / PLACES
+    ideal = ROWS * LATENCY / MAX_IN_FLIGHT
     table = Table(
-        title=f"{ROWS} images, {PLACES} places, latency {LATENCY:g} s ± {JITTER:.0%}, looked up every {POLL_INTERVAL:g}"
-        f" s; ideal {ideal:.0f} s"
+        title=f"{ROWS} images, limit {MAX_IN_FLIGHT}, latency {LATENCY:g} s ± {JITTER:.0%}, "
+        f"looked up every {POLL_INTERVAL:g} s; ideal {ideal:.0f} s"
     )
     for heading in ("image", "wall, s", "of the ideal", "of the best schedule", "CPU-s an image", "memory, MiB"):
         table.add_column(heading, justify="right")
     with surroundings() as around:
         for size in SIZES:
             around.change(latency=LATENCY, jitter=JITTER, image_bytes=size)
-            figures = around.run(rows=ROWS, places=PLACES, poll_interval=POLL_INTERVAL)
-            best = best_schedule(around.latencies(), PLACES)
+            figures = around.run(rows=ROWS, max_in_flight=MAX_IN_FLIGHT, poll_interval=POLL_INTERVAL)
+            best = best_schedule(around.latencies(), MAX_IN_FLIGHT)
             table.add_row(
                 f"{size / MEGABYTE:g} MB",
                 f"{figures['wall']:.1f}",
@@ -58,18 +58,18 @@ def measure() -> Table:
     return table
 
 
-def best_schedule(latencies: Iterable[float], places: int) -> float:
+def best_schedule(latencies: Iterable[float], max_in_flight: int) -> float:
     """Return when the last is done, if each begins as soon as there is a place."""
     ends: list[float] = []
     for latency in latencies:
-        start = heapq.heappop(ends) if len(ends) == places else 0.0
+        start = heapq.heappop(ends) if len(ends) == max_in_flight else 0.0
         heapq.heappush(ends, start + latency)
     return max(ends)
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a batch works with: a gateway and an S3 server, each a process."""
+    """The servers of a batch: a gateway and an S3 server, each in its own process."""
 
     host: str
     token: str
@@ -80,11 +80,11 @@ class Surroundings:
         self._post("reset")
         self._post("settings", settings)
 
-    def run(self, *, rows: int, places: int, poll_interval: float) -> dict[str, float]:
+    def run(self, *, rows: int, max_in_flight: int, poll_interval: float) -> dict[str, float]:
         """Run one batch to its end and return its figures."""
         setup = {
             "rows": rows,
-            "places": places,
+            "max_in_flight": max_in_flight,
             "poll_interval": poll_interval,
             "gateway": self.host,
             "token": self.token,

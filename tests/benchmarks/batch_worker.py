@@ -40,7 +40,7 @@ def main(setup: dict[str, Any]) -> dict[str, Any]:
 def _work(s3: Any, setup: dict[str, Any], rows: int) -> BatchRun:
     run = uuid.uuid4().hex
     settings = GatewaySettings(
-        base_url=setup["gateway"], token=setup["token"], gateway="acedatacloud", max_in_flight=setup["places"]
+        base_url=setup["gateway"], token=setup["token"], gateway="acedatacloud", max_in_flight=setup["max_in_flight"]
     )
     return BatchRun(
         requests=[f"a kite, number {number}" for number in range(rows)],

@@ -1,4 +1,4 @@
-"""How much the emulator bears: requests a second by kind, its CPU and memory, with ten and fifty thousand open tasks.
+"""Measure the emulator: requests per second by kind, CPU and memory, with ten and fifty thousand open tasks.
 
 The emulator runs in a process of its own; so does the crowd of clients, which speaks bare HTTP so as not to be what
 is measured.
@@ -59,7 +59,7 @@ asyncio.run(main())
 
 @dataclass
 class Figures:
-    """What one kind of request came to."""
+    """The figures of one kind of request."""
 
     kind: str
     requests: int
@@ -107,10 +107,10 @@ class Emulator:
         before = self._cpu_seconds()
         command = [sys.executable, "-c", CROWD]
         done = subprocess.run(command, input=json.dumps(setup), check=True, stdout=subprocess.PIPE, text=True)
-        answer = json.loads(done.stdout)
-        assert answer["statuses"] == {"200": len(requests)}, answer["statuses"]
+        response = json.loads(done.stdout)
+        assert response["statuses"] == {"200": len(requests)}, response["statuses"]
         cpu = self._cpu_seconds() - before
-        return Figures(kind, len(requests), answer["seconds"], cpu, self.mebibytes()), answer["kept"]
+        return Figures(kind, len(requests), response["seconds"], cpu, self.mebibytes()), response["kept"]
 
     def mebibytes(self) -> float:
         status = Path(f"/proc/{self._process.pid}/status").read_text()

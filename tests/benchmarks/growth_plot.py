@@ -1,4 +1,4 @@
-"""Draws what `batch-growth` measured as an image for the docs; matplotlib is needed for nothing else."""
+"""Plot the results of `batch-growth` for the docs; nothing else needs matplotlib."""
 
 from __future__ import annotations
 

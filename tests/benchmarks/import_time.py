@@ -1,4 +1,4 @@
-"""What importing an operator module adds to what ``airflow.sdk`` costs, in milliseconds."""
+"""Measure the time that importing an operator module adds to ``airflow.sdk``, in milliseconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory landing one image of 20 MB takes: ours, and download-then-put as usually written."""
+"""Measure the memory of landing one image of 20 MB: the provider, and a download followed by a put."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ before = peak()
 """
 EPILOGUE = "print(peak() - before)"
 CANDIDATES = {
-    "ours: stream to a file, verify, put": """
+    "provider: stream to a file, verify, put": """
 async def land():
-    destination = Destination(bucket=setup["bucket"], prefix="ours")
+    destination = Destination(bucket=setup["bucket"], prefix="provider")
     async with Landing(s3, destination, settings, {}) as landing:
         await landing.land(task.outputs[0], 0, task, "0")
 asyncio.run(land())
@@ -64,16 +64,16 @@ s3.put_object(Bucket=setup["bucket"], Key="theirs/0.png", Body=body)
 
 def measure() -> Table:
     table = Table(title=f"Peak memory growth while landing one image of {SIZE // MEGABYTE} MB, MiB, {RUNS} runs each")
-    for heading in ("way", "min", "median", "max"):
-        table.add_column(heading, justify="left" if heading == "way" else "right")
+    for heading in ("variant", "min", "median", "max"):
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
     with tempfile.TemporaryDirectory() as home, RunningEmulator(EmulatorSettings(image_bytes=SIZE)) as emulator:
         store = ObjectStore(Path(home) / "s3", Path(home) / "seaweedfs.log", BUCKET)
         store.start()
         try:
             store.wait_ready()
-            for way, code in CANDIDATES.items():
+            for variant, code in CANDIDATES.items():
                 growths = sorted(_growth(code, emulator, store) for _ in range(RUNS))
-                table.add_row(way, *(f"{growth:.1f}" for growth in (growths[0], growths[RUNS // 2], growths[-1])))
+                table.add_row(variant, *(f"{growth:.1f}" for growth in (growths[0], growths[RUNS // 2], growths[-1])))
         finally:
             store.process.stop()
     return table

@@ -1,4 +1,4 @@
-"""How fast images come from an address into S3: ours, what is usually written, and S3's own limit.
+"""Measure the throughput from a URL to S3: the provider, a plain download and put, and the upper limit of S3.
 
 The limit downloads nothing: it puts from memory what the others fetch over loopback first, on the same cores.
 """
@@ -61,7 +61,7 @@ class Server(ThreadingHTTPServer):
 Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
-# Each contender runs in a process of its own; what it needs is imported and connected before the clock starts.
+# Each variant runs in a process of its own; what it needs is imported and connected before the clock starts.
 PROLOGUE = """
 import asyncio, json, sys, time
 from concurrent.futures import ThreadPoolExecutor
@@ -106,14 +106,14 @@ print(json.dumps({
     "peak": peak(),
 }))
 """
-OURS = "ours: stream to a file, verify, put"
+OURS = "provider: stream to a file, verify, put"
 USUAL = "requests.get().content, put_object"
 LIMIT = "put_object from memory: the limit"
-CONTENDERS = {
+VARIANTS = {
     OURS: """
 async def land():
     turns = asyncio.Semaphore(at_once)
-    async with Landing(s3, Destination(bucket=setup["bucket"], prefix="ours"), settings, {}) as landing:
+    async with Landing(s3, Destination(bucket=setup["bucket"], prefix="provider"), settings, {}) as landing:
         async def one(number):
             async with turns:
                 await landing.land(ImageOutput(url=url), number, task, str(number))
@@ -165,7 +165,7 @@ LOADS_FOR_MEMORY = (Load(32, 2), Load(16, 20), Load(16, 60))
 
 @dataclass(frozen=True)
 class Result:
-    """What one run of one contender took, and what it cost source and store; memory in MiB."""
+    """The figures of one run of one variant, with the CPU time of the servers; memory in MiB."""
 
     seconds: float
     cpu: float
@@ -178,14 +178,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Bench:
-    """The servers that all contenders use."""
+    """The servers that all variants use."""
 
     address: str
     source: Process
     store: ObjectStore
 
     def run(self, code: str, load: Load, at_once: int, *, holds_body: bool = False) -> Result:
-        """Run one contender in a fresh process."""
+        """Run one variant in a fresh process."""
         setup = {
             "source": self.address,
             "count": load.count,
@@ -213,12 +213,12 @@ def measure() -> Group:
 
 
 def _compared(bench: Bench, load: Load) -> Iterator[Table | Text]:
-    # One contender after the other, again and again: what else the machine does hits all alike.
+    # One variant after the other, again and again: what else the machine does hits all alike.
     rounds = [
-        {way: bench.run(code, load, AT_ONCE, holds_body=way == LIMIT) for way, code in CONTENDERS.items()}
+        {variant: bench.run(code, load, AT_ONCE, holds_body=variant == LIMIT) for variant, code in VARIANTS.items()}
         for _ in range(ROUNDS)
     ]
-    results = {way: [one[way] for one in rounds] for way in CONTENDERS}
+    results = {variant: [one[variant] for one in rounds] for variant in VARIANTS}
     yield _table(load, results)
     for other in (USUAL, LIMIT):
         ratios = [one[other].seconds / one[OURS].seconds for one in rounds]
@@ -229,11 +229,11 @@ def _compared(bench: Bench, load: Load) -> Iterator[Table | Text]:
 
 def _table(load: Load, results: dict[str, list[Result]]) -> Table:
     table = Table(title=f"{load}, {AT_ONCE} at once, {ROUNDS} rounds: median (least-most)")
-    for heading in ("way", "MB/s", "CPU-s per GB", "peak RSS, MiB", "growth, MiB"):
-        table.add_column(heading, justify="left" if heading == "way" else "right")
-    for way, runs in results.items():
+    for heading in ("variant", "MB/s", "CPU-s per GB", "peak RSS, MiB", "growth, MiB"):
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
+    for variant, runs in results.items():
         table.add_row(
-            way,
+            variant,
             _spread([load.total / run.seconds for run in runs], ".0f"),
             _spread([1000 * run.cpu / load.total for run in runs], ".2f"),
             _spread([run.peak for run in runs], ".0f"),
@@ -245,7 +245,7 @@ def _table(load: Load, results: dict[str, list[Result]]) -> Table:
 def _profile(bench: Bench, load: Load, results: dict[str, list[Result]]) -> Iterator[Table | Text]:
     """Say where the CPU time goes that the limit does not need."""
     verifying = bench.run(VERIFYING, load, 1, holds_body=True).cpu
-    ours, limit = (min(results[way], key=lambda run: run.seconds) for way in (OURS, LIMIT))
+    ours, limit = (min(results[variant], key=lambda run: run.seconds) for variant in (OURS, LIMIT))
     stages = {
         "fetching: event loop, writing the file": (ours.main_thread, 0.0),
         "verifying, with SHA-256": (verifying, 0.0),
@@ -254,16 +254,16 @@ def _profile(bench: Bench, load: Load, results: dict[str, list[Result]]) -> Iter
         "the store": (ours.store_cpu, limit.store_cpu),
     }
     table = Table(title=f"CPU-s per GB, {load}, best rounds")
-    for heading in ("stage", "ours", "limit"):
+    for heading in ("stage", "provider", "limit"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
     for stage, costs in {**stages, "all": _sums(stages.values())}.items():
         table.add_row(stage, *(f"{1000 * cost / load.total:.2f}" for cost in costs))
     yield table
     all_of_ours, all_of_limit = _sums(stages.values())
     yield Text(
-        f"Less than {WANTED:.0%} of the limit. Contender, source and store share {os.cpu_count()} cores: by the CPU "
-        f"time of all of them, ours can reach {all_of_limit / all_of_ours:.2f} of the limit here. On cores of its own "
-        f"each carries {_per_core(ours, load)} MB/s of ours, {_per_core(limit, load)} of the limit."
+        f"Less than {WANTED:.0%} of the limit. Provider and servers share {os.cpu_count()} cores: by their total "
+        f"CPU time, the provider can reach {all_of_limit / all_of_ours:.2f} of the limit here. With dedicated cores "
+        f"a process reaches {_per_core(ours, load)} MB/s of the provider, {_per_core(limit, load)} of the limit."
     )
 
 
@@ -277,15 +277,15 @@ def _sums(pairs: Iterable[tuple[float, float]]) -> tuple[float, ...]:
 
 def _memory() -> Table:
     table = Table(title=f"Memory growth with {AT_ONCE_FOR_MEMORY} at once, MiB")
-    for heading in ("way", *map(str, LOADS_FOR_MEMORY)):
-        table.add_column(heading, justify="left" if heading == "way" else "right")
+    for heading in ("variant", *map(str, LOADS_FOR_MEMORY)):
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
     growths: dict[str, list[str]] = {OURS: [], USUAL: []}
     for load in LOADS_FOR_MEMORY:
         with _bench(load) as bench:
-            for way, row in growths.items():
-                row.append(f"{bench.run(CONTENDERS[way], load, AT_ONCE_FOR_MEMORY).growth:.0f}")
-    for way, row in growths.items():
-        table.add_row(way, *row)
+            for variant, row in growths.items():
+                row.append(f"{bench.run(VARIANTS[variant], load, AT_ONCE_FOR_MEMORY).growth:.0f}")
+    for variant, row in growths.items():
+        table.add_row(variant, *row)
     return table
 
 

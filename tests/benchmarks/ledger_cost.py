@@ -1,4 +1,4 @@
-"""What the ledger adds to an image's way: S3 requests counted, CPU compared in one run with it and without.
+"""Measure the cost of the ledger per image: S3 requests, and CPU time in one run with it and without.
 
 Twice: as a task of its own, which makes an S3 client first as the operator does, and in the bare engine, where
 images follow each other on one client.
@@ -22,7 +22,7 @@ IMAGES = 40
 RUNS = 5
 BUCKET = "benchmark"
 
-# The way of an image without the ledger is the same code with a ledger that keeps its records in memory.
+# Without the ledger means the same code with a ledger that keeps its records in memory.
 SCRIPT = """
 import asyncio, json, sys, time, uuid
 import boto3
@@ -71,27 +71,27 @@ print(json.dumps({"cpu": time.process_time() - start, **counts}))
 
 
 def measure() -> Table:
-    table = Table(title=f"The ledger's share of an image's way, {IMAGES} images a run, {RUNS} paired runs")
-    for heading in ("way", "ledger's S3 requests", "other S3 requests", "CPU ms with", "CPU ms without", "ratio"):
-        table.add_column(heading, justify="left" if heading == "way" else "right")
+    table = Table(title=f"The ledger's share of landing an image, {IMAGES} images a run, {RUNS} paired runs")
+    for heading in ("variant", "ledger's S3 requests", "other S3 requests", "CPU ms with", "CPU ms without", "ratio"):
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
     with tempfile.TemporaryDirectory() as home, RunningEmulator() as emulator:
         store = ObjectStore(Path(home) / "s3", Path(home) / "seaweedfs.log", BUCKET)
         store.start()
         try:
             store.wait_ready()
-            for way, own_client in (("a task of its own", True), ("bare engine, one S3 client", False)):
-                _add_row(table, way, own_client, emulator, store)
+            for variant, own_client in (("a task of its own", True), ("bare engine, one S3 client", False)):
+                _add_row(table, variant, own_client, emulator, store)
         finally:
             store.process.stop()
     return table
 
 
-def _add_row(table: Table, way: str, own_client: bool, emulator: RunningEmulator, store: ObjectStore) -> None:
+def _add_row(table: Table, variant: str, own_client: bool, emulator: RunningEmulator, store: ObjectStore) -> None:
     pairs = [(_run(True, own_client, emulator, store), _run(False, own_client, emulator, store)) for _ in range(RUNS)]
     per_image = [statistics.median(1000 * pair[side]["cpu"] / IMAGES for pair in pairs) for side in (0, 1)]
     ratios = [ours["cpu"] / bare["cpu"] for ours, bare in pairs]
     table.add_row(
-        way,
+        variant,
         f"{pairs[0][0]['ledger'] / IMAGES:.1f}",
         f"{pairs[0][0]['other'] / IMAGES:.1f}",
         *(f"{cpu:.1f}" for cpu in per_image),

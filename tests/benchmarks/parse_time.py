@@ -1,4 +1,4 @@
-"""What parsing the example DAGs costs, against DAGs of nothing but EmptyOperator with the same tasks and edges.
+"""Compare the parse time of the example DAGs with DAGs of ``EmptyOperator`` with the same tasks and edges.
 
 A real ``airflow dag-processor`` parses them: every file in a process forked for it, after the processor itself has
 imported what the file imports of Airflow. Run as a module, it is the processor of one folder.
@@ -32,7 +32,7 @@ _FUNCTIONS = {"_PythonDecoratedOperator", "_BranchPythonDecoratedOperator"}
 
 
 class Task(NamedTuple):
-    """What a twin needs to know of a task."""
+    """The properties of a task that its copy needs."""
 
     is_function: bool
     following: list[str]
@@ -75,7 +75,7 @@ def _spread(values: list[float], digits: int) -> str:
 
 @contextmanager
 def _folders() -> Iterator[dict[str, Path]]:
-    """Make a folder for each contender: the examples, and twins of them."""
+    """Make a folder for each variant: the examples, and copies of them."""
     with tempfile.TemporaryDirectory() as directory:
         folders = {name: Path(directory, str(number)) for number, name in enumerate((PLAIN, TASKFLOW, OURS))}
         for folder in folders.values():
@@ -84,14 +84,14 @@ def _folders() -> Iterator[dict[str, Path]]:
             shutil.copy(path, folders[OURS])
         for name, found in _run(folders[OURS], DESCRIBE).items():
             dags = {dag_id: {key: Task(*task) for key, task in tasks.items()} for dag_id, tasks in found.items()}
-            Path(folders[PLAIN], name).write_text("\n".join(_twin(dags, functions=False)))
-            Path(folders[TASKFLOW], name).write_text("\n".join(_twin(dags, functions=True)))
-        for twin in (PLAIN, TASKFLOW):
-            _run(folders[twin], DESCRIBE)
+            Path(folders[PLAIN], name).write_text("\n".join(_copy_source(dags, functions=False)))
+            Path(folders[TASKFLOW], name).write_text("\n".join(_copy_source(dags, functions=True)))
+        for copy in (PLAIN, TASKFLOW):
+            _run(folders[copy], DESCRIBE)
         yield folders
 
 
-def _twin(dags: Dags, functions: bool) -> Iterator[str]:
+def _copy_source(dags: Dags, functions: bool) -> Iterator[str]:
     """Yield the lines of a DAG file with the same tasks and edges.
 
     :param functions: whether what is a function stays one
@@ -120,8 +120,8 @@ def _run(folder: Path, *arguments: str) -> Any:
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
     }
     command = [sys.executable, "-m", "tests.benchmarks.parse_time", str(folder), *arguments]
-    answer = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(answer.stdout.splitlines()[-1])
+    response = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(response.stdout.splitlines()[-1])
 
 
 def describe(folder: Path) -> dict[str, Dags]:

@@ -1,4 +1,4 @@
-"""What waiting costs: tasks on one event loop, looked up every 5 s, ours and as usually written.
+"""Measure the cost of waiting: tasks on one event loop with a poll interval of 5 s, the provider and alternatives.
 
 ``WAITING_TASKS=1000,10000,50000`` sets the sizes. The gateway is the emulator in a process of its own; its CPU is
 shown too, because where it is near a whole core, it is the gateway that is measured.
@@ -25,7 +25,7 @@ the last one, in which all wait, requests and CPU are measured."""
 WINDOW = 8.0
 """Seconds over which tasks finish, evenly; here the lag is measured."""
 LIMIT = LEAD + WINDOW + 2 * INTERVAL
-"""Seconds after which a way that has not noticed everything is said to collapse."""
+"""Seconds after which a variant that has not noticed every task is reported as blocked."""
 
 GATEWAY = """
 import json, random, sys, time, uuid
@@ -100,8 +100,8 @@ NOTHING_AROUND = """
 import contextlib
 around = contextlib.nullcontext
 """
-WAYS: dict[str, tuple[int, str]] = {
-    "ours": (
+VARIANTS: dict[str, tuple[int, str]] = {
+    "provider": (
         1_000_000,
         NOTHING_AROUND
         + """
@@ -115,7 +115,7 @@ async def waiting(task_id):
     await wait_through("c", read, [task_id], until=begun + 600, submitted_at=begun, schedule=schedule)
 """,
     ),
-    "a client each": (
+    "one client per trigger": (
         1_000,
         NOTHING_AROUND
         + """
@@ -125,7 +125,7 @@ async def waiting(task_id):
             await asyncio.sleep(setup["interval"])
 """,
     ),
-    "one client, a lookup each": (
+    "one client, one lookup per task": (
         10_000,
         """
 client = None
@@ -162,7 +162,7 @@ def measure() -> Table:
     )
     headings = (
         "tasks",
-        "way",
+        "variant",
         "requests a tick",
         "CPU",
         "CPU per 1000",
@@ -172,21 +172,23 @@ def measure() -> Table:
         "gateway's CPU",
     )
     for heading in headings:
-        table.add_column(heading, justify="left" if heading == "way" else "right")
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
     for size in SIZES:
-        for way, (largest, code) in WAYS.items():
-            table.add_row(str(size), way, *(_row(size, code) if size <= largest else ("not tried: collapses below",)))
+        for variant, (largest, code) in VARIANTS.items():
+            table.add_row(
+                str(size), variant, *(_row(size, code) if size <= largest else ("not run: blocked at the size below",))
+            )
     return table
 
 
 def _row(size: int, code: str) -> tuple[str, ...]:
     figures, (requests, gateway_cpu) = _run(size, code)
     if figures is None:
-        return (f"{requests:.0f}", "collapses: its loop stands still", *[""] * 4, f"{gateway_cpu / INTERVAL:.0%}")
+        return (f"{requests:.0f}", "event loop blocked", *[""] * 4, f"{gateway_cpu / INTERVAL:.0%}")
     noticed = figures["noticed"]
     lags = [f"{figures[name]:.2f} s" for name in ("p50", "p99")]
     if noticed < size:
-        lags = ["collapses:", f"{noticed / size:.0%} noticed"]
+        lags = ["blocked:", f"{noticed / size:.0%} noticed"]
     return (
         f"{requests:.0f}",
         f"{figures['share']:.1%}",
@@ -198,9 +200,9 @@ def _row(size: int, code: str) -> tuple[str, ...]:
 
 
 def _run(size: int, code: str) -> tuple[dict[str, Any] | None, tuple[int, float]]:
-    """Run one way in a process of its own, against a gateway in another.
+    """Run one variant in its own process, against a gateway in another.
 
-    :return: The figures of both, without those of a way that did not end in time; the gateway's are requests and
+    :return: The figures of both, without those of a variant that did not end in time; the gateway's are requests and
         CPU seconds of the interval in which all wait.
     """
     with tempfile.TemporaryDirectory() as home:
@@ -217,5 +219,5 @@ def _run(size: int, code: str) -> tuple[dict[str, Any] | None, tuple[int, float]
             with contextlib.suppress(subprocess.TimeoutExpired):
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=LIMIT + 5)
                 figures = json.loads(done.stdout.splitlines()[-1])
-            told, _ = gateway.communicate("\n")
-    return figures, tuple(json.loads(told))
+            output, _ = gateway.communicate("\n")
+    return figures, tuple(json.loads(output))

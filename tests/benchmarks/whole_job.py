@@ -1,4 +1,4 @@
-"""The whole job on a whole Airflow: N images from their prompts into S3, three ways, one after the other.
+"""Measure an end-to-end job in Airflow: N images from their prompts into S3, in three variants, one after the other.
 
 ``batch`` is one :class:`GenerateImageBatchOperator` with everything in flight at once, ``mapped`` a
 :class:`GenerateImageOperator` for each prompt, ``openai`` a mapped ``@task`` with the vendor's client and
@@ -6,8 +6,8 @@
 prompts. A run of two images each comes first, so that nothing is measured that happens once in an Airflow's life.
 
 ``WHOLE_JOB_IMAGES`` is how many images: 200 is the full size, which takes an hour and a half, 20 the default, which
-takes some ten minutes. ``WHOLE_JOB_WAYS=batch,mapped`` leaves a way out. Each way's figures go to stderr as soon as
-they are there. The processes' and tasks' logs are in ``.cache/whole-job`` until the next time.
+takes some ten minutes. ``WHOLE_JOB_VARIANTS=batch,mapped`` omits a variant. The figures of each variant go to stderr
+as soon as they are known. The processes' and tasks' logs are in ``.cache/whole-job`` until the next time.
 
 - wall: from triggering the run to the end that Airflow notes for it.
 - tasks ran: for how long tasks had a living process, all stretches of a deferrable one, by looking at the workers'
@@ -37,8 +37,8 @@ from tests.stack.stack import Stack, StackOptions
 from tests.stack.waiting import wait_until
 
 IMAGES = int(os.environ.get("WHOLE_JOB_IMAGES", "20"))
-CHOSEN = os.environ.get("WHOLE_JOB_WAYS", "batch,mapped,openai").split(",")
-WAYS = {
+CHOSEN = os.environ.get("WHOLE_JOB_VARIANTS", "batch,mapped,openai").split(",")
+VARIANTS = {
     "batch": "one batch operator",
     "mapped": "an operator each",
     "openai": "a @task each",
@@ -62,7 +62,7 @@ SETTINGS = {
 @dataclass(frozen=True)
 class Figures:
     """
-    What one way came to, in seconds.
+    The figures of one variant, in seconds.
 
     :param wall: from beginning to end
     :param running: for which tasks had a process, added up
@@ -72,7 +72,7 @@ class Figures:
     :param billed: images
     """
 
-    way: str
+    variant: str
     wall: float
     running: float
     held: float
@@ -95,9 +95,9 @@ class Figures:
 
 
 def measure() -> Table:
-    if unknown := set(CHOSEN) - set(WAYS):
-        raise ValueError(f"WHOLE_JOB_WAYS: no way called {', '.join(sorted(unknown))}; there are {', '.join(WAYS)}")
-    ways = [way for way in WAYS if way in CHOSEN]
+    if unknown := set(CHOSEN) - set(VARIANTS):
+        raise ValueError(f"WHOLE_JOB_VARIANTS: unknown {', '.join(sorted(unknown))} (expected {', '.join(VARIANTS)})")
+    variants = [variant for variant in VARIANTS if variant in CHOSEN]
     shutil.rmtree(LOGS, ignore_errors=True)
     options = StackOptions(
         dag_folders=(DAGS,),
@@ -108,9 +108,9 @@ def measure() -> Table:
     )
     with Stack(LOGS, options) as stack:
         job = WholeJob(stack)
-        job.warm_up(ways)
-        idle = job.watch_idling(ways[0])
-        figures = [job.do(way, idle) for way in ways]
+        job.warm_up(variants)
+        idle = job.watch_idling(variants[0])
+        figures = [job.do(variant, idle) for variant in variants]
     return _table(figures, idle)
 
 
@@ -125,37 +125,39 @@ class WholeJob:
         address = f"{gateway.host}/openai-api/v1"
         self._client.create_connection(Connection("openai_default", "openai", host=address, password=gateway.token))
 
-    def warm_up(self, ways: Sequence[str]) -> None:
+    def warm_up(self, variants: Sequence[str]) -> None:
         """Do it all in small."""
-        for way in ways:
-            self._client.wait_for_dag(_dag_id(way))
-        runs = {way: self._client.trigger(_dag_id(way), {"images": 2}, run_id="warm-up") for way in ways}
-        for way, run_id in runs.items():
-            self._wait(way, run_id, images=2 * len(ways))
+        for variant in variants:
+            self._client.wait_for_dag(_dag_id(variant))
+        runs = {
+            variant: self._client.trigger(_dag_id(variant), {"images": 2}, run_id="warm-up") for variant in variants
+        }
+        for variant, run_id in runs.items():
+            self._wait(variant, run_id, images=2 * len(variants))
         self._wait_for_workers()
 
-    def watch_idling(self, way: str) -> float:
+    def watch_idling(self, variant: str) -> float:
         """Return the CPU seconds in a second of an Airflow that does nothing but answer somebody who looks at a run."""
         cpu, begun = self._load.cpu_seconds(), time.monotonic()
         while time.monotonic() < begun + IDLE_SECONDS:
-            self._client.run(_dag_id(way), "warm-up")
+            self._client.run(_dag_id(variant), "warm-up")
             time.sleep(LOOK_EVERY)
         return (self._load.cpu_seconds() - cpu) / (time.monotonic() - begun)
 
-    def do(self, way: str, idle: float) -> Figures:
-        """Do it one way and check that every image landed and was billed once.
+    def do(self, variant: str, idle: float) -> Figures:
+        """Run one variant and check that every image landed and was billed once.
 
         :param idle: CPU seconds in a second that are not the job's
         """
         billed, cpu, begun = self._billed(), self._load.cpu_seconds(), time.time()
         with self._load.watching_workers() as workers:
-            run_id = self._client.trigger(_dag_id(way), {"images": IMAGES}, run_id=f"{IMAGES}-images")
-            run = self._wait(way, run_id, images=IMAGES)
+            run_id = self._client.trigger(_dag_id(variant), {"images": IMAGES}, run_id=f"{IMAGES}-images")
+            run = self._wait(variant, run_id, images=IMAGES)
             self._wait_for_workers()
         cpu = self._load.cpu_seconds() - cpu - idle * (time.time() - begun)
         assert run.end_date is not None
         figures = Figures(
-            way=way,
+            variant=variant,
             wall=run.end_date.timestamp() - begun,
             running=workers.running,
             held=workers.held,
@@ -164,15 +166,15 @@ class WholeJob:
             billed=self._billed() - billed,
         )
         print(f"whole-job: {figures}", file=sys.stderr, flush=True)
-        # What is paid twice by the vendor's client, which repeats what takes too long, is told in the table.
-        if figures.landed != IMAGES or (way != "openai" and figures.billed != IMAGES):
+        # The vendor's client retries slow requests; images that it pays for twice are shown in the table.
+        if figures.landed != IMAGES or (variant != "openai" and figures.billed != IMAGES):
             raise RuntimeError(f"not every one of {IMAGES} images landed and was billed once: {figures}")
         return figures
 
-    def _wait(self, way: str, run_id: str, *, images: int) -> DagRun:
+    def _wait(self, variant: str, run_id: str, *, images: int) -> DagRun:
         """Wait for a run to succeed, twice as long as it takes if every image holds a worker."""
         timeout = 180 + 2 * images * (LATENCY + 5) / PARALLELISM
-        run = self._client.wait_for_run(_dag_id(way), run_id, timeout=timeout, interval=LOOK_EVERY)
+        run = self._client.wait_for_run(_dag_id(variant), run_id, timeout=timeout, interval=LOOK_EVERY)
         if run.state != "success":
             raise RuntimeError(f"run {run_id} of {run.dag_id} ended as {run.state}; its logs are in {LOGS}")
         return run
@@ -193,8 +195,8 @@ class WholeJob:
         return sizes.count(IMAGE_BYTES)
 
 
-def _dag_id(way: str) -> str:
-    return f"whole_job_{way}"
+def _dag_id(variant: str) -> str:
+    return f"whole_job_{variant}"
 
 
 def _table(figures: Sequence[Figures], idle: float) -> Table:
@@ -204,9 +206,9 @@ def _table(figures: Sequence[Figures], idle: float) -> Table:
     )
     table.add_column("")
     for each in figures:
-        table.add_column(WAYS[each.way], justify="right")
+        table.add_column(VARIANTS[each.variant], justify="right")
     costs = [each.costs(idle) for each in figures]
-    base = next((each.costs(idle) for each in figures if each.way == "batch"), None)
+    base = next((each.costs(idle) for each in figures if each.variant == "batch"), None)
     for heading in costs[0]:
         table.add_row(heading, *(_cell(cost[heading], base[heading] if base else None) for cost in costs))
     table.add_row("landed", *(str(each.landed) for each in figures))

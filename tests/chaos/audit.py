@@ -1,4 +1,4 @@
-"""Holds what was billed against what was delivered: decisions only, the experiment gathers the facts."""
+"""Compare billed with delivered images: decisions only, the experiment collects the evidence."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Audit:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing at all is wrong."""
+        """True if nothing is wrong."""
         return not self.findings
 
 
@@ -129,6 +129,6 @@ def _faults(delivery: Delivery, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     strangers = [image for image in delivery.images if image["task_id"] not in own]
     wrong = [word for word in ("requested", "delivered", "billed") if delivery.manifest[word] != delivery.asked]
     return [
-        *(f"{delivery.name} has {image['uri']} of somebody else's {image['task_id']}" for image in strangers),
+        *(f"{delivery.name} has {image['uri']} of another task, {image['task_id']}" for image in strangers),
         *(f"{delivery.name} asked for {delivery.asked}; {word}: {delivery.manifest[word]}" for word in wrong),
     ]

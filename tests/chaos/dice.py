@@ -1,4 +1,4 @@
-"""What is killed next, and when: decided by the seed alone."""
+"""Select the next process to kill and the time, determined by the seed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from enum import StrEnum
 
 
 class Target(StrEnum):
-    """What can be killed."""
+    """A kind of process that can be killed."""
 
     TASK = "task process"
     """Its supervisor lives and reports the death."""
     SUPERVISOR = "task supervisor"
-    """The task process lives on as a zombie; nobody reports anything."""
+    """The task process survives as a zombie; no heartbeat is sent."""
     WORKER = "supervisor and task process"
     TRIGGERER = "triggerer"
     SCHEDULER = "scheduler"

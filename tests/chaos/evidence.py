@@ -1,4 +1,4 @@
-"""Gathers for the audit what lies in XCom and in S3 when everything is over."""
+"""Collect XComs and S3 objects for the audit after the experiment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.chaos.workload import DAG_ID, SOURCE, TASK
 from tests.stack.stack import Stack
 
 LEDGER = "_imagegen/ledger/"
-"""Where the provider keeps its records, by default."""
+"""The default ledger key."""
 
 
 class Evidence:

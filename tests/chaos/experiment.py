@@ -1,4 +1,4 @@
-"""One experiment from the first kill to the audit: starts the stack, lets the killer loose, waits, and looks."""
+"""One experiment from the first kill to the audit: start the stack, kill processes, wait, and audit."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Plan:
     :param latency: seconds that an image takes
     :param pause: seconds between two kills, on average
     :param parallelism: how many tasks run at once
-    :param patience: seconds to wait for the end after the last kill
+    :param end_timeout: seconds to wait for the end after the last kill
     """
 
     kills: int
@@ -66,7 +66,7 @@ class Plan:
     latency: str = "5-30"
     pause: float = 3.0
     parallelism: int = 10
-    patience: float = 1200.0
+    end_timeout: float = 1200.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class Outcome:
     :param tries: tries of these
     :param cleared: tasks cleared after their last retry
     :param stalls: how often the scheduler had to be restarted because nothing moved
-    :param crashes: how often something ended that nobody had killed
+    :param crashes: number of processes that ended without being killed
     :param unfinished: runs that did not succeed
     :param totals: the gateway's counts
     :param history: how the tries went
@@ -111,7 +111,7 @@ def run_experiment(plan: Plan, journal: Journal, logs: Path) -> Outcome:
     Do it.
 
     :param plan: what to do
-    :param journal: where it is told
+    :param journal: the log of the experiment
     :param logs: directory of all processes' and tasks' logs
     """
     options = StackOptions(
@@ -153,7 +153,7 @@ class _Experiment:
             self._monkey.strike_if_due()
             self._step(self._plan.runs)
         self._journal.tell(f"{self._monkey.total} kills done; waiting for the runs to finish")
-        deadline = time.monotonic() + self._plan.patience
+        deadline = time.monotonic() + self._plan.end_timeout
         while self._workload.open_runs and time.monotonic() < deadline:
             self._step(0)
         return self._outcome(logs)

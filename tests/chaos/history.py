@@ -1,4 +1,4 @@
-"""What became of every try, read from the tasks' logs: where the dead ones were when they died."""
+"""The history of every try from the task logs, with the point at which killed ones died."""
 
 from __future__ import annotations
 

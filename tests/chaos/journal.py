@@ -1,4 +1,4 @@
-"""What happened when: every line goes to a file and to the console."""
+"""A log of events with times, written to a file and to the console."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kills processes of a running stack as the dice say, and starts again what nobody else would."""
+"""Kill random processes of a running stack, and restart those that do not restart themselves."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.chaos.journal import Journal
 from tests.chaos.workers import running_tasks
 from tests.stack.stack import Stack
 
-_PATIENCE = 15.0
+_MAX_DELAY = 15.0
 """Seconds to wait for a task to kill; while the scheduler is coming back there is none."""
 _BEGUN = "Validated:"
-"""What a try says before it claims: one that is killed earlier, and on a slow machine most are, has nothing to lose."""
+"""The log line of a try before its claim: a try that is killed earlier has no open request."""
 
 
 class Killer:
@@ -29,9 +29,9 @@ class Killer:
     def __init__(self, stack: Stack, strikes: Iterator[Strike], journal: Journal) -> None:
         self.kills: Counter[Target] = Counter()
         self.took_along = 0
-        """How many running tasks died with a scheduler."""
+        """Number of running tasks that died with a scheduler."""
         self.crashes = 0
-        """How often something ended that nobody had killed."""
+        """Number of processes that ended without being killed."""
         self._stack = stack
         self._strikes = strikes
         self._journal = journal
@@ -41,7 +41,7 @@ class Killer:
 
     @property
     def total(self) -> int:
-        """How many kills there have been."""
+        """Number of kills."""
         return self.kills.total()
 
     def strike_if_due(self) -> None:
@@ -52,7 +52,7 @@ class Killer:
         if self._hit(self._next):
             self.kills[self._next.target] += 1
             self._take_aim()
-        elif self._next.target not in WORKERS or late > _PATIENCE:
+        elif self._next.target not in WORKERS or late > _MAX_DELAY:
             self._take_aim()
 
     def revive(self) -> None:
@@ -81,7 +81,7 @@ class Killer:
             airflow.launch_triggerer()
 
     def _note_crash(self, what: str) -> None:
-        self._journal.tell(f"a {what} has ended, and nobody killed it; starting another one")
+        self._journal.tell(f"a {what} ended without being killed; restarting it")
         self.crashes += 1
 
     def _take_aim(self) -> None:

@@ -1,4 +1,4 @@
-"""The audit and the dice: an auditor who finds nothing must be known to find something."""
+"""The audit and the dice: the audit finds every kind of error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TestAudit:
         )
         assert found.findings == ("trace t was accepted 2 times",)
 
-    def test_finds_a_bill_for_what_nobody_asked_for(self) -> None:
+    def test_finds_a_billed_image_without_a_request(self) -> None:
         found = audited([row("1", "a"), row("2", "x")], [delivery("a", "1")])
         assert (found.duplicates, found.lost) == (1, 1)
 
@@ -69,7 +69,7 @@ class TestAudit:
         found = audited([], [Delivery("run[0]", "a", 1, None)])
         assert found.findings == ("run[0] has no manifest",)
 
-    def test_finds_an_image_of_somebody_else(self) -> None:
+    def test_finds_an_image_of_another_task(self) -> None:
         found = audited([row("1", "a"), row("2", "b")], [delivery("a", "2"), delivery("b", "1")])
         assert (found.duplicates, found.lost) == (0, 0)
         assert len(found.findings) == 2
@@ -89,11 +89,11 @@ class TestAudit:
 
 
 class TestDice:
-    def test_fall_the_same_way_for_the_same_seed(self) -> None:
+    def test_are_reproducible_for_the_same_seed(self) -> None:
         assert list(islice(strikes(7, 2.0), 50)) == list(islice(strikes(7, 2.0), 50))
         assert list(islice(strikes(7, 2.0), 50)) != list(islice(strikes(8, 2.0), 50))
 
-    def test_hit_workers_most_and_spare_nobody(self) -> None:
+    def test_select_workers_most_often_and_every_target_sometimes(self) -> None:
         targets = Counter(strike.target for strike in islice(strikes(0, 2.0), 2000))
         assert set(targets) == set(Target)
         assert 0.55 < sum(targets[target] for target in WORKERS) / 2000 < 0.65

@@ -1,4 +1,4 @@
-"""Random kills, the short way: a dozen tasks, eight kills, the same dice every time."""
+"""A short run of random kills: a dozen tasks, eight kills, a fixed seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.full,
     pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc"),
 ]
-PLAN = Plan(kills=8, seed=7, tasks=12, runs=1, latency="3-18", pause=3.0, parallelism=6, patience=HANG)
+PLAN = Plan(kills=8, seed=7, tasks=12, runs=1, latency="3-18", pause=3.0, parallelism=6, end_timeout=HANG)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ class TestRandomKills:
         assert outcome.unfinished == 0
         assert outcome.tasks == 12 * outcome.runs
 
-    def test_hit_tries_that_had_something_to_lose(self, outcome: Outcome) -> None:
+    def test_hit_tries_with_open_requests(self, outcome: Outcome) -> None:
         assert sum(outcome.kills.values()) == PLAN.kills
         assert outcome.tries > outcome.tasks
         assert outcome.history.helped

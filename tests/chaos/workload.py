@@ -1,4 +1,4 @@
-"""Keeps DAG runs going: new ones as older ones finish, and cleared ones where Airflow has run out of retries."""
+"""Trigger DAG runs: new ones as older ones finish, and clear tasks that have no retries left."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Run:
 
     @property
     def is_open(self) -> bool:
-        """Whether something is still to happen to it."""
+        """True while the run is not finished."""
         return self.state not in {"success", "given up"}
 
 
@@ -43,7 +43,7 @@ class Workload:
     def __init__(self, client: AirflowClient, name: str, tasks_per_run: int, journal: Journal) -> None:
         self.runs: list[Run] = []
         self.clears: Counter[str] = Counter()
-        """How often a run's failed tasks were cleared, by run."""
+        """Number of clears of failed tasks, by run."""
         self.cleared_tasks = 0
         self._client = client
         self._name = name

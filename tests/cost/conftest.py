@@ -56,7 +56,7 @@ class CostHarness(BatchHarness):
         return result
 
     def dry_run(self, budget: str | None = None, **ask: Any) -> DryRun:
-        """Rehearse one try."""
+        """Run one try as a dry run."""
         work = self.work(**ask)
         return asyncio.run((work if budget is None else self.paying(work, budget)).dry_run())
 

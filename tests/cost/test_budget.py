@@ -1,4 +1,4 @@
-"""A budget is never overdrawn: what may cost more is refused before anything is paid, whatever was paid before."""
+"""A budget is never exceeded: requests that may cost more are refused before anything is paid."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TestFirstTry:
         assert "up to 0.09 USD, 0 USD are billed already, and the budget is 0.08 USD" in str(caught.value)
         assert (harness.submits, harness.entries()) == (0, [])
 
-    def test_within_budget_to_the_last_bit_is_drawn(self, harness: CostHarness) -> None:
+    def test_exactly_within_budget_is_generated(self, harness: CostHarness) -> None:
         assert harness.attempt_within("0.09", n=3).delivered == 3
 
     def test_without_a_price_is_refused_with_what_to_do(self, harness: CostHarness) -> None:
@@ -67,19 +67,19 @@ class TestRetry:
             harness.attempt_within("0.05", try_number=2, epoch=1)
         assert harness.attempt_within("0.06", try_number=2, epoch=1).billed == 2
 
-    def test_hands_out_what_is_paid_for_whatever_the_budget(self, harness: CostHarness) -> None:
+    def test_returns_paid_images_regardless_of_the_budget(self, harness: CostHarness) -> None:
         harness.attempt(n=2)
         harness.prices({})
         manifest = harness.attempt_within("0", n=2, try_number=2)
         assert (manifest.reused, manifest.cost) == (2, 2 * PRICE)
 
-    def test_of_something_else_counts_what_the_first_try_asked_for(self, harness: CostHarness) -> None:
+    def test_of_something_else_counts_the_first_request(self, harness: CostHarness) -> None:
         harness.attempt(prompt="at 10:00")
         with pytest.raises(BudgetExceeded, match=r"0.03 USD are billed already"):
             harness.attempt_within("0.05", prompt="at 10:05", try_number=2)
         assert harness.attempt_within("0.06", prompt="at 10:05", try_number=2).delivered == 1
 
-    def test_counts_what_is_still_being_drawn_and_lands_it(self, harness: CostHarness) -> None:
+    def test_counts_what_is_still_being_generated_and_lands_it(self, harness: CostHarness) -> None:
         harness.emulator.hold()
         with pytest.raises(TaskTimeout):
             harness.attempt_within("0.03", timeout=DEADLINE)
@@ -99,7 +99,7 @@ class TestRetry:
         assert harness.attempt_within("0.06", n=2, on_partial="accept").delivered == 1
         assert harness.attempt_within("0.06", n=2, try_number=2).delivered == 2
 
-    def test_does_not_pay_again_for_what_is_gone_beyond_its_budget(self, harness: CostHarness) -> None:
+    def test_does_not_pay_again_for_a_deleted_image_beyond_its_budget(self, harness: CostHarness) -> None:
         (image,) = harness.attempt().images
         harness.s3.delete_object(Bucket=BUCKET, Key=image.key)
         with pytest.raises(BudgetExceeded, match=r"another would cost 0.03 USD, and 0.02 USD are left"):

@@ -1,4 +1,4 @@
-"""What images cost is in the manifest: what is known, and null for what is not."""
+"""The manifest contains the cost of images, and null for unknown costs."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class TestPerImage:
         assert [entry.record.cost for entry in harness.entries()] == [PRICE, PRICE]
 
     def test_unknown_price_is_null_and_never_nothing(self, harness: CostHarness) -> None:
-        told = harness.attempt(model="nano-banana").model_dump(mode="json")
-        assert (told["cost"], told["cost_at_least"], told["billed"]) == (None, 0.0, 1)
-        assert told["images"][0]["cost"] is None
+        manifest = harness.attempt(model="nano-banana").model_dump(mode="json")
+        assert (manifest["cost"], manifest["cost_at_least"], manifest["billed"]) == (None, 0.0, 1)
+        assert manifest["images"][0]["cost"] is None
 
     def test_currency_is_the_connection_s(self, harness: CostHarness) -> None:
         harness.settings = dataclasses.replace(harness.settings, currency="EUR")
@@ -84,7 +84,7 @@ class TestPerToken:
         assert manifest.usage == {"input_tokens": 3, "output_tokens": 272, "total_tokens": 275}
         assert manifest.cost == Decimal("0.010895")
 
-    def test_images_of_one_answer_have_their_shares(self, harness: CostHarness) -> None:
+    def test_images_of_one_response_have_their_shares(self, harness: CostHarness) -> None:
         manifest = harness.attempt(n=3, size="1024x1024", quality="low")
         assert harness.submits == 1
         assert sum(cost for cost in costs(manifest) if cost is not None) == manifest.cost
@@ -108,7 +108,7 @@ class TestReused:
         assert (manifest.billed, manifest.reused, manifest.cost) == (1, 1, PRICE)
         assert costs(manifest) == [PRICE]
 
-    def test_by_somebody_else_costs_that_nothing(self, harness: CostHarness) -> None:
+    def test_by_another_task_is_not_paid_again(self, harness: CostHarness) -> None:
         harness.policy = Policy(reuse="always")
         harness.attempt()
         manifest = harness.attempt(dag_id="another")
@@ -122,7 +122,7 @@ class TestReused:
         manifest = harness.attempt(try_number=2, epoch=1)
         assert (manifest.billed, manifest.cost) == (2, Decimal("0.08"))
 
-    def test_of_another_currency_cost_who_knows(self, harness: CostHarness) -> None:
+    def test_of_another_currency_has_unknown_cost(self, harness: CostHarness) -> None:
         harness.attempt()
         harness.settings = dataclasses.replace(harness.settings, currency="EUR")
         manifest = harness.attempt(try_number=2)

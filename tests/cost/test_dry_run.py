@@ -1,4 +1,4 @@
-"""A rehearsal checks everything, tells what it would cost, and sends, claims and writes nothing."""
+"""A dry run validates everything, estimates the cost, and sends, claims and writes nothing."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def nothing_happens(harness: CostHarness) -> Iterator[None]:
 @pytest.mark.usefixtures("nothing_happens")
 class TestSingle:
     def test_shows_the_calls_and_what_they_would_cost(self, harness: CostHarness) -> None:
-        told = harness.dry_run(n=2, size="1024x1024").model_dump(mode="json")
-        assert (told["version"], told["dry_run"], told["gateway"]) == (1, True, "acedatacloud")
-        assert (told["rows"], told["calls"], told["images"]) == (1, 2, 2)
-        assert told["estimate"] == {
+        result = harness.dry_run(n=2, size="1024x1024").model_dump(mode="json")
+        assert (result["version"], result["dry_run"], result["gateway"]) == (1, True, "acedatacloud")
+        assert (result["rows"], result["calls"], result["images"]) == (1, 2, 2)
+        assert result["estimate"] == {
             "to_pay": 0.06,
             "to_pay_at_least": 0.06,
             "calls_to_pay": 2,
@@ -64,26 +64,26 @@ class TestSingle:
             "budget": None,
             "currency": "USD",
         }
-        first = told["requests"][0]
+        first = result["requests"][0]
         assert (first["method"], first["url"]) == ("POST", f"{harness.settings.base_url}/openai/images/generations")
         assert (first["is_paid"], first["cost"], first["index"]) == (True, 0.03, 0)
         sent = {"prompt": "a lighthouse", "model": "gpt-image-1", "size": "1024x1024", "async": True}
         assert {name: first["body"][name] for name in sent} == sent
 
     def test_unknown_price_is_null(self, harness: CostHarness) -> None:
-        told = harness.dry_run(model="nano-banana").model_dump(mode="json")
-        assert (told["estimate"]["to_pay"], told["estimate"]["unpriced_models"]) == (None, ["'nano-banana'"])
-        assert told["requests"][0]["cost"] is None
+        result = harness.dry_run(model="nano-banana").model_dump(mode="json")
+        assert (result["estimate"]["to_pay"], result["estimate"]["unpriced_models"]) == (None, ["'nano-banana'"])
+        assert result["requests"][0]["cost"] is None
 
     def test_holds_no_secret(self, harness: CostHarness) -> None:
         headers = {"x-team-key": "hush-hush-hush"}
         harness.settings = dataclasses.replace(harness.settings, headers=headers)
         extra = {"reference": "https://cdn.example/a.png?sig=quiet-quiet", "echo": harness.settings.token}
-        told = harness.dry_run(
+        result = harness.dry_run(
             callback_url="https://hook.example/secret-path", extra=extra, user="somebody@example.com"
         ).model_dump_json()
         for secret in (harness.settings.token, "hush-hush", "quiet-quiet", "secret-path", "somebody"):
-            assert secret not in told
+            assert secret not in result
 
     def test_refuses_what_the_task_would_refuse(self, harness: CostHarness) -> None:
         with pytest.raises(InvalidRequest, match="size='17x17'"):
@@ -103,7 +103,7 @@ class TestSingle:
 class TestEdit:
     SOURCE = ImageSource(content=b"\x89PNG not looked at here", name="a.png")
 
-    def test_in_parts_is_told_by_what_was_asked(self, settings: GatewaySettings, harness: CostHarness) -> None:
+    def test_in_parts_is_shown_with_its_sources(self, settings: GatewaySettings, harness: CostHarness) -> None:
         request = EditRequest(prompt="p", model="gpt-image-1", images=(self.SOURCE,))
         gateway, attempt = gateway_for(harness.settings), Attempt(dag_id="d", task_id="t", run_id="r")
         calls = plan(request, gateway, attempt, "task")
@@ -116,18 +116,18 @@ class TestEdit:
 class TestAfterwards:
     def test_what_is_paid_for_costs_nothing_more(self, harness: CostHarness) -> None:
         harness.attempt()
-        told = harness.dry_run(n=2, try_number=2)
-        assert [request["cost"] for request in told.requests] == [0.0, 0.03]
-        assert [request["is_paid"] for request in told.requests] == [False, True]
-        assert (told.estimate.to_pay, told.estimate.billed) == (Decimal("0.03"), Decimal("0.03"))
+        result = harness.dry_run(n=2, try_number=2)
+        assert [request["cost"] for request in result.requests] == [0.0, 0.03]
+        assert [request["is_paid"] for request in result.requests] == [False, True]
+        assert (result.estimate.to_pay, result.estimate.billed) == (Decimal("0.03"), Decimal("0.03"))
 
     def test_what_others_paid_for_costs_nothing(self, harness: CostHarness) -> None:
         harness.policy = Policy(reuse="always")
         harness.attempt()
-        told = harness.dry_run(dag_id="another")
-        assert (told.estimate.calls_to_pay, told.estimate.to_pay, told.estimate.billed) == (0, 0, 0)
+        result = harness.dry_run(dag_id="another")
+        assert (result.estimate.calls_to_pay, result.estimate.to_pay, result.estimate.billed) == (0, 0, 0)
 
-    def test_what_is_in_the_way_is_told(self, harness: CostHarness) -> None:
+    def test_an_existing_object_is_reported(self, harness: CostHarness) -> None:
         harness.attempt()
         work = harness.work(prompt="another")
         options = dataclasses.replace(work.destination.options, replace=False)
@@ -142,15 +142,15 @@ class TestBatch:
         return asyncio.run(harness.batch(requests, **ask).dry_run())
 
     def test_counts_all_rows_and_shows_the_first(self, harness: CostHarness) -> None:
-        told = self.dry_run(harness, prompts(500))
-        assert (told.rows, told.calls, told.images, len(told.requests)) == (500, 500, 500, MAX_SHOWN)
-        assert told.requests[1]["key"] == "00001"
-        assert told.estimate.to_pay == Decimal("15")
+        result = self.dry_run(harness, prompts(500))
+        assert (result.rows, result.calls, result.images, len(result.requests)) == (500, 500, 500, MAX_SHOWN)
+        assert result.requests[1]["key"] == "00001"
+        assert result.estimate.to_pay == Decimal("15")
 
     def test_equal_rows_cost_once(self, harness: CostHarness) -> None:
-        told = self.dry_run(harness, ["an owl"] * 3)
-        assert [request["cost"] for request in told.requests] == [0.03, 0.0, 0.0]
-        assert told.estimate.to_pay == Decimal("0.03")
+        result = self.dry_run(harness, ["an owl"] * 3)
+        assert [request["cost"] for request in result.requests] == [0.03, 0.0, 0.0]
+        assert result.estimate.to_pay == Decimal("0.03")
 
     def test_wrong_rows_are_refused_or_counted(self, harness: CostHarness) -> None:
         rows = ["an owl", {"prompt": "wrong", "n": 99}]
@@ -165,14 +165,14 @@ JSON = st.recursive(st.integers() | TEXTS, lambda one: st.lists(one, max_size=9)
 
 @hypothesis_settings(max_examples=examples(40))
 @given(st.lists(TEXTS.filter(str.strip), min_size=1, max_size=40), st.dictionaries(st.text(min_size=30), JSON), TEXTS)
-def test_fits_into_an_xcom_whatever_is_asked(texts: list[str], extra: dict[str, Any], key: str) -> None:
+def test_fits_into_an_xcom_for_any_request(texts: list[str], extra: dict[str, Any], key: str) -> None:
     gateway = gateway_for(GatewaySettings(base_url="https://api.acedata.cloud", token="t" * 20))
     attempt = Attempt(dag_id="d", task_id="t", run_id="r")
     requests = [ImageRequest(prompt=text, model=text[:300], extra=extra) for text in texts]
     calls = [call for request in requests for call in plan(request, gateway, attempt, "task", key[:200])]
     estimate = estimate_cost(calls, {}, PriceList())
     planner = DryRunPlanner(gateway, Ledger(None, BUCKET, "l"), None, None)  # type: ignore[arg-type]
-    told = DryRun(
+    result = DryRun(
         gateway="acedatacloud",
         destination="s3://" + "b" * 63 + "/" + "雪" * 300,
         calls=len(calls),
@@ -180,4 +180,4 @@ def test_fits_into_an_xcom_whatever_is_asked(texts: list[str], extra: dict[str, 
         requests=planner._shown(calls, estimate),
         estimate=Estimate.of(estimate, None, "USD"),
     )
-    assert len(json.dumps(told.model_dump(mode="json"))) < XCOM_BYTES
+    assert len(json.dumps(result.model_dump(mode="json"))) < XCOM_BYTES

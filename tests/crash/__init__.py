@@ -1,1 +1,1 @@
-"""What a crash costs: workers that die at every point where they do something outside themselves."""
+"""Crash tests: workers are killed at every point where they have a side effect."""

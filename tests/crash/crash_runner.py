@@ -1,4 +1,4 @@
-"""The test process's side: orders tries from the runner, and looks at what they left in bucket and bill."""
+"""The side of the test process: request tries from the runner, and inspect their objects and billed images."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _report(one: Try, status: int) -> Report:
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedBill:
-    """What the emulator counted since the test began.
+    """The emulator's counts since the start of the test.
 
     :param images: images that are or will be billed
     :param per_trace: images by trace id; of gateways that take none every request has its own
@@ -155,7 +155,7 @@ class Task:
 
     @property
     def ledger(self) -> Ledger:
-        """Where its records are."""
+        """The prefix of its ledger records."""
         return Ledger(self.s3, BUCKET, self.arguments["ledger_key"])
 
     def records(self) -> list[LedgerRecord]:

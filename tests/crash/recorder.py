@@ -1,4 +1,4 @@
-"""Sees all that a try does outside itself, counts it, and kills the try where it is told to."""
+"""Record and count all side effects of a try, and kill the try at the configured point."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ IMPORTED_LATE = (
     "airflow_provider_imagegen.triggers.imagegen",
     "anyio._backends._asyncio",
 )
-"""What a try imports when it comes to that."""
+"""Modules that a try imports late."""
 
 
 def _warm_up() -> None:
@@ -83,7 +83,7 @@ def _fork(one: Try, start: int, release: int) -> int:
         os.dup2(log, 2)
         signal.alarm(int(one.operator["timeout"] + STUCK_AFTER))
         os.read(start, 1)
-        worker.run(one)
+        worker.run_try(one)
         status = 0
     except BaseException:  # noqa: BLE001 - a fork must not go on as its parent
         traceback.print_exc()

@@ -1,4 +1,4 @@
-"""A batch whose worker is killed again and again."""
+"""A batch whose worker is killed repeatedly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker is killed at every point where it does something outside itself; then the retry runs."""
+"""A worker is killed at every point where it has a side effect; then the retry runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ONE_CALL = {**TWO_CALLS, Failpoint.CLAIM: 1, Failpoint.SUBMIT: 1, Failpoint.RECO
 class Scenario:
     """One way in which two images are made.
 
-    :param occurrences: How often a try that nobody kills comes by each effect.
+    :param occurrences: Number of times that an undisturbed try reaches each effect.
     :param is_variation: Whether another scenario shows the same effects at a gateway of the same kind.
     """
 
@@ -135,7 +135,7 @@ def crashed(new_task: NewTask, table: list[tuple[str, ...]]) -> Callable[[Scenar
 
 @dataclass(frozen=True)
 class Crash:
-    """What a killed try left, and what its retry made of it."""
+    """The state after a killed try, and the result of its retry."""
 
     task: Task
     left: list[LedgerRecord]
@@ -205,9 +205,9 @@ class TestGatewayWithTasks:
             assert http["look_up_by_id"] == (1 if states["submitted"] else 0)
 
 
-class TestGatewayWithoutLookUp:
+class TestGatewayWithoutLookups:
     @every_point(ONE_ANSWER, TWO_ANSWERS)
-    def test_retry_never_pays_again_unless_told_to(
+    def test_retry_never_pays_again_by_default(
         self, crashed: Callable[[Scenario, Point], Crash], scenario: Scenario, point: Point
     ) -> None:
         crash = crashed(scenario, point)
@@ -224,7 +224,7 @@ class TestGatewayWithoutLookUp:
             assert (crash.retry.manifest["billed"], bill.images) == (IMAGES, IMAGES)
 
     @every_point(RESUBMITTED)
-    def test_retry_told_to_resubmit_always_succeeds_and_pays_again_only_for_what_nobody_knows(
+    def test_retry_with_resubmit_always_succeeds_and_pays_again_only_for_unknown_outcomes(
         self, crashed: Callable[[Scenario, Point], Crash], scenario: Scenario, point: Point
     ) -> None:
         crash = crashed(scenario, point)

@@ -1,4 +1,4 @@
-"""What later tries, clears, twins and other DAGs get of images that are paid for."""
+"""Paid images are reused by later tries, clears, concurrent tries and other DAGs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TestTwoProcessesAtOnce:
         assert {record.state for record in task.records()} == {"landed"}
 
     @RACES
-    def test_gateway_without_look_up_is_paid_once(self, new_task: NewTask, race: int) -> None:
+    def test_gateway_without_lookup_is_paid_once(self, new_task: NewTask, race: int) -> None:
         task = new_task(gateway="openai", model="gpt-image-1")
         reports = task.runner.run(task.next_try(), task.next_try())
         assert [report.http.count("submit") for report in reports] in ([0, 1], [1, 0])
@@ -93,7 +93,7 @@ class TestClearedAfterSuccess:
         assert task.attempt().http == ()
         assert task.bill().images == 2
 
-    def test_what_a_cleared_task_fetched_for_its_first_try_is_not_drawn_anew_by_its_retry(
+    def test_an_image_that_a_cleared_task_landed_for_its_first_try_is_not_generated_again_by_its_retry(
         self, new_task: NewTask
     ) -> None:
         task = new_task(model="gpt-image-1", on_clear="regenerate")
@@ -104,8 +104,8 @@ class TestClearedAfterSuccess:
         assert task.bill().images == 2
 
 
-class TestReusedByAnybody:
-    def test_another_dag_gets_copies_for_nothing(self, new_task: NewTask) -> None:
+class TestReuseAlways:
+    def test_another_dag_gets_copies_without_paying(self, new_task: NewTask) -> None:
         first = new_task(model="gpt-image-1", reuse="always")
         made = first.attempt()
         second = new_task(
@@ -136,7 +136,7 @@ class TestReusedByAnybody:
         assert first.bill().images == 2
 
 
-class TestReusedByNobody:
+class TestReuseNever:
     def test_every_try_pays(self, new_task: NewTask) -> None:
         task = new_task(model="gpt-image-1", reuse="never")
         assert task.attempt(kill=BEFORE_XCOM).killed

@@ -29,9 +29,7 @@ from hypothesis.stateful import (
 from tenacity import wait_none
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from airflow_provider_imagegen.engine import retry as patience
-from airflow_provider_imagegen.engine import run as work
-from airflow_provider_imagegen.engine import submit as submitter
+from airflow_provider_imagegen.engine import retry, run, submit
 from airflow_provider_imagegen.engine.options import JobOptions
 from airflow_provider_imagegen.engine.plan import plan
 from airflow_provider_imagegen.engine.recovery import Policy
@@ -79,7 +77,7 @@ FAULTS: tuple[dict[str, Any], ...] = (
 
 
 CRASHES = st.none() | st.tuples(st.sampled_from(Failpoint), st.sampled_from(["before", "after"]), st.integers(1, 3))
-"""Where the next process dies, if it does."""
+"""The point at which the next process is killed, if any."""
 Crash = tuple[Failpoint, Moment, int] | None
 
 
@@ -89,7 +87,7 @@ class Crashed(BaseException):
 
 @dataclass(frozen=True)
 class World:
-    """What outlives every process."""
+    """The state that survives every process."""
 
     emulator: RunningEmulator
     clock: ManualClock
@@ -97,7 +95,7 @@ class World:
 
 
 class ManualClock:
-    """Unix seconds that pass when they are told to."""
+    """A clock in unix seconds that only advances on request."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -185,7 +183,7 @@ class OneTask(RuleBasedStateMachine):
     @precondition(lambda self: self._status == "waiting")
     @rule()
     def lose_the_deferral(self) -> None:
-        """The scheduler fails the waiting task; nobody tells the trigger."""
+        """The scheduler fails the waiting task; the trigger is not notified."""
         assert self._waiting is not None
         self._zombies.append(self._waiting)
         self._status = "to run"
@@ -201,7 +199,7 @@ class OneTask(RuleBasedStateMachine):
     @precondition(lambda self: self._zombies)
     @rule(crash=CRASHES)
     def wake_a_zombie(self, crash: Crash) -> None:
-        """A try that everybody took for dead goes on; nobody hears what becomes of it."""
+        """A try that was considered dead continues; its result is ignored."""
         zombie = self._zombies.pop(0)
         with suppress(ImageGenError):
             self._run(self._work(zombie.attempt).resume(zombie.submission, gave_up=False), crash)
@@ -316,13 +314,13 @@ class OneTask(RuleBasedStateMachine):
 
 @pytest.fixture
 def unlucky(monkeypatch: pytest.MonkeyPatch, object_store: ObjectStore) -> Any:
-    # Every try defers at once, and nobody waits for the jitter of a clock that stands still.
-    monkeypatch.setattr(work, "GRACE", 0.0)
-    # A dead process's requests have arrived here before anybody asks, and are shown at once: what one lookup does not
+    # Every try defers immediately, and there is no jitter, because the clock does not advance.
+    monkeypatch.setattr(run, "GRACE", 0.0)
+    # Requests of a dead process have arrived before the next lookup and are visible at once: what one lookup does not
     # find was never sent, and no claim grows old. What happens does not depend on the machine's speed then.
-    monkeypatch.setattr(submitter, "time_to_show_up", lambda grace, timeout: grace)
-    monkeypatch.setattr(submitter, "lease_time", lambda grace: HANG)
-    monkeypatch.setattr(patience, "wait_random_exponential", lambda **_: wait_none())
+    monkeypatch.setattr(submit, "time_to_show_up", lambda grace, timeout: grace)
+    monkeypatch.setattr(submit, "lease_time", lambda grace: HANG)
+    monkeypatch.setattr(retry, "wait_random_exponential", lambda **_: wait_none())
     clock = ManualClock()
     with RunningEmulator(clock=clock) as emulator:
         world = World(emulator, clock, object_store.client())

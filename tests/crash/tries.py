@@ -1,4 +1,4 @@
-"""One try of one task: what the test process orders from the runner, and what the try reports back."""
+"""One try of one task: its options and its report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Try:
-    """What to run.
+    """Options of a try.
 
     :param connections: ``AIRFLOW_CONN_…`` variables.
     :param operator: Arguments of the operator.
@@ -41,7 +41,7 @@ class Try:
     :param folder: Where the try leaves its report, its log and its XCom.
     :param kill: Where it kills itself; ``None`` lets it run to its end.
     :param grace: Seconds it waits in the worker before it defers.
-    :param release_url: Where the emulator is told, once it defers, to finish the tasks that it holds.
+    :param release_url: URL with which the emulator finishes its held tasks after the try has deferred.
     """
 
     connections: dict[str, str]
@@ -78,7 +78,7 @@ class Try:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a try did.
+    """The result of a try.
 
     :param error: Name of the exception's class it ended with.
     :param points: Points it passed, in order.

@@ -14,9 +14,8 @@ import httpx
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
 
-from airflow_provider_imagegen.engine import run as work
-from airflow_provider_imagegen.engine import submit as submitter
-from airflow_provider_imagegen.engine.batch import run as batch_work
+from airflow_provider_imagegen.engine import run, submit
+from airflow_provider_imagegen.engine.batch import run as batch_run
 from airflow_provider_imagegen.exceptions import ImageGenError
 from airflow_provider_imagegen.failpoints import observe
 from airflow_provider_imagegen.hooks import aws
@@ -26,12 +25,12 @@ from tests.crash.tries import DEFER, PUSH_XCOM, Report, Try
 from tests.stack.waiting import HANG
 
 
-def run(one: Try) -> None:
+def run_try(one: Try) -> None:
     """Run a try to its end, or to where it kills itself; leave its report."""
     os.environ.update(one.connections, AIRFLOW__IMAGEGEN__MINIMUM_DEFERRAL="0")
     # The margins that spare a real gateway.
-    work.GRACE, submitter.LOOK_AGAIN = one.grace, 0.1
-    batch_work.GRACE = one.grace
+    run.GRACE, submit.LOOK_AGAIN = one.grace, 0.1
+    batch_run.GRACE = one.grace
     recorder = Recorder(one.kill)
     _watch(recorder)
     error: Exception | None = None

@@ -1,4 +1,4 @@
-"""What is in the package is in the docs: errors, operators, examples, fields, options, layers."""
+"""The docs cover the package: errors, operators, examples, fields, options, layers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _pattern(quote: str) -> str:
 
 
 def _templates() -> Iterator[str]:
-    """Yield the texts of the package, with … for whatever is filled in."""
+    """Yield the texts of the package, with … for variable parts."""
     for path in Path(airflow_provider_imagegen.__path__[0]).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.JoinedStr):

@@ -1,4 +1,4 @@
-"""Links within the repository lead somewhere, to the anchor too, on a forge as in the built site."""
+"""Links within the repository and their anchors are valid, on GitHub and in the built site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pages tell people to type is typed here, as it stands there, but for the ports."""
+"""The shell blocks of the pages run unchanged, except for the ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The secrets that are planted, and the tasks that carry each of them into every failure there is."""
+"""Planted secrets, and the tasks that carry each of them into every kind of failure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Canaries:
     host_password: str = field(default_factory=lambda: secrets.token_hex(12))
     link_query: str = field(default_factory=lambda: _song("lq-"))
     source_query: str = field(default_factory=lambda: _song("sq-"))
-    told_query: str = field(default_factory=lambda: _song("tq-"))
+    message_query: str = field(default_factory=lambda: _song("tq-"))
     decoy: str = field(default_factory=lambda: _song("dc-"))
 
     def patterns(self) -> dict[str, re.Pattern[str]]:
@@ -77,7 +77,7 @@ class Case:
 
     @property
     def prompt(self) -> str:
-        """What is asked for."""
+        """The request of the case."""
         return f"A canary, {self.name}."
 
 
@@ -89,10 +89,10 @@ def echoes(canaries: Canaries) -> Iterator[str]:
             f"Authorization: Bearer {token} is wrong",
             f"you sent {token!r}",
             f"X-Extra-Key {canaries.header} is unknown",
-            f"see https://cdn.example/a.png?sig={canaries.told_query}&v=1#{canaries.told_query}",
+            f"see https://cdn.example/a.png?sig={canaries.message_query}&v=1#{canaries.message_query}",
             f"{far}{token}",
             f"header {quote(token, safe='')} or {base64.b64encode(token.encode()).decode()}",
-            f"fetch http://user:{canaries.told_query.replace('/', '_')}@inside.example/b.png",
+            f"fetch http://user:{canaries.message_query.replace('/', '_')}@inside.example/b.png",
             json.dumps({"headers": {"authorization": f"Bearer {token}", "x-extra-key": canaries.header}}),
         ]
     )
@@ -187,7 +187,7 @@ def _of_landing(canaries: Canaries, recorder: str, bucket: str) -> Iterator[Case
     def fault(kind: str, **more: Any) -> dict[str, Any]:
         return {"route": "result", "kind": kind, **more}
 
-    query = f"sig={canaries.told_query}#{canaries.told_query}"
+    query = f"sig={canaries.message_query}#{canaries.message_query}"
     inside = fault("redirect", location=f"http://user:{canaries.host_password}@169.254.169.254/a.png?{query}")
     elsewhere = fault("redirect", location=f"http://{recorder}/a.png?{query}")
     astray = fault("redirect", location=f"ftp://user:{canaries.host_password}@cdn.example/a.png?{query}")

@@ -1,4 +1,4 @@
-"""Where the DAGs of the end-to-end tests are."""
+"""The folder of the DAGs of the end-to-end tests."""
 
 from __future__ import annotations
 

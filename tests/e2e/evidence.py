@@ -1,4 +1,4 @@
-"""Everything that a run leaves behind, as text: logs, database, REST answers, S3 objects, the emulator's books."""
+"""All output of a run as text: logs, database, REST responses, S3 objects, the emulator's ledger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sqlalchemy
 
 from tests.stack.stack import Stack
 
-# They tell secrets to whoever started them, or log what they are sent.
+# They print secrets for the user who started them, or log what they receive.
 _NOT_OURS = frozenset({"emulator.log", "seaweedfs.log", "postgresql.log"})
 # Where Airflow keeps secrets.
 _VAULTS = frozenset({"connection", "variable"})
@@ -145,5 +145,5 @@ def _objects(stack: Stack) -> Iterator[Trace]:
 
 def _books(stack: Stack) -> Iterator[Trace]:
     for row in stack.ledger()["rows"]:
-        # The code is what the emulator was told to say.
+        # The emulator is configured to return this code.
         yield Trace(f"emulator's row of {row['task_id']}", json.dumps(row | {"code": None}))

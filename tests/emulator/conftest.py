@@ -29,7 +29,7 @@ class Clock:
 
 
 class Client:
-    """What a test says to the emulator over HTTP."""
+    """An HTTP client of the emulator for tests."""
 
     def __init__(self, emulator: RunningEmulator, clock: Clock) -> None:
         self.emulator = emulator
@@ -47,9 +47,9 @@ class Client:
     def submit(self, **body: Any) -> str:
         """Submit asynchronously; return the task id."""
         body = {"prompt": PROMPT, "model": "gpt-image-1", "size": "64x64", "async": True, **body}
-        answer = self.post("/openai/images/generations", **body)
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["task_id"])
+        response = self.post("/openai/images/generations", **body)
+        assert response.status_code == 200, response.text
+        return str(response.json()["task_id"])
 
     def look_up(self, **query: Any) -> dict[str, Any]:
         record: dict[str, Any] = self.post("/openai/tasks", **query).json()
@@ -92,6 +92,6 @@ def client(emulator: RunningEmulator, clock: Clock) -> Iterator[Client]:
 
 @pytest.fixture
 def prompt_client(client: Client) -> Client:
-    """A client of an emulator that answers without making anybody wait."""
+    """A client of an emulator without latency."""
     client.emulator.change(latency=0)
     return client

@@ -1,4 +1,4 @@
-"""Clients that are not ours take the emulator for the real thing."""
+"""Third-party clients work with the emulator."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class TestOpenAIClient:
             yield client.images
 
     def test_it_generates(self, images: Any) -> None:
-        answer = images.generate(prompt=PROMPT, model="gpt-image-1", size=SIZE)
-        assert base64.b64decode(answer.data[0].b64_json).startswith(b"\x89PNG")
-        assert answer.usage.total_tokens > 0
+        response = images.generate(prompt=PROMPT, model="gpt-image-1", size=SIZE)
+        assert base64.b64decode(response.data[0].b64_json).startswith(b"\x89PNG")
+        assert response.usage.total_tokens > 0
 
     def test_it_streams(self, images: Any) -> None:
         events = list(images.generate(prompt=PROMPT, model="gpt-image-1", size=SIZE, stream=True, partial_images=1))
@@ -50,8 +50,8 @@ class TestOpenAIClient:
         buffer = io.BytesIO()
         Image.new("RGBA", (64, 64)).save(buffer, "PNG")
         source = ("a.png", buffer.getvalue(), "image/png")
-        answer = images.edit(image=[source, source], prompt=PROMPT, model="gpt-image-1", size=SIZE)
-        assert answer.data[0].b64_json
+        response = images.edit(image=[source, source], prompt=PROMPT, model="gpt-image-1", size=SIZE)
+        assert response.data[0].b64_json
 
     def test_it_reads_the_refusals(self, images: Any) -> None:
         import openai
@@ -99,10 +99,10 @@ class TestAceDataCloudClient:
         assert states == ["", "failed", "succeeded"]
         emulator.release()
 
-    def test_it_reads_a_synchronous_answer(self, client: Any) -> None:
-        answer = client.openai.images.generate(prompt=PROMPT, model="gpt-image-1", size=SIZE)
-        assert httpx.get(answer["data"][0]["url"]).status_code == 200
+    def test_it_reads_a_synchronous_response(self, client: Any) -> None:
+        response = client.openai.images.generate(prompt=PROMPT, model="gpt-image-1", size=SIZE)
+        assert httpx.get(response["data"][0]["url"]).status_code == 200
 
     def test_it_edits(self, client: Any) -> None:
-        answer = client.openai.images.edit(image="https://example.com/a.png", prompt=PROMPT, async_=True)
-        assert answer["task_id"]
+        response = client.openai.images.edit(image="https://example.com/a.png", prompt=PROMPT, async_=True)
+        assert response["task_id"]

@@ -1,4 +1,4 @@
-"""Every fault that can be asked for happens, to whom it was meant, and bills what a real gateway would."""
+"""Every fault affects the matching requests only, and bills what a real gateway would bill."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def submit(client: Client) -> httpx.Response:
 
 
 class TestSchedule:
-    def test_a_fault_strikes_once_unless_told(self, client: Client) -> None:
+    def test_a_fault_strikes_once_by_default(self, client: Client) -> None:
         client.emulator.arm("submit", "refuse", code="api_error")
         assert [submit(client).status_code for _ in range(3)] == [500, 200, 200]
 
-    def test_a_fault_waits_and_repeats_as_told(self, client: Client) -> None:
+    def test_a_fault_waits_and_repeats_as_configured(self, client: Client) -> None:
         client.emulator.arm("submit", "refuse", after=1, times=2)
         assert [submit(client).status_code for _ in range(4)] == [200, 500, 500, 200]
 
@@ -77,7 +77,7 @@ def submit_unanswered(client: Client) -> None:
         submit(client)
 
 
-class TestLostAnswers:
+class TestLostResponses:
     def test_a_dropped_submit_was_accepted_and_can_be_found_by_trace_id(self, client: Client) -> None:
         client.emulator.arm("submit", "drop")
         with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
@@ -101,10 +101,10 @@ class TestLostAnswers:
         assert client.totals()["accepted"] == 0
 
     @pytest.mark.parametrize("status", [500, 502, 503, 504])
-    def test_an_accepted_submit_can_be_answered_with_an_error(self, client: Client, status: int) -> None:
+    def test_an_accepted_submit_can_return_an_error(self, client: Client, status: int) -> None:
         client.emulator.arm("submit", "error", status=status)
-        answer = submit(client)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (status, "api_error")
+        response = submit(client)
+        assert (response.status_code, response.json()["error"]["code"]) == (status, "api_error")
         assert (client.totals()["accepted"], client.totals()["refused"]) == (1, 0)
 
     def test_a_refused_submit_is_not_accepted(self, client: Client) -> None:
@@ -118,7 +118,7 @@ class TestLostAnswers:
             client.http.post(PATH, json=SUBMIT, timeout=SILENCE)
         wait_until(lambda: client.totals()["accepted"] == 1, what="the submit")
 
-    def test_a_short_hang_ends_with_the_answer(self, client: Client) -> None:
+    def test_a_short_hang_ends_with_the_response(self, client: Client) -> None:
         client.emulator.arm("lookup", "hang", seconds=0.05)
         assert client.post("/openai/tasks", id="nobody").json() == {}
 
@@ -154,34 +154,34 @@ class TestRefusals:
     )
     def test_every_code_of_the_table_can_be_had(self, client: Client, code: str, status: int) -> None:
         client.emulator.arm("submit", "refuse", code=code)
-        answer = submit(client)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
-        assert "retry-after" not in answer.headers
+        response = submit(client)
+        assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+        assert "retry-after" not in response.headers
 
     @pytest.mark.parametrize(
-        ("told", "header"), [(2, "2"), (0.5, "0.5"), ("Wed, 21 Oct 2026 07:28:00 GMT",) * 2], ids=str
+        ("retry_after", "header"), [(2, "2"), (0.5, "0.5"), ("Wed, 21 Oct 2026 07:28:00 GMT",) * 2], ids=str
     )
-    def test_a_429_can_say_when_to_come_back(self, client: Client, told: object, header: str) -> None:
-        client.emulator.arm("submit", "refuse", code="rate_limited", retry_after=told)
+    def test_a_429_can_say_when_to_come_back(self, client: Client, retry_after: object, header: str) -> None:
+        client.emulator.arm("submit", "refuse", code="rate_limited", retry_after=retry_after)
         assert submit(client).headers["retry-after"] == header
 
 
 class TestGarbage:
     @pytest.mark.parametrize("route", ["submit", "lookup"])
     @pytest.mark.parametrize("kind", ["html", "truncated", "empty"])
-    def test_an_answer_can_be_no_json_at_all(self, client: Client, route: str, kind: str) -> None:
+    def test_a_response_can_be_invalid_json(self, client: Client, route: str, kind: str) -> None:
         client.emulator.arm(route, kind)
-        answer = submit(client) if route == "submit" else client.post("/openai/tasks", id=client.submit())
-        assert answer.status_code == 200
+        response = submit(client) if route == "submit" else client.post("/openai/tasks", id=client.submit())
+        assert response.status_code == 200
         with pytest.raises(ValueError, match=r"Expecting|Unterminated"):
-            answer.json()
+            response.json()
 
-    def test_an_accepted_submit_can_be_answered_with_neither_id_nor_image(self, client: Client) -> None:
+    def test_an_accepted_submit_can_return_neither_id_nor_image(self, client: Client) -> None:
         client.emulator.arm("submit", "hollow")
         assert submit(client).json() == {"success": True}
         assert client.totals()["accepted"] == 1
 
-    def test_an_answer_can_have_the_right_keys_and_the_wrong_types(self, client: Client) -> None:
+    def test_a_response_can_have_the_right_keys_and_the_wrong_types(self, client: Client) -> None:
         client.emulator.arm("submit", "wrong_types")
         assert submit(client).json() == {
             "success": ["1", 2],
@@ -202,7 +202,7 @@ class TestOutcomes:
         client.clock.advance(3)
         assert client.look_up(trace_id="ours")["id"] == task_id
 
-    def test_a_task_can_stay_invisible_for_good_and_is_billed_all_the_same(self, client: Client) -> None:
+    def test_a_task_can_stay_invisible_forever_and_is_still_billed(self, client: Client) -> None:
         client.emulator.arm("submit", "invisible")
         task_id = client.submit()
         client.clock.advance(LATENCY * 1000)
@@ -316,22 +316,22 @@ class TestDownloads:
 
     def test_the_content_type_can_lie(self, client: Client, url: str) -> None:
         client.emulator.arm("result", "wrong_content_type", content_type="text/html")
-        answer = httpx.get(url)
-        assert answer.headers["content-type"].startswith("text/html")
-        assert answer.content.startswith(b"\x89PNG")
+        response = httpx.get(url)
+        assert response.headers["content-type"].startswith("text/html")
+        assert response.content.startswith(b"\x89PNG")
 
-    def test_an_error_page_can_pose_as_an_image(self, client: Client, url: str) -> None:
+    def test_an_error_page_can_have_the_content_type_of_an_image(self, client: Client, url: str) -> None:
         client.emulator.arm("result", "html")
-        answer = httpx.get(url)
-        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
-        assert answer.text.startswith("<!DOCTYPE html>")
+        response = httpx.get(url)
+        assert (response.status_code, response.headers["content-type"]) == (200, "image/png")
+        assert response.text.startswith("<!DOCTYPE html>")
 
     def test_a_body_can_be_without_end(self, client: Client, url: str) -> None:
         client.emulator.arm("result", "endless")
         received = 0
-        with httpx.stream("GET", url) as answer:
-            assert "content-length" not in answer.headers
-            for block in answer.iter_bytes():
+        with httpx.stream("GET", url) as response:
+            assert "content-length" not in response.headers
+            for block in response.iter_bytes():
                 received += len(block)
                 if received > 5_000_000:
                     break
@@ -343,9 +343,9 @@ class TestDownloads:
 
     def test_a_download_can_be_redirected(self, client: Client, url: str) -> None:
         client.emulator.arm("result", "redirect", location="http://169.254.169.254/latest/meta-data/")
-        answer = httpx.get(url)
-        assert answer.status_code == 302
-        assert answer.headers["location"] == "http://169.254.169.254/latest/meta-data/"
+        response = httpx.get(url)
+        assert response.status_code == 302
+        assert response.headers["location"] == "http://169.254.169.254/latest/meta-data/"
 
     def test_a_download_can_be_dropped(self, client: Client, url: str) -> None:
         client.emulator.arm("result", "drop")
@@ -379,14 +379,14 @@ class TestHold:
         states = {row["prompt"]: (row["state"], row["billed"]) for row in client.emulator.ledger()["rows"]}
         assert states == {"a red kite": ("succeeded", 1), "a blue kite": ("running", 0)}
 
-    def test_holds_back_an_answer_that_brings_the_image(self, client: Client) -> None:
+    def test_holds_back_a_response_with_the_image(self, client: Client) -> None:
         client.emulator.hold()
         with ThreadPoolExecutor(1) as threads:
-            answer = threads.submit(client.post, PATH, prompt="a kite", model="gpt-image-1")
+            response = threads.submit(client.post, PATH, prompt="a kite", model="gpt-image-1")
             wait_until(lambda: client.emulator.totals()["in_flight"], what="the submit")
-            assert not answer.done()
+            assert not response.done()
             client.emulator.release()
-            assert answer.result().status_code == 200
+            assert response.result().status_code == 200
 
     def test_ends_when_the_task_is_cancelled(self, client: Client) -> None:
         client.emulator.hold()

@@ -1,4 +1,4 @@
-"""The painter: deterministic, in the size and format asked; the gallery: draws once, bounded."""
+"""The painter is deterministic and respects size and format; its cache draws once and is limited."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TestPainter:
 
 class TestNoise:
     @pytest.mark.parametrize("weight", [200, 201, 5_000, 3_000_000])
-    def test_it_weighs_exactly_what_was_asked_and_can_be_opened(self, weight: int) -> None:
+    def test_it_has_exactly_the_requested_size_and_can_be_opened(self, weight: int) -> None:
         data = noise_png(weight)
         assert len(data) == weight
         assert opened(data).format == "PNG"

@@ -1,4 +1,4 @@
-"""OpenAI's dialect and APIGo's: synchronous, streamed, edited; refused in their own words."""
+"""The APIs of OpenAI and APIGo: synchronous, streaming, edits, and refusals in their format."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def decoded(item: dict[str, Any]) -> Image.Image:
 
 
 class TestGenerations:
-    def test_the_gpt_image_family_answers_base64_and_usage(self, prompt_client: Client) -> None:
-        answer = prompt_client.post(
+    def test_the_gpt_image_family_returns_base64_and_usage(self, prompt_client: Client) -> None:
+        response = prompt_client.post(
             GENERATE,
             prompt=PROMPT,
             model="gpt-image-1",
@@ -39,14 +39,14 @@ class TestGenerations:
             quality="high",
             output_format="webp",
         )
-        body = answer.json()
+        body = response.json()
         assert decoded(body["data"][0]).size == (1536, 1024)
         assert (body["size"], body["quality"], body["output_format"]) == ("1536x1024", "high", "webp")
         usage = body["usage"]
         assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
         assert set(usage["input_tokens_details"]) == {"text_tokens", "image_tokens"}
-        assert answer.headers["x-request-id"].startswith("req_")
-        assert "x-ratelimit-remaining-requests" in answer.headers
+        assert response.headers["x-request-id"].startswith("req_")
+        assert "x-ratelimit-remaining-requests" in response.headers
 
     def test_n_is_honoured_and_billed(self, prompt_client: Client) -> None:
         body = prompt_client.post(GENERATE, prompt=PROMPT, model="gpt-image-1", n=2, size=SIZE).json()
@@ -67,12 +67,12 @@ class TestGenerations:
         assert prompt_client.emulator.ledger()["rows"][0]["model"] == "dall-e-2"
 
     def test_an_unknown_model_with_unknown_values_passes(self, prompt_client: Client) -> None:
-        answer = prompt_client.post(
+        response = prompt_client.post(
             GENERATE, prompt=PROMPT, model="tomorrow-1", quality="sublime", size="640x480", new_field=True
         )
-        assert decoded(answer.json()["data"][0]).size == (640, 480)
+        assert decoded(response.json()["data"][0]).size == (640, 480)
 
-    def test_the_same_prompt_draws_the_same_image_at_every_vendor(self, prompt_client: Client) -> None:
+    def test_the_same_prompt_generates_the_same_image_at_every_vendor(self, prompt_client: Client) -> None:
         one = prompt_client.post(GENERATE, prompt=PROMPT, model="gpt-image-1", size=SIZE).json()
         other = prompt_client.post("/openai/images/generations", prompt=PROMPT, model="gpt-image-1", size=SIZE).json()
         assert base64.b64decode(one["data"][0]["b64_json"]) == httpx.get(other["data"][0]["url"]).content
@@ -115,43 +115,43 @@ class TestRefusals:
         self, prompt_client: Client, wrong: dict[str, Any], code: str, param: str
     ) -> None:
         body = {"prompt": PROMPT, "model": "gpt-image-1", **wrong}
-        answer = prompt_client.http.post(GENERATE, json=body)
-        error = answer.json()["error"]
-        assert (answer.status_code, error["type"]) == (400, "invalid_request_error")
+        response = prompt_client.http.post(GENERATE, json=body)
+        error = response.json()["error"]
+        assert (response.status_code, error["type"]) == (400, "invalid_request_error")
         assert (error["code"], error["param"]) == (code, param)
         assert prompt_client.totals()["accepted"] == 0
 
     @pytest.mark.parametrize("size", ["1024x1024", "3840x2160", "1008x3024", "auto"])
     def test_gpt_image_2_takes_every_size_within_its_rule(self, prompt_client: Client, size: str) -> None:
         prompt_client.emulator.change(image_bytes=1000)
-        answer = prompt_client.post(GENERATE, prompt=PROMPT, model="gpt-image-2", size=size)
-        assert answer.status_code == 200, answer.text
+        response = prompt_client.post(GENERATE, prompt=PROMPT, model="gpt-image-2", size=size)
+        assert response.status_code == 200, response.text
 
     def test_moderation_has_a_type_of_its_own_and_is_not_billed(self, prompt_client: Client) -> None:
-        answer = prompt_client.post(GENERATE, prompt="[[moderation]] a riot", model="gpt-image-1")
-        error = answer.json()["error"]
-        assert (answer.status_code, error["type"]) == (400, "image_generation_user_error")
+        response = prompt_client.post(GENERATE, prompt="[[moderation]] a riot", model="gpt-image-1")
+        error = response.json()["error"]
+        assert (response.status_code, error["type"]) == (400, "image_generation_user_error")
         assert error["code"] == "moderation_blocked"
         assert prompt_client.totals()["billed_images"] == 0
 
     def test_a_wrong_token_is_an_invalid_api_key(self, prompt_client: Client) -> None:
-        answer = prompt_client.http.post(GENERATE, json={}, headers={"authorization": "Bearer wrong"})
-        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+        response = prompt_client.http.post(GENERATE, json={}, headers={"authorization": "Bearer wrong"})
+        assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_api_key")
 
     @pytest.mark.parametrize(("code", "status"), [("rate_limited", 429), ("api_error", 500), ("used_up", 429)])
     def test_faults_are_worded_in_openais_shape(self, prompt_client: Client, code: str, status: int) -> None:
         prompt_client.emulator.arm("submit", "refuse", code=code, retry_after=1)
-        answer = prompt_client.post(GENERATE, prompt=PROMPT, model="gpt-image-1")
-        assert answer.status_code == status
-        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
-        assert answer.headers["retry-after"] == "1"
+        response = prompt_client.post(GENERATE, prompt=PROMPT, model="gpt-image-1")
+        assert response.status_code == status
+        assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+        assert response.headers["retry-after"] == "1"
 
 
 class TestStream:
     def events(self, client: Client, **body: Any) -> list[tuple[str, dict[str, Any]]]:
-        answer = client.post(GENERATE, prompt=PROMPT, model="gpt-image-1", size=SIZE, stream=True, **body)
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        blocks = [block.split("\n") for block in answer.text.strip().split("\n\n")]
+        response = client.post(GENERATE, prompt=PROMPT, model="gpt-image-1", size=SIZE, stream=True, **body)
+        assert response.headers["content-type"].startswith("text/event-stream")
+        blocks = [block.split("\n") for block in response.text.strip().split("\n\n")]
         return [(first.removeprefix("event: "), json.loads(second[6:])) for first, second in blocks]
 
     def test_partial_images_come_before_the_finished_one(self, prompt_client: Client) -> None:
@@ -180,8 +180,8 @@ class TestStream:
         received: list[str] = []
 
         def listen() -> None:
-            with prompt_client.http.stream("POST", GENERATE, json=body, timeout=silence) as answer:
-                received.extend(answer.iter_text())
+            with prompt_client.http.stream("POST", GENERATE, json=body, timeout=silence) as response:
+                received.extend(response.iter_text())
 
         with pytest.raises(error):
             listen()
@@ -201,8 +201,8 @@ class TestEdits:
 
     def test_links_of_a_json_body(self, prompt_client: Client) -> None:
         images = [{"image_url": "https://example.com/a.png"}, {"file_id": "file-1"}]
-        answer = prompt_client.post(EDIT, prompt=PROMPT, model="gpt-image-1", images=images, size=SIZE)
-        assert decoded(answer.json()["data"][0]).size == (1024, 1024)
+        response = prompt_client.post(EDIT, prompt=PROMPT, model="gpt-image-1", images=images, size=SIZE)
+        assert decoded(response.json()["data"][0]).size == (1024, 1024)
 
     def test_other_sources_make_another_image(self, prompt_client: Client) -> None:
         drawings = set()
@@ -227,9 +227,9 @@ class TestEdits:
             "stream": "true",
             "partial_images": "1",
         }
-        answer = prompt_client.http.post(EDIT, data=form, files=[("image", ("a.png", png()))])
-        assert "event: image_edit.partial_image" in answer.text
-        assert "event: image_edit.completed" in answer.text
+        response = prompt_client.http.post(EDIT, data=form, files=[("image", ("a.png", png()))])
+        assert "event: image_edit.partial_image" in response.text
+        assert "event: image_edit.completed" in response.text
 
 
 class TestApiGo:

@@ -1,4 +1,4 @@
-"""The emulator as a program: its command line, its control routes, its callbacks, its composure under load."""
+"""The emulator as a program: command line, control routes, callbacks, load."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TestCommandLine:
 
 
 class TestLatency:
-    def test_a_range_is_drawn_evenly_and_repeatably(self) -> None:
+    def test_a_range_is_sampled_evenly_and_repeatably(self) -> None:
         latency = Latency.parse("1-8")
         drawn = [latency.draw(random.Random(seed)) for seed in range(200)]
         assert min(drawn) >= 1
@@ -77,7 +77,7 @@ class TestLatency:
         assert drawn[0] > 0
         assert drawn[-1] - 10 > 2 * (10 - drawn[0])
 
-    def test_a_lognormal_one_can_be_asked_for_while_it_runs(self, client: Client) -> None:
+    def test_a_lognormal_one_can_be_set_while_it_runs(self, client: Client) -> None:
         client.emulator.change(latency="lognormal:4,0")
         client.submit()
         (task,) = client.emulator.studio.books.tasks.values()
@@ -124,7 +124,7 @@ class TestControl:
     def test_a_change_that_makes_no_sense_is_refused(self, client: Client, wrong: dict[str, Any]) -> None:
         assert client.http.post("/_emulator/settings", json=wrong).status_code == 422
 
-    def test_the_sums_come_without_the_rows_if_told(self, client: Client) -> None:
+    def test_the_totals_come_without_the_rows_on_request(self, client: Client) -> None:
         client.submit()
         assert client.http.get("/_emulator/ledger?rows=false").json()["rows"] == []
 
@@ -195,8 +195,8 @@ class TestLoad:
         ids = [client.submit(prompt=f"{PROMPT} {n}") for n in range(500)]
         found: set[str] = set()
         for start in range(0, len(ids), 100):
-            answer = client.look_up(action="retrieve_batch", ids=ids[start : start + 100], limit=100)
-            found |= {record["id"] for record in answer["items"]}
+            response = client.look_up(action="retrieve_batch", ids=ids[start : start + 100], limit=100)
+            found |= {record["id"] for record in response["items"]}
         assert found == set(ids)
         client.clock.advance(LATENCY)
         assert client.totals()["billed_images"] == 500

@@ -15,17 +15,17 @@ from tests.emulator.conftest import LATENCY, PROMPT, Client
 
 
 class TestSubmit:
-    def test_async_answers_at_once_with_both_ids(self, client: Client) -> None:
-        answer = client.post(
+    def test_async_returns_both_ids_immediately(self, client: Client) -> None:
+        response = client.post(
             "/openai/images/generations",
             prompt=PROMPT,
             model="gpt-image-1",
             trace_id="ours",
             **{"async": True},
         ).json()
-        assert uuid.UUID(answer["task_id"])
-        assert answer["trace_id"] == "ours"
-        assert "data" not in answer
+        assert uuid.UUID(response["task_id"])
+        assert response["trace_id"] == "ours"
+        assert "data" not in response
 
     @pytest.mark.parametrize(
         "path",
@@ -36,26 +36,26 @@ class TestSubmit:
             "/acedatacloud/v1/images/generations",
         ],
     )
-    def test_every_path_leads_to_the_same_books(self, client: Client, path: str) -> None:
+    def test_every_path_leads_to_the_same_ledger(self, client: Client, path: str) -> None:
         task_id = client.post(path, prompt=PROMPT, model="gpt-image-1", **{"async": True}).json()["task_id"]
         for tasks in ("/openai/tasks", "/v1/openai/tasks", "/acedatacloud/openai/tasks"):
             assert client.post(tasks, id=task_id).json()["id"] == task_id
 
-    def test_a_synchronous_answer_has_the_images_and_the_ids(self, prompt_client: Client) -> None:
-        answer = prompt_client.post("/openai/images/generations", prompt=PROMPT, model="gpt-image-1").json()
-        assert answer["data"][0]["url"].startswith(prompt_client.emulator.base_url)
-        assert answer["task_id"]
-        assert answer["trace_id"]
-        assert answer["created"] > 0
+    def test_a_synchronous_response_has_the_images_and_the_ids(self, prompt_client: Client) -> None:
+        response = prompt_client.post("/openai/images/generations", prompt=PROMPT, model="gpt-image-1").json()
+        assert response["data"][0]["url"].startswith(prompt_client.emulator.base_url)
+        assert response["task_id"]
+        assert response["trace_id"]
+        assert response["created"] > 0
 
     def test_a_callback_url_alone_makes_it_asynchronous(self, client: Client) -> None:
-        answer = client.post(
+        response = client.post(
             "/openai/images/generations",
             prompt=PROMPT,
             model="gpt-image-1",
             callback_url="http://127.0.0.1:9/",
         )
-        assert set(answer.json()) == {"success", "task_id", "trace_id"}
+        assert set(response.json()) == {"success", "task_id", "trace_id"}
 
     def test_of_which_half_arrives_is_none(self, client: Client) -> None:
         address = urlsplit(client.emulator.base_url)
@@ -97,10 +97,10 @@ class TestRefusals:
     )
     def test_a_wrong_token_is_refused_in_the_vendors_shape(self, client: Client, token: str | None, code: str) -> None:
         headers = {"authorization": token} if token else {}
-        answer = httpx.post(client.emulator.url("/openai/images/generations"), json={}, headers=headers)
-        assert answer.status_code == 401
-        assert answer.json()["error"]["code"] == code
-        assert answer.json()["trace_id"]
+        response = httpx.post(client.emulator.url("/openai/images/generations"), json={}, headers=headers)
+        assert response.status_code == 401
+        assert response.json()["error"]["code"] == code
+        assert response.json()["trace_id"]
 
     @pytest.mark.parametrize(
         "wrong",
@@ -121,21 +121,21 @@ class TestRefusals:
     )
     def test_bad_input_is_refused_and_not_billed(self, client: Client, wrong: dict[str, object]) -> None:
         body = {"prompt": PROMPT, "model": "gpt-image-1", "async": True, **wrong}
-        answer = client.http.post("/openai/images/generations", json=body)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
+        response = client.http.post("/openai/images/generations", json=body)
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "bad_request")
         assert (client.totals()["accepted"], client.totals()["refused"]) == (0, 1)
 
     @pytest.mark.parametrize("body", [b"{", b"[]", b"", b"\xff"])
     def test_a_body_that_is_no_json_object_is_refused(self, client: Client, body: bytes) -> None:
-        answer = client.http.post("/openai/images/generations", content=body)
-        assert answer.json()["error"]["code"] == "bad_request"
+        response = client.http.post("/openai/images/generations", content=body)
+        assert response.json()["error"]["code"] == "bad_request"
 
     def test_more_tasks_in_flight_than_allowed_are_rate_limited(self, client: Client) -> None:
         client.emulator.change(max_in_flight=2)
         client.submit()
         client.submit()
-        answer = client.post("/openai/images/generations", prompt=PROMPT, model="gpt-image-1", **{"async": True})
-        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limited")
+        response = client.post("/openai/images/generations", prompt=PROMPT, model="gpt-image-1", **{"async": True})
+        assert (response.status_code, response.json()["error"]["code"]) == (429, "rate_limited")
         client.clock.advance(LATENCY)
         assert client.submit()
         assert client.totals()["peak_in_flight"] == 2
@@ -148,7 +148,7 @@ class TestRefusals:
         assert client.look_up(id=task_id)["id"] == task_id
 
 
-class TestLookUp:
+class TestLookup:
     def test_the_record_has_the_vendors_fields_and_no_status(self, client: Client) -> None:
         record = client.look_up(id=client.submit(trace_id="ours"))
         assert {
@@ -173,14 +173,14 @@ class TestLookUp:
 
     @pytest.mark.parametrize("query", [{"id": "nobody"}, {"trace_id": "nobody"}, {}, {"id": 7}], ids=str)
     def test_what_is_unknown_is_an_empty_object_with_200(self, client: Client, query: dict[str, object]) -> None:
-        answer = client.http.post("/openai/tasks", json=query)
-        assert (answer.status_code, answer.json()) == (200, {})
+        response = client.http.post("/openai/tasks", json=query)
+        assert (response.status_code, response.json()) == (200, {})
 
     def test_the_trace_id_wins_over_the_id(self, client: Client) -> None:
         one, other = client.submit(trace_id="one"), client.submit(trace_id="other")
         assert client.look_up(id=one, trace_id="other")["id"] == other
 
-    def test_a_batch_pages_at_12_unless_told(self, client: Client) -> None:
+    def test_a_batch_pages_at_12_by_default(self, client: Client) -> None:
         ids = [client.submit() for _ in range(30)]
         first = client.look_up(action="retrieve_batch", ids=ids)
         assert (len(first["items"]), first["count"]) == (12, 30)
@@ -197,20 +197,20 @@ class TestLookUp:
 
     def test_a_batch_finds_by_trace_ids(self, client: Client) -> None:
         ids = {client.submit(trace_id=f"trace-{n}") for n in range(3)}
-        answer = client.look_up(action="retrieve_batch", trace_ids=["trace-0", "trace-1", "trace-2", "x"])
-        assert {record["id"] for record in answer["items"]} == ids
+        response = client.look_up(action="retrieve_batch", trace_ids=["trace-0", "trace-1", "trace-2", "x"])
+        assert {record["id"] for record in response["items"]} == ids
 
     def test_a_batch_can_be_bounded_in_time(self, client: Client) -> None:
         early = client.submit()
         client.clock.advance(100)
         late = client.submit()
-        answer = client.look_up(action="retrieve_batch", ids=[early, late], created_at_min=client.clock.now - 1)
-        assert [record["id"] for record in answer["items"]] == [late]
+        response = client.look_up(action="retrieve_batch", ids=[early, late], created_at_min=client.clock.now - 1)
+        assert [record["id"] for record in response["items"]] == [late]
 
     def test_an_unknown_action_is_a_bad_request(self, client: Client) -> None:
         assert client.post("/openai/tasks", action="destroy").json()["error"]["code"] == "bad_request"
 
-    def test_look_ups_are_free_and_counted(self, client: Client) -> None:
+    def test_lookups_are_free_and_counted(self, client: Client) -> None:
         task_id = client.submit()
         before = client.totals()
         client.look_up(action="retrieve_batch", ids=[task_id, "x", "y"])
@@ -221,7 +221,7 @@ class TestLookUp:
         assert after["billed_images"] == 0
 
 
-class TestBill:
+class TestBilling:
     def test_an_image_is_billed_when_it_is_finished(self, client: Client) -> None:
         client.submit()
         assert (client.totals()["accepted_images"], client.totals()["billed_images"]) == (1, 0)
@@ -251,11 +251,11 @@ class TestBill:
 class TestResults:
     @pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
     def test_the_image_has_the_size_and_format_that_were_asked(self, client: Client, output_format: str) -> None:
-        answer = httpx.get(client.finished_url(size="160x96", output_format=output_format))
-        image = Image.open(io.BytesIO(answer.content))
+        response = httpx.get(client.finished_url(size="160x96", output_format=output_format))
+        image = Image.open(io.BytesIO(response.content))
         assert image.size == (160, 96)
         assert image.format == output_format.upper()
-        assert answer.headers["content-type"] == f"image/{output_format}"
+        assert response.headers["content-type"] == f"image/{output_format}"
 
     def test_auto_is_a_size_of_the_emulators_choice(self, client: Client) -> None:
         image = Image.open(io.BytesIO(httpx.get(client.finished_url(size="auto")).content))
@@ -268,7 +268,7 @@ class TestResults:
         assert httpx.get(url.copy_remove_param("sig")).status_code == 403
         assert httpx.get(url.copy_set_param("se", "9999999999")).status_code == 403
 
-    def test_a_url_expires_only_if_told_and_a_fresh_look_up_renews_it(self, client: Client) -> None:
+    def test_a_url_expires_only_if_configured_and_a_new_lookup_renews_it(self, client: Client) -> None:
         client.emulator.change(result_ttl=60)
         task_id = client.submit()
         client.clock.advance(LATENCY)
@@ -282,11 +282,11 @@ class TestResults:
         assert httpx.get(first).status_code == 403
         assert httpx.get(url()).status_code == 200
 
-    def test_no_result_before_its_time_nor_of_nobody(self, client: Client) -> None:
+    def test_no_result_before_its_time_nor_of_an_unknown_task(self, client: Client) -> None:
         assert httpx.get(client.emulator.url("/results/nobody-0.png?sig=1")).status_code == 404
 
     @pytest.mark.parametrize("weight", [200, 1_000, 1_234_567])
-    def test_a_result_can_be_told_its_weight(self, client: Client, weight: int) -> None:
+    def test_a_result_can_have_a_given_size(self, client: Client, weight: int) -> None:
         client.emulator.change(image_bytes=weight)
         content = httpx.get(client.finished_url()).content
         assert len(content) == weight
@@ -296,14 +296,14 @@ class TestResults:
 
 class TestEdits:
     def test_an_edit_takes_urls(self, client: Client) -> None:
-        answer = client.post(
+        response = client.post(
             "/openai/images/edits",
             prompt=PROMPT,
             model="gpt-image-1",
             image=["https://example.com/a.png"],
             **{"async": True},
         )
-        assert answer.json()["task_id"]
+        assert response.json()["task_id"]
         assert client.totals()["edits"] == 1
 
     def test_an_edit_takes_files_and_async_as_a_text(self, client: Client) -> None:
@@ -312,8 +312,8 @@ class TestEdits:
         files = [("image", ("a.png", buffer.getvalue())), ("image", ("b.png", buffer.getvalue()))]
         mask = [("mask", ("mask.png", buffer.getvalue()))]
         form = {"prompt": PROMPT, "model": "gpt-image-1", "async": "true", "n": "1"}
-        answer = client.http.post("/v1/images/edits", data=form, files=files + mask)
-        assert answer.json()["task_id"]
+        response = client.http.post("/v1/images/edits", data=form, files=files + mask)
+        assert response.json()["task_id"]
 
     @pytest.mark.parametrize("image", [None, [], ["https://example.com/a.png"] * 17], ids=["none", "empty", "17"])
     def test_an_edit_without_sources_is_refused(self, client: Client, image: object) -> None:
@@ -322,8 +322,8 @@ class TestEdits:
 
     def test_an_upload_that_is_no_image_is_refused(self, client: Client) -> None:
         form = {"prompt": PROMPT, "model": "gpt-image-1"}
-        answer = client.http.post("/openai/images/edits", data=form, files=[("image", ("a.png", b"text"))])
-        assert answer.status_code == 400
+        response = client.http.post("/openai/images/edits", data=form, files=[("image", ("a.png", b"text"))])
+        assert response.status_code == 400
 
 
 class TestNanoBananaNatively:
@@ -358,5 +358,5 @@ class TestNanoBananaNatively:
         ids=str,
     )
     def test_bad_input_is_refused(self, client: Client, wrong: dict[str, object]) -> None:
-        answer = client.http.post("/nano-banana/images", json={"prompt": PROMPT, **wrong})
-        assert answer.json()["error"]["code"] == "bad_request"
+        response = client.http.post("/nano-banana/images", json={"prompt": PROMPT, **wrong})
+        assert response.json()["error"]["code"] == "bad_request"

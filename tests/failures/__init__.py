@@ -1,1 +1,1 @@
-"""What can go wrong, and what must happen: one class for every failure the provider promises to survive."""
+"""Failure modes and how they are handled: one class for every failure that the provider must survive."""

@@ -19,7 +19,7 @@ from airflow_provider_imagegen.engine.recovery import Policy
 from airflow_provider_imagegen.engine.run import GenerateRun
 from airflow_provider_imagegen.failpoints import Failpoint, Moment, observe
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
-from airflow_provider_imagegen.ledger import store as ledgers
+from airflow_provider_imagegen.ledger import store
 from airflow_provider_imagegen.ledger.models import Attempt, Entry
 from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.polling import PollSchedule
@@ -127,7 +127,7 @@ class Harness:
         return result
 
     def is_landed(self, manifest: Manifest) -> bool:
-        """Whether every image of a manifest is in S3 with the bytes it says."""
+        """Return whether every image of a manifest is in S3 with the right bytes."""
         sizes = [self.s3.head_object(Bucket=image.bucket, Key=image.key)["ContentLength"] for image in manifest.images]
         return sizes == [image.bytes for image in manifest.images]
 
@@ -221,7 +221,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(painter, "LONGEST_WORKING_EDGE", 64)
     monkeypatch.setattr("airflow_provider_imagegen.engine.submit.LOOK_AGAIN", 0.1)
     yield
-    ledgers._is_conditional.cache_clear()
+    store._is_conditional.cache_clear()
 
 
 @pytest.fixture

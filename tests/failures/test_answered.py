@@ -1,4 +1,4 @@
-"""Images that come with the response to the submit, of which the gateway keeps no copy: paid for, then interrupted."""
+"""Images in the response of a synchronous gateway, which keeps no copy: the task is killed after it was billed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def killed_after_puts(answering: Harness) -> Callable[[int, int], Harness]:
 
 class TestPutAndNotNoted:
     @pytest.mark.parametrize("on_unknown", ["fail", "resubmit"])
-    def test_is_found_in_s3_and_handed_out_for_nothing(
+    def test_is_found_in_s3_and_returned_without_paying(
         self, killed_after_puts: Callable[[int, int], Harness], on_unknown: str
     ) -> None:
         harness = killed_after_puts(2, 2)
@@ -69,7 +69,7 @@ class TestPutInPart:
             harness.attempt(try_number=2, n=3)
         assert harness.submits == 1
 
-    def test_hands_out_what_is_there_where_fewer_are_accepted(
+    def test_returns_existing_images_where_fewer_are_accepted(
         self, killed_after_puts: Callable[[int, int], Harness]
     ) -> None:
         harness = killed_after_puts(3, 1)
@@ -78,7 +78,7 @@ class TestPutInPart:
         assert (manifest.delivered, manifest.billed, harness.billed) == (1, 3, 3)
         assert {missing.code for missing in manifest.failures} == {"PaidImageLost"}
 
-    def test_is_drawn_anew_where_that_was_chosen(self, killed_after_puts: Callable[[int, int], Harness]) -> None:
+    def test_is_generated_again_where_that_was_chosen(self, killed_after_puts: Callable[[int, int], Harness]) -> None:
         harness = killed_after_puts(3, 1)
         harness.policy = Policy(on_unknown="resubmit")
         manifest = harness.attempt(try_number=2, n=3)

@@ -1,4 +1,4 @@
-"""Row 25: what becomes of a submitted task whose Airflow task is killed or cleared, where the gateway can cancel."""
+"""Row 25: a submitted request is cancelled when its Airflow task is killed or cleared, if the gateway supports it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen.engine import run as work
-from airflow_provider_imagegen.engine import submit as submitter
+from airflow_provider_imagegen.engine import run, submit
 from airflow_provider_imagegen.engine.cancel import cancel_all
 from airflow_provider_imagegen.engine.recovery import Policy
 from airflow_provider_imagegen.failpoints import Failpoint, observe
@@ -20,7 +19,7 @@ from airflow_provider_imagegen.gateways import registered_gateways
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.ledger.models import Attempt
 from airflow_provider_imagegen.schemas import Submission
-from airflow_provider_imagegen.triggers import imagegen as triggers
+from airflow_provider_imagegen.triggers import imagegen as trigger_module
 from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
 from tests.conftest import BUCKET
 from tests.failures.conftest import Harness, killed_at
@@ -41,8 +40,8 @@ def cancellable(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Iterator[H
     """A harness whose gateway can cancel, and finishes nothing until it is released."""
     monkeypatch.syspath_prepend(THIRD_PARTY)
     # One look tells whether the gateway heeds a cancel; and no cancel is given up for being slow.
-    monkeypatch.setattr(submitter, "CANCELLING_TIME", 0.0)
-    monkeypatch.setattr(work, "CANCEL_TIMEOUT", HANG)
+    monkeypatch.setattr(submit, "CANCELLING_TIME", 0.0)
+    monkeypatch.setattr(run, "CANCEL_TIMEOUT", HANG)
     registered_gateways.cache_clear()
     harness.use("cancelling")
     harness.emulator.hold()
@@ -84,7 +83,7 @@ class TestKilledWhileDeferred:
         assert manifest.billed == cancellable.billed == 1
         assert states(cancellable) == ["failed", "landed"]
 
-    def test_goes_on_where_the_gateway_cannot(self, cancellable: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    def test_continues_where_the_gateway_cannot(self, cancellable: Harness, caplog: pytest.LogCaptureFixture) -> None:
         cancellable.use("acedatacloud")
         kill(cancellable, cancellable.submitted())
         assert "keeps running at the gateway and is billed" in caplog.text
@@ -168,13 +167,13 @@ class TestKilledInTheWorker:
         killed = cancellable.work(n=2)
         ended: list[BaseException] = []
 
-        def run() -> None:
+        def begin() -> None:
             try:
                 asyncio.run(killed.begin())
             except Exception as error:  # noqa: BLE001
                 ended.append(error)
 
-        thread = threading.Thread(target=run)
+        thread = threading.Thread(target=begin)
         thread.start()
         wait_until(lambda: states(cancellable) == ["submitted", "submitted"], what="both submits")
         killed.cancel()
@@ -198,7 +197,7 @@ class TestTrigger:
         await trigger(cancellable, submission).on_kill()
         assert (states(cancellable), running(cancellable)) == (["failed"], 0)
 
-    async def test_goes_on_when_airflow_cancels_the_call_itself(
+    async def test_continues_when_airflow_cancels_the_call_itself(
         self, cancellable: Harness, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.use_cancelling(cancellable, monkeypatch)
@@ -209,7 +208,7 @@ class TestTrigger:
         with pytest.raises(asyncio.CancelledError):
             await killing
         await asyncio.to_thread(wait_until, lambda: running(cancellable) == 0, what="the cancel")
-        await asyncio.gather(*triggers._cancelling)
+        await asyncio.gather(*trigger_module._cancelling)
         assert states(cancellable) == ["failed"]
 
     async def test_says_so_when_a_connection_is_gone(

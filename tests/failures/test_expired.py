@@ -1,4 +1,4 @@
-"""Row 14: the result's address has expired by the time it is fetched."""
+"""Row 14: the result URL has expired before the download."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.failures.conftest import Harness
 
 class TestExpiredAddress:
     @pytest.mark.parametrize("status", [403, 404, 410])
-    def test_is_asked_for_once_more_and_landed_in_the_same_try(self, harness: Harness, status: int) -> None:
+    def test_is_requested_once_more_and_landed_in_the_same_try(self, harness: Harness, status: int) -> None:
         harness.attempt(prompt="first, to count lookups")
         usual = harness.emulator.totals()["lookup_requests"]
         harness.emulator.arm("result", "expire", status=status)
@@ -33,7 +33,7 @@ class TestExpiredAddress:
         assert [image.index for image in manifest.images] == [0, 1, 2]
         assert harness.billed == 3
 
-    def test_is_an_error_at_once_if_the_look_up_fails(self, harness: Harness) -> None:
+    def test_is_an_error_at_once_if_the_lookup_fails(self, harness: Harness) -> None:
         harness.emulator.arm("result", "expire")
         harness.emulator.arm("lookup", "refuse", after=1, times=1)
         with pytest.raises(ResultExpired, match="billed: yes"):

@@ -1,4 +1,4 @@
-"""What lands: the image as it was asked for or what it is instead, its mark, and where it comes from."""
+"""Landed objects: the image, differences from the request, its AI mark, and its origin."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class TestProvenance:
         assert b"trainedAlgorithmicMedia" in content
         assert (image.provenance, image.sha256) == ("added", hashlib.sha256(content).hexdigest())
 
-    def test_is_left_out_unless_asked_for(self, harness: Harness) -> None:
+    def test_is_left_out_unless_requested(self, harness: Harness) -> None:
         (image,) = harness.attempt().images
         assert image.provenance is None
         assert b"trainedAlgorithmicMedia" not in body(harness, image)
@@ -131,7 +131,7 @@ class TestSvg:
         async with Landing(harness.s3, destination, harness.settings, {}, treatment) as landing:
             return await landing.land(ImageOutput(file=file), 0, task, "0")
 
-    async def test_is_refused_unless_asked_for(self, harness: Harness, tmp_path: Path) -> None:
+    async def test_is_refused_unless_requested(self, harness: Harness, tmp_path: Path) -> None:
         with pytest.raises(NotAnImage):
             await self.land(harness, tmp_path, ImageProcessing())
 
@@ -165,14 +165,14 @@ class TestDiskWithoutRoom:
         assert harness.submits == 0
         assert harness.entries() == []
 
-    def test_for_an_answer_leaves_a_request_to_be_found(self, harness: Harness) -> None:
+    def test_for_a_response_leaves_a_request_to_be_found(self, harness: Harness) -> None:
         harness.emulator.change(image_bytes=300_000)
         with disk_of(100_000), pytest.raises(TempFileFailed, match="billed: yes"):
             harness.attempt()
         assert harness.is_landed(harness.attempt(try_number=2))
         assert harness.submits == harness.billed == 1
 
-    def test_for_an_answer_with_the_image_in_it_says_so(self, harness: Harness) -> None:
+    def test_for_a_response_with_the_image_is_reported(self, harness: Harness) -> None:
         harness.use("openai", "/openai-api")
         harness.emulator.change(image_bytes=300_000)
         with disk_of(100_000), pytest.raises(OutcomeUnknown, match=r"the response came, and .* could not be kept in"):
@@ -181,7 +181,7 @@ class TestDiskWithoutRoom:
         assert harness.is_landed(harness.attempt(try_number=2))
 
 
-class TestSurprise:
+class TestUnexpectedError:
     def test_of_one_image_costs_its_siblings_nothing(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
         """The library that reads image headers is broken, for one image."""
         verify, struck = verify_file, []

@@ -1,4 +1,4 @@
-"""Rows 15 to 17 and 20, 21: what happens between the result's address and S3."""
+"""Rows 15 to 17 and 20, 21: failures between the result URL and S3."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ full = pytest.mark.full
 
 class TestResultThatIsNoImage:
     @pytest.mark.parametrize("kind", ["html", "bomb", "truncated", "empty"])
-    def test_is_never_put_and_a_retry_fetches_it_for_nothing(self, harness: Harness, kind: str) -> None:
+    def test_is_never_put_and_a_retry_downloads_it_without_paying(self, harness: Harness, kind: str) -> None:
         harness.emulator.arm("result", kind, times=1)
         with pytest.raises((NotAnImage, DownloadFailed), match="billed: yes"):
             harness.attempt()
@@ -45,7 +45,7 @@ class TestDownloadThatFails:
         assert harness.submits == harness.billed == 1
 
     @pytest.mark.parametrize("kind", ["cut", *(pytest.param(kind, marks=full) for kind in ("drop", "reset"))])
-    def test_again_and_again_is_an_error_and_a_retry_lands_for_nothing(self, harness: Harness, kind: str) -> None:
+    def test_repeatedly_is_an_error_and_a_retry_lands_without_paying(self, harness: Harness, kind: str) -> None:
         harness.emulator.arm("result", kind, times=TRIES)
         with pytest.raises(DownloadFailed, match="billed: yes"):
             harness.attempt()

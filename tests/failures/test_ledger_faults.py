@@ -1,4 +1,4 @@
-"""What S3 and lookups may do to the ledger at the worst moment: nothing is paid twice for it, and nothing is lost."""
+"""Failures of S3 and lookups at critical moments: nothing is paid twice, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ class TestOwnWriteRepeated:
         assert harness.submits == harness.billed == 1
 
 
-class TestLookUpByTraceIdThatMakesNoSense:
+class TestInvalidLookupByTraceId:
     @pytest.mark.parametrize("kind", ["hollow", "html", "truncated", "wrong_types", "empty", "error"])
-    def test_is_never_taken_for_a_request_that_was_not_sent(self, harness: Harness, kind: str) -> None:
+    def test_is_never_treated_as_a_request_that_was_not_sent(self, harness: Harness, kind: str) -> None:
         with killed_at(Failpoint.SUBMIT, "after"):
             harness.attempt()
         harness.age_claims()
@@ -113,7 +113,7 @@ class TestTokenOfAnotherAccount:
 
 
 class TestOnePayerForAll:
-    def test_that_answers_at_once_is_waited_for_by_the_others(
+    def test_that_is_synchronous_is_waited_for_by_the_others(
         self, harness: Harness, side_by_side: Callable[..., list[Manifest]]
     ) -> None:
         harness.use("openai", "/openai-api")
@@ -136,7 +136,7 @@ class TestOnePayerForAll:
 
 class TestImagesGoneFromS3:
     @GATEWAYS
-    def test_are_drawn_anew_once_and_then_shared(self, harness: Harness, gateway: str, prefix: str) -> None:
+    def test_are_generated_again_once_and_then_shared(self, harness: Harness, gateway: str, prefix: str) -> None:
         harness.use(gateway, prefix)
         harness.policy = Policy(reuse="always")
         for image in harness.attempt(dag_id="a").images:
@@ -146,7 +146,7 @@ class TestImagesGoneFromS3:
         assert harness.is_landed(third)
         assert (second.billed, third.billed, harness.submits) == (1, 0, 2)
 
-    def test_because_others_took_their_place_are_not_handed_out(self, harness: Harness) -> None:
+    def test_because_others_took_their_place_are_not_returned(self, harness: Harness) -> None:
         harness.draw()
         first = harness.attempt(prompt="A")
         other = harness.attempt(prompt="B", try_number=2, epoch=1)
@@ -156,7 +156,7 @@ class TestImagesGoneFromS3:
         assert head["Metadata"]["sha256"] == again.images[0].sha256 != other.images[0].sha256
 
 
-class TestUnknownOutcomeThatWasPaidForAnew:
+class TestUnknownOutcomeThatWasPaidAgain:
     def test_does_not_spoil_the_key_for_good(self, harness: Harness) -> None:
         harness.use("openai", "/openai-api")
         with killed_at(Failpoint.SUBMIT, "after"):
@@ -170,7 +170,7 @@ class TestUnknownOutcomeThatWasPaidForAnew:
 
 class TestResultGoneForGood:
     @pytest.mark.parametrize(("kind", "extra"), [("expire", {"status": 410}), ("html", {})])
-    def test_is_drawn_anew_where_that_was_chosen(self, harness: Harness, kind: str, extra: dict[str, int]) -> None:
+    def test_is_generated_again_where_that_was_chosen(self, harness: Harness, kind: str, extra: dict[str, int]) -> None:
         harness.emulator.arm("result", kind, times=2 if kind == "expire" else 1, **extra)
         with pytest.raises(LandingError, match="on_unknown='resubmit'"):
             harness.attempt()
@@ -190,7 +190,7 @@ class TestTaskThatWaitedLongForItsTurn:
         assert harness.is_landed(harness.attempt())
 
 
-class TestHiccupOfS3:
+class TestTemporaryS3Error:
     def test_while_a_refusal_is_noted_leaves_no_claim_behind(
         self, harness: Harness, hiccup: Callable[[], None]
     ) -> None:
@@ -203,21 +203,21 @@ class TestHiccupOfS3:
 
 
 class TestFewerImagesThanAsked:
-    def test_in_one_call_is_not_retried_in_vain(self, harness: Harness) -> None:
+    def test_in_one_call_is_not_retried(self, harness: Harness) -> None:
         harness.emulator.arm("submit", "fewer", images=1)
         with pytest.raises(FewerImages, match=r"1 of 2.*billed: yes"):
             harness.attempt(model="dall-e-2", size="512x512", n=2)
 
 
-class TestBillOfTheWholeRequest:
-    def test_is_told_by_the_error_of_one_of_its_images(self, harness: Harness) -> None:
+class TestBillingOfTheWholeRequest:
+    def test_is_reported_by_the_error_of_one_of_its_images(self, harness: Harness) -> None:
         harness.emulator.arm("submit", "moderation", times=1)
         with pytest.raises(ImageGenError, match="billed: yes"):
             harness.attempt(n=2)
         assert harness.billed == 1
 
 
-class TestImageThatNobodyKeeps:
+class TestImageWithoutCopy:
     @pytest.mark.parametrize("kind", ["cut", "html", *(pytest.param(kind, marks=full) for kind in ("drop", "error"))])
     def test_is_landed_in_spite_of_a_hiccup(self, harness: Harness, kind: str) -> None:
         harness.use("openai", "/openai-api")

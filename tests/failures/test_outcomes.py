@@ -1,4 +1,4 @@
-"""Rows 22 to 26 and 30 to 33: what a gateway makes of it, and what the ledger makes of that."""
+"""Rows 22 to 26 and 30 to 33: outcomes of the gateway, and how the ledger handles them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.stack.object_store import ObjectStore
 
 
 class TestFewerImagesThanAsked:
-    def test_fail_and_a_retry_draws_only_what_is_missing(self, harness: Harness) -> None:
+    def test_fail_and_a_retry_generates_only_the_missing_ones(self, harness: Harness) -> None:
         harness.emulator.arm("submit", "fail", code="api_error", after=1, times=1)
         with pytest.raises(PartialDelivery, match="2 of 3 images landed"):
             harness.attempt(n=3)
@@ -96,7 +96,7 @@ class TestClearedWhileDeferred:
         assert harness.submits == 1
 
     @pytest.mark.parametrize("cleared_one_resumes", [False, True])
-    def test_what_its_first_try_lands_after_all_is_not_drawn_anew_by_a_retry(
+    def test_an_image_that_its_first_try_still_lands_is_not_generated_again_by_a_retry(
         self, harness: Harness, short_grace: Any, cleared_one_resumes: bool
     ) -> None:
         harness.policy = Policy(on_clear="regenerate")
@@ -139,7 +139,9 @@ class TestClearedAfterSuccess:
         assert first.images[0].sha256 != again.images[0].sha256 == retried.images[0].sha256
         assert (harness.submits, again.billed, retried.billed) == (2, 2, 2)
 
-    def test_images_deleted_meanwhile_are_drawn_anew(self, harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    def test_images_deleted_meanwhile_are_generated_again(
+        self, harness: Harness, caplog: pytest.LogCaptureFixture
+    ) -> None:
         image = harness.attempt().images[0]
         harness.s3.delete_object(Bucket=image.bucket, Key=image.key)
         assert harness.is_landed(harness.attempt(try_number=2, epoch=1))
@@ -171,7 +173,7 @@ class TestReuse:
 
 
 class TestPromptThatDiffersBetweenTries:
-    def test_is_drawn_and_warned_about_with_both_fingerprints(
+    def test_is_generated_and_warned_about_with_both_fingerprints(
         self, harness: Harness, caplog: pytest.LogCaptureFixture
     ) -> None:
         harness.attempt(prompt="at 12:00:01")

@@ -40,7 +40,7 @@ def read_timeout() -> float:
 def proxy(
     harness: Harness, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, read_timeout: float
 ) -> Iterator[FaultProxy]:
-    """What is between the harness and its S3 server, which it speaks to as the operator does."""
+    """A proxy between the harness and its S3 server."""
     extra = {**object_store.connection_extra, "config_kwargs": {"read_timeout": read_timeout}}
     with FaultProxy(int(object_store.endpoint.rpartition(":")[2])) as proxy:
         set_connection(
@@ -74,7 +74,7 @@ def client_of(store: ObjectStore, identity: Identity) -> Any:
 
 
 def is_intact(harness: Harness, manifest: Manifest) -> bool:
-    """Whether the bytes in S3 are those that were verified."""
+    """Return whether the bytes in S3 are the verified ones."""
 
     def digest(key: str) -> str:
         with harness.s3.get_object(Bucket=BUCKET, Key=key)["Body"] as body:
@@ -95,13 +95,13 @@ def disk_of(size: int) -> Iterator[None]:
 
 
 class TestSlowDown:
-    def test_that_passes_is_sat_out_within_the_try(self, harness: Harness, proxy: FaultProxy) -> None:
+    def test_that_passes_is_retried_within_the_try(self, harness: Harness, proxy: FaultProxy) -> None:
         fault = proxy.arm(Fault("refuse", path=IMAGES, times=2))
         assert is_intact(harness, harness.attempt())
         assert len(fault.met) == 2
         assert harness.submits == harness.billed == 1
 
-    def test_that_does_not_is_an_error_and_the_next_try_lands_for_nothing(
+    def test_that_does_not_is_an_error_and_the_next_try_lands_without_paying(
         self, harness: Harness, proxy: FaultProxy
     ) -> None:
         fault = proxy.arm(Fault("refuse", path=IMAGES, times=None))
@@ -125,7 +125,7 @@ class TestSlowDown:
 class TestConnectionThatBreaksInMidPut:
     @pytest.mark.parametrize(("kind", "read_timeout"), [("reset", HANG), ("stall", SILENCE)], ids=["reset", "stall"])
     @pytest.mark.parametrize("after", [pytest.param(0, marks=full), HALF, pytest.param(10**9, marks=full)], ids=str)
-    def test_is_made_anew_and_every_byte_arrives(
+    def test_is_retried_and_every_byte_arrives(
         self, harness: Harness, proxy: FaultProxy, kind: Any, after: int
     ) -> None:
         fault = proxy.arm(Fault(kind, path=IMAGES, after=after))
@@ -133,7 +133,7 @@ class TestConnectionThatBreaksInMidPut:
         assert len(fault.met) == 1
         assert harness.submits == harness.billed == 1
 
-    def test_again_and_again_is_an_error_and_the_next_try_lands_for_nothing(
+    def test_repeatedly_is_an_error_and_the_next_try_lands_without_paying(
         self, harness: Harness, proxy: FaultProxy
     ) -> None:
         proxy.arm(Fault("reset", path=IMAGES, after=HALF, times=None))
@@ -155,7 +155,9 @@ class TestKeysThatMayOnlyRead:
 
 
 class TestKeysThatMayNotPutImages:
-    def test_are_an_error_and_better_ones_land_for_nothing(self, harness: Harness, guarded_store: ObjectStore) -> None:
+    def test_are_an_error_and_better_ones_land_without_paying(
+        self, harness: Harness, guarded_store: ObjectStore
+    ) -> None:
         harness.s3 = client_of(guarded_store, BOOKKEEPER)
         with pytest.raises(UploadFailed, match=r"access denied.*billed: yes"):
             harness.attempt()
@@ -166,7 +168,7 @@ class TestKeysThatMayNotPutImages:
 
 
 class TestFullDisk:
-    def test_says_where_and_the_next_try_lands_for_nothing(self, harness: Harness) -> None:
+    def test_says_where_and_the_next_try_lands_without_paying(self, harness: Harness) -> None:
         with (
             disk_of(HALF),
             pytest.raises(TempFileFailed, match=r"could not be kept in /.*billed: yes.*TMPDIR"),

@@ -1,4 +1,4 @@
-"""Rows 1 to 5: what happens around the paid request itself."""
+"""Rows 1 to 5: failures around the paid request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from tenacity import wait_chain, wait_fixed, wait_none
 
-from airflow_provider_imagegen.engine import retry as patience
+from airflow_provider_imagegen.engine import retry
 from airflow_provider_imagegen.engine.recovery import Policy
 from airflow_provider_imagegen.exceptions import NotSent, OutcomeUnknown, RateLimited
 from airflow_provider_imagegen.failpoints import Failpoint, observe
@@ -45,7 +45,7 @@ class TestKilledAfterTheClaimBeforeTheRequestLeft:
         assert harness.is_landed(manifest)
         assert harness.submits == harness.billed == 1
 
-    def test_gateway_without_look_up_cannot_know(self, harness: Harness) -> None:
+    def test_gateway_without_lookup_has_an_unknown_outcome(self, harness: Harness) -> None:
         harness.use("openai", "/openai-api")
         with killed_at(Failpoint.SUBMIT, "before"):
             harness.attempt()
@@ -63,7 +63,7 @@ class TestKilledAfterTheGatewayAccepted:
         assert harness.is_landed(manifest)
         assert harness.submits == harness.billed == manifest.billed == 1
 
-    def test_gateway_without_look_up_stops(self, harness: Harness) -> None:
+    def test_gateway_without_lookup_stops(self, harness: Harness) -> None:
         harness.use("openai", "/openai-api")
         with killed_at(Failpoint.SUBMIT, "after"):
             harness.attempt()
@@ -73,7 +73,7 @@ class TestKilledAfterTheGatewayAccepted:
         assert caught.value.trace_id == harness.entries()[0].record.trace_id
         assert harness.submits == 1
 
-    def test_gateway_without_look_up_pays_again_only_when_told_to(self, harness: Harness) -> None:
+    def test_gateway_without_lookup_pays_again_only_with_resubmit(self, harness: Harness) -> None:
         harness.use("openai", "/openai-api")
         harness.policy = Policy(on_unknown="resubmit")
         with killed_at(Failpoint.SUBMIT, "after"):
@@ -82,7 +82,7 @@ class TestKilledAfterTheGatewayAccepted:
         assert [entry.record.generation for entry in harness.entries()] == [1, 2]
 
 
-class TestAnswerLost:
+class TestResponseLost:
     FAULTS = ("drop", "reset", "html", "truncated", "empty", "hollow", "wrong_types")
 
     @pytest.mark.parametrize("kind", FAULTS)
@@ -114,7 +114,7 @@ class TestAnswerLost:
         assert harness.submits == harness.billed == 1
 
     @pytest.mark.parametrize("kind", FAULTS)
-    def test_gateway_without_look_up_says_that_nobody_knows(self, harness: Harness, kind: str) -> None:
+    def test_gateway_without_lookup_reports_an_unknown_outcome(self, harness: Harness, kind: str) -> None:
         harness.use("openai", "/openai-api")
         harness.emulator.arm("submit", kind)
         with pytest.raises(OutcomeUnknown):
@@ -127,7 +127,7 @@ class TestAnswerLost:
         self, harness: Harness, sends: list[Failpoint], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         waits = wait_chain(wait_none(), wait_none(), wait_fixed(2 * HANG))
-        monkeypatch.setattr(patience, "wait_random_exponential", lambda **_: waits)
+        monkeypatch.setattr(retry, "wait_random_exponential", lambda **_: waits)
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             port = unused.getsockname()[1]
@@ -148,16 +148,16 @@ class TestAnswerLost:
 
 
 class TestTooManyRequests:
-    def test_waits_as_told_and_is_billed_once(
+    def test_waits_for_retry_after_and_is_billed_once(
         self, harness: Harness, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(patience, "wait_random_exponential", lambda **_: wait_none())
+        monkeypatch.setattr(retry, "wait_random_exponential", lambda **_: wait_none())
         harness.emulator.arm("submit", "refuse", code="too_many_requests", status=429, retry_after=1)
         assert harness.is_landed(harness.attempt())
         assert pauses(caplog) == [1.0]
         assert harness.billed == 1
 
-    def test_waits_with_jitter_where_nothing_is_told(self, harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    def test_waits_with_jitter_without_retry_after(self, harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
         harness.emulator.arm("submit", "refuse", code="rate_limited", status=429, times=2)
         assert harness.is_landed(harness.attempt())
         first, second = pauses(caplog)

@@ -1,4 +1,4 @@
-"""A task that was deferred before an upgrade goes on after it: arguments that earlier versions wrote still work.
+"""A task that was deferred before an upgrade continues after it: trigger arguments of earlier versions still work.
 
 The files in tests/public/trigger_kwargs are what those versions serialised; they are never changed.
 """

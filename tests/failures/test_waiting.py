@@ -1,4 +1,4 @@
-"""Rows 6 to 13, 27 to 29: what happens while a task is waited for."""
+"""Rows 6 to 13, 27 to 29: failures during waiting."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class TestResumedEarly:
         result = asyncio.run(harness.work().resume(deferred, gave_up=False))
         assert result == deferred
 
-    def test_goes_on_once_it_is_done(self, harness: Harness, deferred: Submission) -> None:
+    def test_continues_once_it_is_done(self, harness: Harness, deferred: Submission) -> None:
         asyncio.run(first_event(trigger(deferred), harness.emulator))
         result = asyncio.run(harness.work().resume(deferred, gave_up=False))
         assert isinstance(result, Manifest)
@@ -77,9 +77,9 @@ class TestResumedEarly:
         assert harness.billed == 1
 
 
-class TestLookUpsThatFail:
+class TestFailedLookups:
     @pytest.mark.parametrize("kind", ["refuse", "drop", "reset", "error", "html", "truncated", "wrong_types", "empty"])
-    def test_are_ridden_out(self, harness: Harness, kind: str) -> None:
+    def test_are_retried(self, harness: Harness, kind: str) -> None:
         harness.emulator.arm("lookup", kind, times=3)
         assert harness.is_landed(harness.attempt())
         assert harness.billed == 1
@@ -93,7 +93,7 @@ class TestLookUpsThatFail:
         assert harness.is_landed(harness.attempt(try_number=2))
         assert harness.submits == harness.billed == 1
 
-    def test_that_make_no_sense_are_borne_a_bounded_number_of_times(self, harness: Harness) -> None:
+    def test_that_make_no_sense_are_tolerated_a_limited_number_of_times(self, harness: Harness) -> None:
         harness.emulator.arm("lookup", "html", times=None)
         with pytest.raises(UnreadableResponse) as caught:
             harness.attempt()
@@ -103,7 +103,7 @@ class TestLookUpsThatFail:
         assert harness.is_landed(harness.attempt(try_number=2))
         assert harness.billed == 1
 
-    def test_do_not_make_worker_and_trigger_play_ping_pong(self, harness: Harness, deferred: Submission) -> None:
+    def test_do_not_resume_and_defer_the_task_repeatedly(self, harness: Harness, deferred: Submission) -> None:
         harness.emulator.arm("lookup", "html", times=None)
         event = asyncio.run(first_event(trigger(deferred), harness.emulator))
         assert event["status"] == "failed"
@@ -159,7 +159,7 @@ class TestTaskNotVisible:
 
 
 class TestPreviewInAPendingRecord:
-    def test_is_not_taken_for_the_image(self, harness: Harness) -> None:
+    def test_is_not_treated_as_the_image(self, harness: Harness) -> None:
         harness.draw()
         harness.emulator.arm("submit", "preview")
         with released_after_look_ups(harness.emulator, 2):
@@ -171,7 +171,7 @@ class TestPreviewInAPendingRecord:
 
 
 class TestDeadline:
-    def test_record_stays_and_a_retry_attaches_for_nothing(self, harness: Harness) -> None:
+    def test_record_stays_and_a_retry_attaches_without_paying(self, harness: Harness) -> None:
         harness.emulator.hold()
         with pytest.raises(TaskTimeout, match="still generating"):
             harness.attempt(timeout=DEADLINE)
@@ -184,9 +184,9 @@ class TestDeadline:
         """A task that is done by the deadline is landed, however long the poll interval."""
         work = harness.work(timeout=DEADLINE)
         terms = dataclasses.replace(work.terms, schedule=PollSchedule(interval=HANG))
-        patient = dataclasses.replace(work, terms=terms)
+        slow_polling = dataclasses.replace(work, terms=terms)
         with released_after_look_ups(harness.emulator):
-            assert isinstance(asyncio.run(patient.begin()), Manifest)
+            assert isinstance(asyncio.run(slow_polling.begin()), Manifest)
         assert harness.emulator.totals()["lookup_requests"] == 2
 
 

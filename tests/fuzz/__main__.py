@@ -1,5 +1,5 @@
 """
-``python -m tests.fuzz``: damaged images and answers, until the time is up or one of them is not borne.
+``python -m tests.fuzz``: parse damaged images and responses until the time is up or a parser crashes.
 
 Exit status: 0 if every case ended as it may, 1 if one did not; that one is saved.
 """

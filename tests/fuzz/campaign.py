@@ -1,4 +1,4 @@
-"""Many cases from one seed, until they are done, the time is up, or one ends as nothing should."""
+"""Many cases from one seed, until they are done, the time is up, or a case ends unexpectedly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.fuzz.targets import SHARES, TARGETS
 
 @dataclass(frozen=True)
 class Finding:
-    """A case that ended in an exception nobody classified."""
+    """A case that ended with an unexpected exception."""
 
     seed: int
     number: int
@@ -50,12 +50,12 @@ class Campaign:
             self.run_case(number)
 
     def run_case(self, number: int) -> None:
-        """Run one case; the same number is the same case, whatever ran before."""
+        """Run one case; the same number is always the same case."""
         random = Random(f"{self.seed}:{number}")
         [name] = random.choices(list(SHARES), list(SHARES.values()))
         case = TARGETS[name].make(random)
         self.cases += 1
         try:
             self.outcomes[name, TARGETS[name].run(case)] += 1
-        except Exception:  # noqa: BLE001 -- whatever gets here is what is searched for
+        except Exception:  # noqa: BLE001 -- unexpected exceptions are what the fuzzer searches for
             self.finding = Finding(self.seed, number, name, case, traceback.format_exc())

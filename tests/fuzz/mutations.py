@@ -1,4 +1,4 @@
-"""Damage of every kind to a sequence of bytes: what networks, disks, careless encoders and hostile servers do."""
+"""All kinds of damage to a sequence of bytes, as networks, disks, encoders and hostile servers cause it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _LANDMARKS = re.compile(
 
 
 def mutate(random: Random, content: bytes, other: bytes) -> bytes:
-    """Damage some bytes in one to six ways; PNG checksums are mended, mostly, so that damage reaches deeper."""
+    """Damage some bytes in one to six ways; PNG checksums are mostly fixed, so that the damage reaches deeper."""
     damaged = bytearray(content)
     for _ in range(random.choice((1, 1, 1, 2, 3, 6))):
         if damaged:
             random.choice(MUTATIONS)(random, damaged, other)
     if random.random() < 0.7:
-        mend_checksums(damaged)
+        fix_checksums(damaged)
     return bytes(damaged)
 
 
-def mend_checksums(content: bytearray) -> None:
+def fix_checksums(content: bytearray) -> None:
     """Write the right checksum behind every chunk of a PNG; anything else is left alone."""
     position = 8
     while content.startswith(b"\x89PNG") and position + 12 <= len(content):

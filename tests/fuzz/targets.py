@@ -1,4 +1,4 @@
-"""What is fuzzed: each target makes a case from dice, runs it, and says in a word how it ended.
+"""The fuzz targets: each one creates a random case, runs it, and returns its outcome as a word.
 
 An outcome that is not classified leaves a target as an exception; so does a broken promise, as ``AssertionError``.
 """
@@ -121,7 +121,7 @@ TARGETS = {
     "answer": Target(damaged_answer, run_answer),
 }
 SHARES = {"verify": 40, "verify cut": 10, "verify svg": 10, "mark": 30, "base64": 3, "answer": 7}
-"""How often a target's turn comes."""
+"""Relative frequency of each target."""
 
 
 def _verified(content: bytes) -> VerifiedFile | None:

@@ -1,4 +1,4 @@
-"""What the tests of the gallery ask over HTTP."""
+"""Fixtures of the gallery tests."""
 
 from __future__ import annotations
 

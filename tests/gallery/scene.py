@@ -1,4 +1,4 @@
-"""What the tests of the gallery look at: an API server, finished runs, S3, and users who may see all, some, nothing."""
+"""The setup of the gallery tests: an API server, finished runs, S3, and users with different permissions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OPEN, CLOSED, FORGED = DAG_IDS = ("gallery_open", "gallery_closed", "gallery_ope
 
 @dataclass(frozen=True)
 class Scene:
-    """What the tests look at.
+    """The setup of the gallery tests.
 
     :param base_url: The API server's address.
     :param run_ids: The finished run of every DAG.
@@ -49,8 +49,8 @@ class Scene:
     def token(self, username: str) -> str:
         if username not in self.tokens:
             credentials = {"username": username, "password": self.password(username)}
-            answer = httpx.post(f"{self.base_url}/auth/token", json=credentials, trust_env=False)
-            self.tokens[username] = answer.raise_for_status().json()["access_token"]
+            response = httpx.post(f"{self.base_url}/auth/token", json=credentials, trust_env=False)
+            self.tokens[username] = response.raise_for_status().json()["access_token"]
         return self.tokens[username]
 
     def client(self, username: str | None, base_url: str | None = None) -> httpx.Client:

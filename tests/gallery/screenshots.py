@@ -65,7 +65,7 @@ def main() -> int:
 
 
 def _wait_for_approval(stack: Stack) -> str:
-    """Run the example until somebody is asked, and return where."""
+    """Run the example until it waits for an approval, and return its URL."""
     stack.client.wait_for_dag(APPROVAL)
     run_id = stack.client.trigger(APPROVAL, run_id="nightly__2026-03-20")
     path = f"dags/{APPROVAL}/dagRuns/{run_id}/taskInstances/decide"

@@ -1,4 +1,4 @@
-"""Where the gallery shows what: addresses that DAG authors put into Markdown."""
+"""Gallery URLs, which DAG authors use in Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a page shows: a card for every image, and one for everything that is missing."""
+"""Cards of a page: one for every image, and one for every missing image."""
 
 from __future__ import annotations
 
@@ -98,11 +98,11 @@ class TestImage:
         (card, _) = cards.of_manifest(INSTANCE, manifest(images=[IMAGE | {"content_type": "image/svg+xml"}]), None)
         assert not card.has_thumbnail
 
-    def test_has_a_prompt_of_bearable_length(self) -> None:
+    def test_has_a_prompt_of_limited_length(self) -> None:
         (card, _) = cards.of_manifest(INSTANCE, manifest(), sidecar(prompt="x" * 32_000))
         assert len(card.prompt) == cards.MAX_TEXT
 
-    def test_is_one_of_a_bearable_number(self) -> None:
+    def test_is_one_of_a_limited_number(self) -> None:
         many = manifest(images=[IMAGE | {"index": index} for index in range(500)], failures=[])
         assert len(cards.of_manifest(INSTANCE, many, None)) == 200
 
@@ -131,7 +131,7 @@ class TestFailure:
         shown = cards.of_row(INSTANCE, ShownSummary.model_validate(SUMMARY), result, 0)
         assert [card.kind for card in shown] == ["image", "failure"]
 
-    def test_of_a_whole_task_tells_what_it_was_to_draw(self) -> None:
+    def test_of_a_whole_task_shows_its_prompt(self) -> None:
         task = EndedTask(INSTANCE, "failed", "GenerateImageOperator", None)
         (card,) = cards.of_failed(task, {"prompt": "A hat", "model": "m", "n": 2})
         assert (card.prompt, card.model, card.billed, card.parameters) == ("A hat", "m", "unknown", {})
@@ -151,7 +151,7 @@ class TestFailure:
         assert cards.is_own(EndedTask(INSTANCE, "failed", operator, None)) == is_own
 
 
-class TestWish:
+class TestFilter:
     def card(self, **fields: Any) -> Card:
         place = {"dag_id": "shop", "run_id": "nightly", "task_id": "draw", "map_index": -1}
         return Card.model_validate({"kind": "image", **place, **fields})

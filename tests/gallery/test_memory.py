@@ -1,4 +1,4 @@
-"""What was read a moment ago, in bounded space."""
+"""The cache of recently read values."""
 
 from __future__ import annotations
 

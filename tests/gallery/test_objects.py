@@ -1,4 +1,4 @@
-"""What the gallery hands out of S3: images that this provider has put there, and nothing else."""
+"""The gallery only serves images that this provider has uploaded."""
 
 from __future__ import annotations
 
@@ -80,19 +80,19 @@ class TestImage:
     def test_is_reached_by_a_short_lived_address(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
         address = objects.address(objects.look_at(put()), as_download=False)
         assert "X-Amz-Expires=300" in address
-        answer = httpx.get(address, trust_env=False)
-        assert answer.content == drawn()
-        assert answer.headers["content-type"] == "image/png"
-        assert answer.headers["content-disposition"] == 'inline; filename="an image _ more.png"'
+        response = httpx.get(address, trust_env=False)
+        assert response.content == drawn()
+        assert response.headers["content-type"] == "image/png"
+        assert response.headers["content-disposition"] == 'inline; filename="an image _ more.png"'
 
     def test_can_be_kept_as_a_file(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
-        answer = httpx.get(objects.address(objects.look_at(put()), as_download=True), trust_env=False)
-        assert answer.headers["content-disposition"].startswith("attachment;")
+        response = httpx.get(objects.address(objects.look_at(put()), as_download=True), trust_env=False)
+        assert response.headers["content-disposition"].startswith("attachment;")
 
     def test_is_never_opened_where_it_may_hold_scripts(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
         shown = objects.look_at(put(b"<svg/>", content_type="image/svg+xml"))
-        answer = httpx.get(objects.address(shown, as_download=False), trust_env=False)
-        assert answer.headers["content-disposition"].startswith("attachment;")
+        response = httpx.get(objects.address(shown, as_download=False), trust_env=False)
+        assert response.headers["content-disposition"].startswith("attachment;")
 
     @pytest.mark.parametrize(
         ("metadata", "content_type"),
@@ -110,7 +110,7 @@ class TestImage:
         assert status_of(error) == 404
 
     def test_is_not_another_one_in_its_place(self, objects: Objects, put: Callable[..., LandedImage]) -> None:
-        """Who does not know the digest has not seen the image: it may be another DAG's."""
+        """Without the right digest the image may belong to another DAG."""
         with pytest.raises(HTTPException) as error:
             objects.look_at(put(sha256="0" * 64))
         assert status_of(error) == 410
@@ -128,7 +128,7 @@ class TestImage:
 
 
 class TestSidecar:
-    def test_tells_what_was_asked_for(self, objects: Objects, s3: Any) -> None:
+    def test_tells_what_was_requested(self, objects: Objects, s3: Any) -> None:
         uri = self._put(s3, _sidecar())
         sidecar = objects.sidecar(uri, "shop", "f")
         assert sidecar is not None
@@ -218,7 +218,7 @@ class TestWithoutCredentials:
 
 
 class TestUnreachable:
-    def test_is_told(self, objects: Objects, object_store: ObjectStore, put: Callable[..., LandedImage]) -> None:
+    def test_is_reported(self, objects: Objects, object_store: ObjectStore, put: Callable[..., LandedImage]) -> None:
         away = Objects(object_store.client(endpoint_url="http://127.0.0.1:9"))
         image = put()
         shown = objects.look_at(image)

@@ -1,4 +1,4 @@
-"""What the gallery answers over HTTP: Airflow's API app in this process, with runs that ``dag.test()`` has made."""
+"""The gallery's HTTP responses: Airflow's API app in this process, with runs of ``dag.test()``."""
 
 from __future__ import annotations
 

@@ -64,13 +64,13 @@ def set_connection(monkeypatch: pytest.MonkeyPatch, conn_id: str, **fields: Any)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the one task of a test's DAG.
+    """The outcome of the only task of a test's DAG.
 
     :param dag_id: of the DAG
     :param state: of the task
     :param manifest: what it returned
     :param records: its log records
-    :param log: its log, as text, with whatever else was printed
+    :param log: its log, as text, with all other output
     """
 
     dag_id: str
@@ -117,7 +117,7 @@ def run_task(
 
 @dataclass(frozen=True)
 class Run:
-    """What became of a DAG's tasks.
+    """The outcome of a DAG's tasks.
 
     :param dag_id: of the DAG
     :param run_id: of its run

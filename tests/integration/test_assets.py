@@ -1,4 +1,4 @@
-"""What consumers of assets and OpenLineage learn of what landed."""
+"""Asset events and OpenLineage datasets of landed images."""
 
 from __future__ import annotations
 
@@ -106,10 +106,10 @@ class TestEvents:
 
 class TestLineage:
     @pytest.fixture
-    def told(self) -> list[Any]:
+    def lineages(self) -> list[Any]:
         return []
 
-    def run(self, run_dag: RunDag, told: list[Any], kind: type, **arguments: Any) -> Run:
+    def run(self, run_dag: RunDag, lineages: list[Any], kind: type, **arguments: Any) -> Run:
         class Listened(kind):  # type: ignore[misc]
             """Asked for its lineage as the OpenLineage listener asks."""
 
@@ -117,53 +117,53 @@ class TestLineage:
                 try:
                     return super().execute(context)
                 finally:
-                    told.append(self.get_openlineage_facets_on_complete(context["ti"]))
+                    lineages.append(self.get_openlineage_facets_on_complete(context["ti"]))
 
         return run_one(run_dag, Listened, **arguments)
 
-    def test_has_every_image_as_output(self, run_dag: RunDag, told: list[Any]) -> None:
-        run = self.run(run_dag, told, GenerateImageOperator, prompt="a kite", n=2, s3_key="lineage/two")
-        (lineage,) = told
+    def test_has_every_image_as_output(self, run_dag: RunDag, lineages: list[Any]) -> None:
+        run = self.run(run_dag, lineages, GenerateImageOperator, prompt="a kite", n=2, s3_key="lineage/two")
+        (lineage,) = lineages
         assert datasets(lineage.outputs) == [(f"s3://{BUCKET}", f"lineage/two/{n}.png") for n in range(2)]
         sizes = [output.outputFacets["outputStatistics"].size for output in lineage.outputs]
         assert sizes == [image["bytes"] for image in run.returned("draw")["images"]]
         assert lineage.inputs == []
 
     def test_has_what_landed_of_a_task_that_failed(
-        self, run_dag: RunDag, told: list[Any], emulator: RunningEmulator
+        self, run_dag: RunDag, lineages: list[Any], emulator: RunningEmulator
     ) -> None:
         emulator.arm("submit", "fail", code="api_error", times=1)
-        run = self.run(run_dag, told, GenerateImageOperator, prompt="a kite", n=2)
+        run = self.run(run_dag, lineages, GenerateImageOperator, prompt="a kite", n=2)
         assert run.states == {"draw": ["failed"]}
-        (lineage,) = told
+        (lineage,) = lineages
         assert len(lineage.outputs) == 1
 
     def test_has_the_images_to_edit_as_inputs(
-        self, run_dag: RunDag, told: list[Any], object_store: ObjectStore
+        self, run_dag: RunDag, lineages: list[Any], object_store: ObjectStore
     ) -> None:
         (image,) = run_one(run_dag, prompt="a kite", s3_key="lineage/source").returned("draw")["images"]
         images = [image["uri"], "lineage/source/0.png"]
-        self.run(run_dag, told, EditImageOperator, prompt="at night", images=images)
-        (lineage,) = told
+        self.run(run_dag, lineages, EditImageOperator, prompt="at night", images=images)
+        (lineage,) = lineages
         assert datasets(lineage.inputs) == [(f"s3://{BUCKET}", "lineage/source/0.png")]
         assert len(lineage.outputs) == 1
 
     def test_of_a_batch_has_prefix_and_manifest(
-        self, run_dag: RunDag, told: list[Any], object_store: ObjectStore
+        self, run_dag: RunDag, lineages: list[Any], object_store: ObjectStore
     ) -> None:
         object_store.client().put_object(Bucket=BUCKET, Key="rows/lineage.csv", Body=b"prompt\na kite\nan owl\n")
         requests = f"s3://{BUCKET}/rows/lineage.csv"
-        self.run(run_dag, told, GenerateImageBatchOperator, requests=requests, s3_key="lineage/batch")
-        (lineage,) = told
+        self.run(run_dag, lineages, GenerateImageBatchOperator, requests=requests, s3_key="lineage/batch")
+        (lineage,) = lineages
         assert datasets(lineage.inputs) == [(f"s3://{BUCKET}", "rows/lineage.csv")]
         names = ["lineage/batch", "lineage/batch/manifest.jsonl"]
         assert datasets(lineage.outputs) == [(f"s3://{BUCKET}", name) for name in names]
         statistics = lineage.outputs[0].outputFacets["outputStatistics"]
         assert (statistics.rowCount, statistics.fileCount) == (2, 2)
 
-    def test_is_empty_where_nothing_landed_yet(self, run_dag: RunDag, told: list[Any]) -> None:
-        self.run(run_dag, told, GenerateImageOperator, prompt="a kite", wait=False)
-        (lineage,) = told
+    def test_is_empty_where_nothing_landed_yet(self, run_dag: RunDag, lineages: list[Any]) -> None:
+        self.run(run_dag, lineages, GenerateImageOperator, prompt="a kite", wait=False)
+        (lineage,) = lineages
         assert (lineage.inputs, lineage.outputs) == ([], [])
 
 

@@ -92,11 +92,11 @@ class TestMoney:
         assert (outcome.state, emulator.totals()["submits"]) == ("failed", 0)
 
     def test_validate_only_sends_nothing(self, run_batch: RunTask, emulator: RunningEmulator) -> None:
-        told = run_batch(requests=["a kite", "an owl"], validate_only=True, s3_key="batch/rehearsal").manifest
-        assert (told["rows"], told["estimate"]["to_pay"], told["destination"]) == (
+        result = run_batch(requests=["a kite", "an owl"], validate_only=True, s3_key="batch/dry-run").manifest
+        assert (result["rows"], result["estimate"]["to_pay"], result["destination"]) == (
             2,
             0.08,
-            f"s3://{BUCKET}/batch/rehearsal",
+            f"s3://{BUCKET}/batch/dry-run",
         )
         assert emulator.totals()["submits"] == 0
 
@@ -128,7 +128,7 @@ class TestFileInS3:
 
 
 class TestOutputOfAnotherTask:
-    def test_is_taken_as_it_is(self, airflow_database: None, connections: None, emulator: RunningEmulator) -> None:
+    def test_is_used_unchanged(self, airflow_database: None, connections: None, emulator: RunningEmulator) -> None:
         with DAG(f"batch-xcom-{uuid.uuid4()}", schedule=None) as dag:
 
             @task
@@ -164,14 +164,14 @@ class TestFailure:
     def test_leaves_the_summary_of_what_landed(self, run_batch: RunTask) -> None:
         outcome = run_batch(requests=["a kite", "[[moderation]]"])
         assert outcome.state == "failed"
-        told = BatchSummary.model_validate(returned(outcome.dag_id, "generate", key="failure"))
-        assert (told.landed, told.failed, told.failed_by_code) == (1, 1, {"moderation_blocked": 1})
+        result = BatchSummary.model_validate(returned(outcome.dag_id, "generate", key="failure"))
+        assert (result.landed, result.failed, result.failed_by_code) == (1, 1, {"moderation_blocked": 1})
 
     def test_names_the_rows_that_are_wrong(self, run_batch: RunTask) -> None:
         outcome = run_batch(requests=["a kite", {"prompt": ""}, {"colour": "red"}])
-        told = returned(outcome.dag_id, "generate", key="failure")["failures"]
-        assert [missing["message"].partition(":")[0] for missing in told] == ["requests[1]", "requests[2]"]
-        assert {missing["billed"] for missing in told} == {"no"}
+        result = returned(outcome.dag_id, "generate", key="failure")["failures"]
+        assert [missing["message"].partition(":")[0] for missing in result] == ["requests[1]", "requests[2]"]
+        assert {missing["billed"] for missing in result} == {"no"}
 
 
 class TestMetrics:

@@ -108,12 +108,12 @@ class TestWhatCannotBeRead:
             read(requests, s3)
 
     @pytest.mark.parametrize("uri", [f"s3://{BUCKET}/no/such.csv", "s3://no-such-bucket/rows.csv"])
-    def test_is_told_when_it_is_not_there(self, s3: Any, uri: str) -> None:
+    def test_is_reported_when_it_is_missing(self, s3: Any, uri: str) -> None:
         with pytest.raises(DestinationError, match=f"{uri} cannot be read") as caught:
             read(uri, s3)
         assert "Correct requests" in str(caught.value)
 
-    def test_is_told_when_it_is_too_large(self, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_reported_when_it_is_too_large(self, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("airflow_provider_imagegen.engine.batch.input.MAX_FILE_BYTES", 10)
         with pytest.raises(DestinationError, match="has 14 bytes, more than 10"):
             read(stored(s3, b"prompt\na cat\n\n", "csv"), s3)

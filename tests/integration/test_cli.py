@@ -28,7 +28,7 @@ RunTask = Callable[..., Outcome]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command printed, and how it ended."""
+    """The output and exit status of a command."""
 
     status: int | str | None
     out: str
@@ -61,7 +61,7 @@ def ledger(
     """Run ``airflow imagegen ledger …`` on the test's ledger, through Airflow's own parser."""
     from airflow.cli import cli_parser
 
-    # The command sets it; the next test shall not see it.
+    # The command sets it; restore it for the next test.
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "")
 
     def run(*arguments: str, output: str = "json") -> Answer:
@@ -90,7 +90,7 @@ def draw(run_task: RunTask, ledger_key: str) -> RunTask:
 
 
 class Killed(BaseException):
-    """What no ``except Exception`` stops, as little as it would stop a kill."""
+    """A simulated kill, which ``except Exception`` does not catch."""
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ class TestList:
         assert [row["gateway_task"] for row in listed.rows] == [image["task_id"] for image in images]
         assert "2 records: 2 image(s) known to be billed, 2 landed; 0 request(s) open" in listed.err
 
-    def test_shows_only_what_was_asked_for(self, draw: RunTask, ledger: Command) -> None:
+    def test_shows_only_what_was_requested(self, draw: RunTask, ledger: Command) -> None:
         draw(prompt="one kite")
         draw(prompt="two kites")
         first, second = ledger("list").rows
@@ -171,7 +171,7 @@ class TestList:
         assert "1 record:" in listed.err
         assert "1 record:" not in listed.out
 
-    def test_is_empty_where_nothing_was_drawn(self, ledger: Command) -> None:
+    def test_is_empty_where_nothing_was_generated(self, ledger: Command) -> None:
         listed = ledger("list", output="table")
         assert (listed.status, listed.out.strip()) == (0, "No data found")
 
@@ -187,7 +187,7 @@ class TestList:
 
 
 class TestShow:
-    def test_finds_a_record_by_whatever_is_at_hand(self, draw: RunTask, ledger: Command) -> None:
+    def test_finds_a_record_by_any_id(self, draw: RunTask, ledger: Command) -> None:
         image = draw().manifest["images"][0]
         shown = ledger("show", image["trace_id"]).row
         assert (shown["gateway_task"], shown["images"]) == (image["task_id"], [image["uri"]])
@@ -215,7 +215,7 @@ class TestShow:
         assert shown.out == ""
 
 
-class TestReconcileWhereTheGatewayCanLookUp:
+class TestReconcileWithLookups:
     def test_what_was_accepted_is_noted_and_then_landed_for_free(
         self,
         draw: RunTask,
@@ -231,17 +231,17 @@ class TestReconcileWhereTheGatewayCanLookUp:
         (unknown,) = ledger("list", "--state", "unknown").rows
         assert "reconcile" in ledger("show", unknown["trace_id"]).row["next"]
 
-        rehearsed = ledger("reconcile", "--dry-run")
-        assert rehearsed.row["noted"] == "would be submitted"
-        assert "dry run, nothing noted" in rehearsed.err
+        dry_run = ledger("reconcile", "--dry-run")
+        assert dry_run.row["noted"] == "would be submitted"
+        assert "dry run, nothing noted" in dry_run.err
         assert ledger("list", "--state", "unknown").rows == [unknown]
 
-        told = ledger("reconcile")
-        assert (told.row["found"], told.row["noted"]) == ("finished: paid, not landed", "submitted")
-        assert "clear it: it lands the image without paying" in told.row["next"]
-        assert "1 open record(s), 1 looked up through connection 'imagegen_default'; 1 noted" in told.err
+        reconciled = ledger("reconcile")
+        assert (reconciled.row["found"], reconciled.row["noted"]) == ("finished: paid, not landed", "submitted")
+        assert "clear it: it lands the image without paying" in reconciled.row["next"]
+        assert "1 open record(s), 1 looked up through connection 'imagegen_default'; 1 noted" in reconciled.err
         (listed,) = ledger("list").rows
-        assert (listed["state"], listed["gateway_task"]) == ("submitted", told.row["gateway_task"])
+        assert (listed["state"], listed["gateway_task"]) == ("submitted", reconciled.row["gateway_task"])
         assert emulator.totals()["submits"] == 1
 
         again = ledger("reconcile")
@@ -268,9 +268,9 @@ class TestReconcileWhereTheGatewayCanLookUp:
                 let_time_pass()
 
         stop = observe(write_first)
-        told = ledger("reconcile")
+        reconciled = ledger("reconcile")
         stop()
-        assert told.row["noted"] == "no, another try was faster"
+        assert reconciled.row["noted"] == "no, another try was faster"
         assert ledger("list").row["state"] == "unknown"
 
     def test_what_never_left_is_safe_to_clear(
@@ -284,9 +284,9 @@ class TestReconcileWhereTheGatewayCanLookUp:
         killed_at(Failpoint.SUBMIT, "before")
         draw()
         let_time_pass()
-        told = ledger("reconcile")
-        assert (told.row["found"], told.row["noted"]) == ("never accepted", "")
-        assert told.row["next"].startswith("Nothing was billed. If ")
+        reconciled = ledger("reconcile")
+        assert (reconciled.row["found"], reconciled.row["noted"]) == ("never accepted", "")
+        assert reconciled.row["next"].startswith("Nothing was billed. If ")
         assert emulator.totals()["submits"] == 0
 
     def test_a_young_claim_is_left_alone(
@@ -299,9 +299,9 @@ class TestReconcileWhereTheGatewayCanLookUp:
         connect("acedatacloud", visibility_grace=HANG)
         killed_at(Failpoint.SUBMIT, "after")
         draw()
-        told = ledger("reconcile")
-        assert (told.row["found"], told.row["noted"]) == ("too new to tell", "")
-        assert "0 looked up" in told.err
+        reconciled = ledger("reconcile")
+        assert (reconciled.row["found"], reconciled.row["noted"]) == ("too new to tell", "")
+        assert "0 looked up" in reconciled.err
 
     def test_what_the_gateway_failed_is_noted_as_unbilled(
         self,
@@ -315,8 +315,8 @@ class TestReconcileWhereTheGatewayCanLookUp:
         killed_at(Failpoint.SUBMIT, "after")
         draw()
         let_time_pass()
-        told = ledger("reconcile")
-        assert (told.row["found"], told.row["noted"]) == ("failed, not billed", "failed")
+        reconciled = ledger("reconcile")
+        assert (reconciled.row["found"], reconciled.row["noted"]) == ("failed, not billed", "failed")
         assert ledger("list").row["state"] == "failed"
         assert emulator.totals()["billed_images"] == 0
 
@@ -332,10 +332,10 @@ class TestReconcileWhereTheGatewayCanLookUp:
         draw()
         let_time_pass()
         connect("openai")
-        told = ledger("reconcile")
-        assert (told.row["found"], told.row["noted"]) == ("skipped: sent to acedatacloud", "")
+        reconciled = ledger("reconcile")
+        assert (reconciled.row["found"], reconciled.row["noted"]) == ("skipped: sent to acedatacloud", "")
 
-    def test_a_look_up_that_fails_is_one_line(
+    def test_a_lookup_that_fails_is_one_line(
         self,
         draw: RunTask,
         ledger: Command,
@@ -347,12 +347,12 @@ class TestReconcileWhereTheGatewayCanLookUp:
         draw()
         let_time_pass()
         emulator.change(token="rotated-token")
-        told = ledger("reconcile")
-        assert "Correct the connection's password" in str(told.status)
-        assert told.out == ""
+        reconciled = ledger("reconcile")
+        assert "Correct the connection's password" in str(reconciled.status)
+        assert reconciled.out == ""
 
 
-class TestReconcileWhereTheGatewayCannotLookUp:
+class TestReconcileWithoutLookups:
     def test_says_what_to_do_by_hand(
         self,
         draw: RunTask,
@@ -366,10 +366,10 @@ class TestReconcileWhereTheGatewayCannotLookUp:
         assert draw().state == "failed"
         let_time_pass()
         assert ledger("list").row["state"] == "unknown"
-        told = ledger("reconcile")
-        assert (told.row["found"], told.row["noted"]) == ("openai cannot look it up", "")
-        assert "usage page" in told.row["next"]
-        assert "on_unknown='resubmit'" in told.row["next"]
+        reconciled = ledger("reconcile")
+        assert (reconciled.row["found"], reconciled.row["noted"]) == ("openai cannot look it up", "")
+        assert "usage page" in reconciled.row["next"]
+        assert "on_unknown='resubmit'" in reconciled.row["next"]
         assert emulator.totals()["submits"] == 1
 
 

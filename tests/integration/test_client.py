@@ -49,7 +49,7 @@ async def client(record: dict[str, Any]) -> AsyncIterator[ImageClient]:
             yield opened
 
 
-class TestImagesInLookUps:
+class TestImagesInLookups:
     @pytest.mark.parametrize(
         ("record", "state", "files"),
         [

@@ -1,4 +1,4 @@
-"""The DAGs in the pages about TaskFlow, landing later, assets and lineage are DAGs as they stand there."""
+"""The DAGs in the pages about TaskFlow, landing later, assets and lineage are valid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {
     "taskflow.md": {"headers": ["header", "headline", "publish"]},
     "wait-and-land.md": {"posters": ["land", "submit"], "from_elsewhere": ["land", "wait"]},
-    "assets-and-lineage.md": {"draw_headers": ["generate"]},
+    "assets-and-lineage.md": {"generate_headers": ["generate"]},
 }
 
 

@@ -1,4 +1,4 @@
-"""``@task.generate_image``: what a function returns is drawn, before and after deferrals."""
+"""``@task.generate_image`` generates the request that a function returns, with and without a deferral."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def run_function(run_dag: RunDag, emulator: RunningEmulator) -> Callable[..., Ru
     """Run a DAG of one decorated function."""
 
     def run(function: Callable[..., Any], *inputs: Any, **arguments: Any) -> Run:
-        told = {"task_id": "draw", "model": "gpt-image-1", "size": "1024x1024", "s3_bucket": BUCKET} | arguments
+        settings = {"task_id": "draw", "model": "gpt-image-1", "size": "1024x1024", "s3_bucket": BUCKET} | arguments
         with DAG(f"decorated-{uuid.uuid4()}", schedule=None) as dag:
-            task.generate_image(**told)(function)(*inputs)
+            task.generate_image(**settings)(function)(*inputs)
         return run_dag(dag)
 
     return run
@@ -184,7 +184,7 @@ class TestAfterADeferral:
         assert secret not in json.dumps([run.returned("draw"), rendered(run)])
         assert not any(secret.encode() in body for body in bodies(object_store))
 
-    def test_goes_on_with_a_list(
+    def test_continues_with_a_list(
         self, run_function: RunFunction, emulator: RunningEmulator, held_until_deferred: Callable[..., None]
     ) -> None:
         calls: list[int] = []
@@ -222,8 +222,8 @@ class TestFunctionThatFails:
         run = run_function(draw)
         assert run.states == {"draw": ["failed"]}
         (missing,) = run.returned("draw", key="failure")["failures"]
-        told = (missing["code"], missing["message"], missing["billed"])
-        assert told == ("ValueError", "ValueError: no animals today", "no")
+        reported = (missing["code"], missing["message"], missing["billed"])
+        assert reported == ("ValueError", "ValueError: no animals today", "no")
 
     def test_does_not_tell_what_airflow_masks(self, run_function: RunFunction) -> None:
         def draw() -> str:
@@ -243,7 +243,7 @@ class TestFunctionThatFails:
 
 
 class TestRetry:
-    def test_asks_the_function_again_and_pays_once_for_the_same_answer(
+    def test_asks_the_function_again_and_pays_once_for_the_same_response(
         self, run_function: RunFunction, emulator: RunningEmulator
     ) -> None:
         calls: list[int] = []
@@ -259,7 +259,7 @@ class TestRetry:
         assert run.states == {"draw": ["success"]}
         assert (len(calls), emulator.totals()["billed_images"]) == (2, 1)
 
-    def test_pays_for_another_answer_and_says_so(self, run_function: RunFunction, emulator: RunningEmulator) -> None:
+    def test_pays_for_another_response_and_says_so(self, run_function: RunFunction, emulator: RunningEmulator) -> None:
         emulator.arm("result", "refuse", status=500, times=None)
         answers = iter(["a first kite", "a second kite"])
 

@@ -1,4 +1,4 @@
-"""The code in the docs runs as it stands there."""
+"""The code in the docs runs unchanged."""
 
 from __future__ import annotations
 

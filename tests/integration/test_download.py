@@ -1,4 +1,4 @@
-"""A result arrives whole, or not at all: cuts, silence, lies about length, redirects, and what is sent along."""
+"""A result is downloaded completely or not at all: interruptions, timeouts, wrong lengths, redirects, headers."""
 
 from __future__ import annotations
 
@@ -199,14 +199,14 @@ class TestEncoding:
         assert host.asked[0].headers["accept-encoding"] == "identity"
 
     @pytest.mark.parametrize(("name", "packed"), [("gzip", gzip.compress(BODY)), ("deflate", zlib.compress(BODY))])
-    async def test_that_comes_all_the_same_is_undone(
+    async def test_that_is_used_anyway_is_decoded(
         self, internet: Internet, host: ResultHost, name: str, packed: bytes
     ) -> None:
         host.answers = [whole(packed, f"Content-Encoding: {name}", ETAG)]
         assert await internet.fetch() == BODY
 
     @pytest.mark.parametrize("spoil", ["cut", "silently cut", "noise", "more behind"])
-    async def test_that_breaks_is_fetched_anew(self, internet: Internet, host: ResultHost, spoil: str) -> None:
+    async def test_that_breaks_is_downloaded_again(self, internet: Internet, host: ResultHost, spoil: str) -> None:
         packed, head = gzip.compress(BODY), "Content-Encoding: gzip"
         broken: dict[str, Answer] = {
             "cut": cut(packed, 1000, head, ETAG),

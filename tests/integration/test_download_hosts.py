@@ -1,4 +1,4 @@
-"""Row 18: a download connects to public hosts only, however the address is spelled and wherever it redirects."""
+"""Row 18: a download connects to public hosts only, for any notation of the address and for any redirect."""
 
 from __future__ import annotations
 
@@ -151,20 +151,20 @@ class TestPublicAddress:
         await internet.fetch(f"http://[{PUBLIC_V6}]/a")
         assert host.asked[0].headers["host"] == f"[{PUBLIC_V6}]"
 
-    async def test_that_does_not_answer_gives_way_to_the_next(self, internet: Internet) -> None:
+    async def test_that_does_not_respond_is_followed_by_the_next(self, internet: Internet) -> None:
         internet.names.known[NAME] = [["2606:2800::2", "2606:2800::3", "93.184.216.35", PUBLIC]]
         assert await internet.fetch() == BODY
         assert internet.dialer.dialled == ["2606:2800::2", "2606:2800::3", "93.184.216.35", PUBLIC]
 
 
-class TestNameThatCheats:
-    async def test_with_one_answer_inside_is_refused_altogether(self, internet: Internet) -> None:
+class TestDnsRebinding:
+    async def test_with_one_response_inside_is_refused_altogether(self, internet: Internet) -> None:
         internet.names.known[NAME] = [[PUBLIC, "127.0.0.1"]]
         with pytest.raises(ResultHostRefused, match=r"leads to 127\.0\.0\.1"):
             await internet.fetch()
         assert internet.dialer.dialled == []
 
-    async def test_by_changing_after_the_look_up_gains_nothing(self, internet: Internet) -> None:
+    async def test_by_changing_after_the_lookup_gains_nothing(self, internet: Internet) -> None:
         internet.names.known[NAME] = [[PUBLIC], ["127.0.0.1"]]
         assert await internet.fetch() == BODY
         assert (internet.names.asked, internet.dialer.dialled) == ([NAME], [PUBLIC])
@@ -182,7 +182,7 @@ class TestNameThatCheats:
         with pytest.raises(DownloadFailed, match="leads to no address"):
             await internet.fetch()
 
-    async def test_unknown_is_an_error_after_three_look_ups(self, internet: Internet) -> None:
+    async def test_unknown_is_an_error_after_three_lookups(self, internet: Internet) -> None:
         with pytest.raises(DownloadFailed, match=r"3 tries: at nowhere\.example.*could not be resolved"):
             await internet.fetch("http://nowhere.example/a")
         assert internet.names.asked == ["nowhere.example"] * 3

@@ -77,7 +77,7 @@ class TestHookGenerates:
 
     @pytest.mark.parametrize("gateway", SYNCHRONOUS)
     @pytest.mark.parametrize("response_format", ["url", "b64_json"])
-    def test_takes_either_form_of_answer(
+    def test_takes_either_form_of_response(
         self, connect: Callable[..., None], gateway: str, response_format: str
     ) -> None:
         connect(gateway)
@@ -183,7 +183,7 @@ class TestOperatorGenerates:
         outcome = run_task(model="nano-banana-pro", n=3, extra={"aspect_ratio": "16:9", "resolution": "1K"})
         assert outcome.manifest["delivered"] == 3
 
-    def test_callback_is_asked_for_and_polling_goes_on(self, run_task: RunTask, emulator: RunningEmulator) -> None:
+    def test_callback_is_requested_and_polling_continues(self, run_task: RunTask, emulator: RunningEmulator) -> None:
         outcome = run_task(callback_url="http://127.0.0.1:9/hook?secret=canary")
         assert outcome.state == "success"
         assert "canary" not in outcome.log
@@ -201,7 +201,7 @@ class TestStreaming:
         names = {entry["Key"].rpartition("/")[2] for entry in listed}
         assert names == {"0.png", "0.preview-0.png", "0.preview-1.png", "manifest.json"}
 
-    def test_previews_stay_away_unless_asked_for(
+    def test_previews_stay_away_unless_requested(
         self, run_task: RunTask, connect: Callable[..., None], object_store: ObjectStore
     ) -> None:
         connect("openai")
@@ -310,7 +310,7 @@ class TestErrors:
         assert caught.value.billed == "no"
 
     @pytest.mark.parametrize("gateway", PREFIXES)
-    def test_moderation_is_told_apart(
+    def test_moderation_has_its_own_error(
         self, connect: Callable[..., None], emulator: RunningEmulator, gateway: str
     ) -> None:
         connect(gateway)
@@ -322,7 +322,7 @@ class TestErrors:
     @pytest.mark.sampled
     @pytest.mark.parametrize("gateway", PREFIXES)
     @pytest.mark.parametrize("kind", ["html", "truncated", "empty", "hollow", "wrong_types", "drop", "reset"])
-    def test_an_answer_that_tells_nothing_is_an_unknown_outcome(
+    def test_a_response_without_content_is_an_unknown_outcome(
         self, connect: Callable[..., None], emulator: RunningEmulator, gateway: str, kind: str
     ) -> None:
         connect(gateway)

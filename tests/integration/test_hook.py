@@ -29,7 +29,7 @@ class TestBlocking:
         assert len(tasks) == 15
         assert emulator.totals()["lookup_requests"] - before == 1
 
-    def test_a_task_nobody_knows_is_unseen(self) -> None:
+    def test_an_unknown_task_is_unseen(self) -> None:
         assert ImageGenHook().get_task("11111111-2222-3333-4444-555555555555").state == "unseen"
 
     def test_gives_up_at_the_timeout_and_says_that_it_may_be_billed(self, emulator: RunningEmulator) -> None:
@@ -79,7 +79,9 @@ class TestTestButton:
         with pytest.raises(AuthenticationError):
             ImageGenHook().submit(prompt="p")
 
-    def test_says_that_nobody_answers(self, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_reports_that_the_host_does_not_respond(
+        self, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         set_connection(
             monkeypatch,
             "imagegen_default",

@@ -34,9 +34,9 @@ def run_pair(run_dag: RunDag) -> Callable[..., Run]:
     """Run a DAG of two tasks, one that submits and one that lands."""
 
     def run(land: dict[str, Any] | None = None, operator: type = GenerateImageOperator, **submit: Any) -> Run:
-        told = SUBMIT | {"prompt": "a red kite", "ledger_key": f"ledgers/{uuid.uuid4()}"} | submit
+        settings = SUBMIT | {"prompt": "a red kite", "ledger_key": f"ledgers/{uuid.uuid4()}"} | submit
         with DAG(f"pair-{uuid.uuid4()}", schedule=None) as dag:
-            submitted = operator(**told)
+            submitted = operator(**settings)
             LandImagesOperator(task_id="land", submitted=submitted.output, **(land or {}))
         return run_dag(dag)
 
@@ -64,7 +64,7 @@ class TestReceipt:
     ) -> None:
         secret = uuid.uuid4().hex
         run = run_pair(
-            prompt="a kite that nobody shall read of in the UI",
+            prompt="a kite that must not be shown in the UI",
             n=2,
             callback_url=f"https://hook.example/{secret}",
             extra={"reference": f"https://cdn.example/a.png?sig={secret}"},
@@ -76,7 +76,7 @@ class TestReceipt:
         kept = content(object_store, receipt["document_uri"]) + content(
             object_store, run.returned("land")["manifest_uri"]
         )
-        assert "nobody shall read" not in shown
+        assert "must not be shown" not in shown
         for place in (shown, run.log, kept.decode()):
             assert secret not in place
             assert emulator.token not in place
@@ -134,7 +134,7 @@ class TestLandedLater:
         sidecar = json.loads(content(object_store, manifest["manifest_uri"]))
         assert sidecar["request"]["images"] == [drawn["images"][0]["sha256"]]
 
-    def test_has_landed_already_where_the_gateway_answers_at_once(
+    def test_has_landed_already_with_a_synchronous_gateway(
         self, run_pair: RunPair, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fields = {"host": f"{emulator.base_url}/openai-api", "password": emulator.token, "extra": {"gateway": "openai"}}
@@ -148,7 +148,7 @@ class TestLandedLater:
 
 
 class TestLandedAgain:
-    def test_hands_out_the_same_and_fetches_nothing(self, run_dag: RunDag, emulator: RunningEmulator) -> None:
+    def test_returns_the_same_and_fetches_nothing(self, run_dag: RunDag, emulator: RunningEmulator) -> None:
         with DAG(f"again-{uuid.uuid4()}", schedule=None) as dag:
             submitted = GenerateImageOperator(prompt="a red kite", **SUBMIT)
             first = LandImagesOperator(task_id="first", submitted=submitted.output)
@@ -213,7 +213,7 @@ class TestSubmittedAgain:
         tries: list[int] = []
 
         class Interrupted(GenerateImageOperator):
-            """Its first try dies after it has submitted, before anybody learns of it."""
+            """Its first try is killed after the submit, before the XCom is stored."""
 
             def _leave(self, work: Any, submission: Any) -> dict[str, Any]:
                 tries.append(1)
@@ -233,8 +233,8 @@ class TestSubmittedAgain:
 class TestListOfReceipts:
     def test_is_landed_row_by_row(self, run_dag: RunDag, emulator: RunningEmulator, object_store: ObjectStore) -> None:
         with DAG(f"list-{uuid.uuid4()}", schedule=None) as dag:
-            told = {name: value for name, value in SUBMIT.items() if name != "task_id"}
-            partial = GenerateImageOperator.partial(task_id="submit", **told)
+            settings = {name: value for name, value in SUBMIT.items() if name != "task_id"}
+            partial = GenerateImageOperator.partial(task_id="submit", **settings)
             submitted = partial.expand(prompt=["a kite", "an owl", "an ox"])
             LandImagesOperator(task_id="land", submitted=submitted.output)
         run = run_dag(dag)
@@ -248,8 +248,8 @@ class TestListOfReceipts:
     def test_loses_none_for_one_that_failed(self, run_dag: RunDag, emulator: RunningEmulator) -> None:
         emulator.arm("submit", "fail", prompt="an owl")
         with DAG(f"list-{uuid.uuid4()}", schedule=None) as dag:
-            told = {name: value for name, value in SUBMIT.items() if name != "task_id"}
-            partial = GenerateImageOperator.partial(task_id="submit", **told)
+            settings = {name: value for name, value in SUBMIT.items() if name != "task_id"}
+            partial = GenerateImageOperator.partial(task_id="submit", **settings)
             submitted = partial.expand(prompt=["a kite", "an owl"])
             LandImagesOperator(task_id="strict", submitted=submitted.output, retries=3)
             LandImagesOperator(task_id="lenient", submitted=submitted.output, on_partial="accept")
@@ -260,8 +260,8 @@ class TestListOfReceipts:
 
     def test_may_be_landed_by_a_mapped_task(self, run_dag: RunDag) -> None:
         with DAG(f"mapped-{uuid.uuid4()}", schedule=None) as dag:
-            told = {name: value for name, value in SUBMIT.items() if name != "task_id"}
-            submitted = GenerateImageOperator.partial(task_id="submit", **told).expand(prompt=["a kite", "an owl"])
+            settings = {name: value for name, value in SUBMIT.items() if name != "task_id"}
+            submitted = GenerateImageOperator.partial(task_id="submit", **settings).expand(prompt=["a kite", "an owl"])
             LandImagesOperator.partial(task_id="land").expand(submitted=submitted.output)
         run = run_dag(dag)
         assert run.states["land"] == ["success"] * 2
@@ -270,8 +270,8 @@ class TestListOfReceipts:
     def test_is_waited_for_together(self, run_dag: RunDag, held_until_deferred: Callable[..., None]) -> None:
         held_until_deferred()
         with DAG(f"list-{uuid.uuid4()}", schedule=None) as dag:
-            told = {name: value for name, value in SUBMIT.items() if name != "task_id"}
-            submitted = GenerateImageOperator.partial(task_id="submit", **told).expand(prompt=["a kite", "an owl"])
+            settings = {name: value for name, value in SUBMIT.items() if name != "task_id"}
+            submitted = GenerateImageOperator.partial(task_id="submit", **settings).expand(prompt=["a kite", "an owl"])
             LandImagesOperator(task_id="land", submitted=submitted.output, poll_interval=0.2)
         run = run_dag(dag)
         assert "Deferred: 2 task(s)" in run.log

@@ -1,4 +1,4 @@
-"""The links of a task instance, as Airflow keeps them."""
+"""The links of a task instance, as Airflow stores them."""
 
 from __future__ import annotations
 

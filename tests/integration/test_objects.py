@@ -1,4 +1,4 @@
-"""Images on their way into a real S3 server: whole, checked, told what they are, and never over somebody else's."""
+"""Uploads to a real S3 server: complete, checked, with metadata, and without overwriting other objects."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ class TestNotReplacing:
         assert store.put(key_of(store), image, {"sha256": image.sha256}) == first
         assert [request.method for request in proxy.requests] == ["HEAD"]
 
-    def test_takes_what_landed_although_the_answer_was_lost(
+    def test_takes_what_landed_although_the_response_was_lost(
         self, objects: MakeObjects, s3: Any, proxy: FaultProxy
     ) -> None:
         store, image = objects(replace=False), sample()
@@ -269,7 +269,7 @@ class TestTaken:
         assert store.taken(["0", "1", "2"]) == [key_of(store, "0.png"), key_of(store, "1.jpg")]
         assert store.taken(["2", "3"]) == []
 
-    def test_costs_nothing_where_it_cannot_be_told(self, objects: MakeObjects, proxy: FaultProxy) -> None:
+    def test_sends_no_request_where_it_cannot_be_determined(self, objects: MakeObjects, proxy: FaultProxy) -> None:
         fault = proxy.arm(Fault("refuse", method="GET", status=403, code="AccessDenied", times=None))
         with pytest.raises(DestinationError, match=r"cannot be listed, as replace=False needs.*billed: no"):
             objects(replace=False).taken(["0"])
@@ -299,7 +299,7 @@ class TestStoreWithoutChecksums:
 
 
 class TestCopy:
-    def test_takes_over_what_it_is_not_told_anew(self, objects: MakeObjects, s3: Any) -> None:
+    def test_keeps_metadata_that_is_not_set_again(self, objects: MakeObjects, s3: Any) -> None:
         source, image = objects(cache_control="max-age=1", tag_set={"a": "b"}, metadata={"owner": "x"}), sample()
         source.put(key_of(source), image, {"sha256": image.sha256})
         for options, cache, owner, tags in (

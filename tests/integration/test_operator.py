@@ -96,15 +96,15 @@ class TestModeration:
 
 
 class TestFailure:
-    """What a task that fails leaves in XCom, where the gallery and other tasks can read it."""
+    """The XCom of a failed task, which the gallery and other tasks can read."""
 
     def test_tells_the_reason_and_whether_it_was_billed(self, run_task: RunTask) -> None:
         outcome = run_task(prompt="[[moderation]]", retries=0)
-        told = Manifest.model_validate(returned(outcome.dag_id, "generate", key="failure"))
-        assert (told.gateway, told.model, told.images) == ("acedatacloud", "gpt-image-1", ())
-        (missing,) = told.failures
+        failure = Manifest.model_validate(returned(outcome.dag_id, "generate", key="failure"))
+        assert (failure.gateway, failure.model, failure.images) == ("acedatacloud", "gpt-image-1", ())
+        (missing,) = failure.failures
         assert (missing.code, missing.kind, missing.billed) == ("moderation_blocked", "ModerationBlocked", "no")
-        assert told.manifest_uri == ""
+        assert failure.manifest_uri == ""
 
     def test_tells_of_a_skip_too(self, run_task: RunTask) -> None:
         outcome = run_task(prompt="[[moderation]]", on_moderation="skip")
@@ -114,17 +114,17 @@ class TestFailure:
         emulator.arm("submit", "fail", code="api_error", times=1)
         outcome = run_task(n=2, retries=0)
         assert outcome.state == "failed"
-        told = Manifest.model_validate(returned(outcome.dag_id, "generate", key="failure"))
-        assert (told.delivered, told.billed) == (1, 1)
-        assert [missing.code for missing in told.failures] == ["api_error"]
+        failure = Manifest.model_validate(returned(outcome.dag_id, "generate", key="failure"))
+        assert (failure.delivered, failure.billed) == (1, 1)
+        assert [missing.code for missing in failure.failures] == ["api_error"]
 
     def test_tells_what_was_wrong_before_anything_was_sent(self, run_task: RunTask) -> None:
         outcome = run_task(size="1x1", model="dall-e-3")
-        told = Failure.model_validate(returned(outcome.dag_id, "generate", key="failure"))
-        (missing,) = told.failures
-        assert (told.model, missing.code, missing.billed) == ("dall-e-3", "InvalidRequest", "no")
+        failure = Failure.model_validate(returned(outcome.dag_id, "generate", key="failure"))
+        (missing,) = failure.failures
+        assert (failure.model, missing.code, missing.billed) == ("dall-e-3", "InvalidRequest", "no")
 
-    def test_tells_of_what_is_nobodys_error(self, run_task: RunTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_reports_an_unexpected_error(self, run_task: RunTask, monkeypatch: pytest.MonkeyPatch) -> None:
         class BrokenOperator(GenerateImageOperator):
             """As a defect would break it."""
 
@@ -172,7 +172,7 @@ class TestChoices:
 
 
 class TestKilled:
-    def test_says_what_goes_on_at_the_gateway(self, run_task: RunTask, emulator: RunningEmulator) -> None:
+    def test_logs_what_keeps_running_at_the_gateway(self, run_task: RunTask, emulator: RunningEmulator) -> None:
         emulator.hold()
 
         class KilledOperator(GenerateImageOperator):
@@ -199,7 +199,7 @@ class TestKilled:
         assert emulator.totals()["submits"] == 0
 
 
-class TestWhatTheLogTells:
+class TestLog:
     def test_why_nothing_happens(self, run_task: RunTask, emulator: RunningEmulator) -> None:
         emulator.arm("submit", "refuse", code="rate_limited", status=429, times=1)
         outcome = run_task()
@@ -212,7 +212,7 @@ class TestWhatTheLogTells:
         assert "to be paid: unknown, at least 0 USD" in outcome.log
         assert emulator.totals()["submits"] == 0
 
-    def test_story_is_short_and_complete(self, run_task: RunTask, emulator: RunningEmulator) -> None:
+    def test_log_is_short_and_complete(self, run_task: RunTask, emulator: RunningEmulator) -> None:
         outcome = run_task(prompt="a very long prompt " * 40)
         ours = [record.getMessage() for record in outcome.records if "imagegen" in record.name]
         assert [line.split()[0].rstrip(":") for line in ours] == ["Validated", "Submitted", "Finished", "Landed"]

@@ -1,4 +1,4 @@
-"""What Airflow learns about the provider from its entry points."""
+"""The provider's metadata and entry points."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def airflow(
     """Run one of Airflow's commands in this process: a new one takes seconds to start."""
     from airflow.cli import cli_parser
 
-    # The command sets it; the next test shall not see it.
+    # The command sets it; restore it for the next test.
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "")
 
     def run(*arguments: str) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""How S3 is spoken to, whatever boto3 it is spoken with."""
+"""The requests of the S3 client, independent of the boto3 release."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TestPuts:
         assert "Expect" not in headers
         assert "Content-Length" in headers
 
-    def test_are_not_confused_by_answers_to_those_before(self, client: Any) -> None:
+    def test_are_not_confused_by_responses_to_those_before(self, client: Any) -> None:
         sent: list[str] = []
         client.meta.events.register("before-send.s3", lambda request, **_: sent.append(request.method))
         put = {"Bucket": BUCKET, "Key": "s3-client/empty", "Body": b""}

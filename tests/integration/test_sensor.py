@@ -1,4 +1,4 @@
-"""``ImageTaskSensor`` waits for what somebody else submitted, in every mode that sensors have."""
+"""``ImageTaskSensor`` waits for tasks of other systems, in every mode of sensors."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class TestWaiting:
         assert "sig=" not in run.log
 
     @pytest.mark.parametrize("mode", MODES)
-    def test_rides_out_a_look_up_that_fails(self, run_sensor: RunSensor, emulator: RunningEmulator, mode: str) -> None:
+    def test_rides_out_a_lookup_that_fails(self, run_sensor: RunSensor, emulator: RunningEmulator, mode: str) -> None:
         task_id = submit()
         emulator.arm("lookup", "refuse", status=500)
         run = run_sensor(task_id, **MODES[mode])
@@ -106,13 +106,13 @@ class TestFailure:
         emulator.arm("submit", "fail")
         assert run_sensor(submit(), soft_fail=True).states == {"wait": ["skipped"]}
 
-    def test_of_moderation_is_told_as_such(self, run_sensor: RunSensor) -> None:
+    def test_of_moderation_has_its_own_error(self, run_sensor: RunSensor) -> None:
         run = run_sensor(submit("[[moderation]]"))
         assert run.states == {"wait": ["failed"]}
         assert "ModerationBlocked" in run.log
 
     @pytest.mark.parametrize("mode", MODES)
-    def test_comes_where_nobody_submitted_such_a_task(
+    def test_is_raised_for_a_task_that_was_never_submitted(
         self, run_sensor: RunSensor, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch, mode: str
     ) -> None:
         extra = {"gateway": "acedatacloud", "visibility_grace": 1}

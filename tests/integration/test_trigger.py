@@ -1,4 +1,4 @@
-"""The trigger looks up, waits, and fires one event with ids and words only."""
+"""The trigger polls and fires one event, which contains only ids and a status."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TestEvent:
         await anext(trigger(await submission(), not_before=moment).run())
         assert time.time() >= moment
 
-    async def test_rides_out_look_ups_that_fail(self, emulator: RunningEmulator) -> None:
+    async def test_rides_out_lookups_that_fail(self, emulator: RunningEmulator) -> None:
         submitted = await submission()
         emulator.arm("lookup", "refuse", times=2)
         event = await anext(trigger(submitted).run())
@@ -83,7 +83,7 @@ class TestEvent:
 
 
 class TestManyTriggers:
-    async def test_share_their_look_ups(self, emulator: RunningEmulator) -> None:
+    async def test_share_their_lookups(self, emulator: RunningEmulator) -> None:
         emulator.hold()
         submissions = [await submission() for _ in range(40)]
         waits = asyncio.gather(*(anext(trigger(each, poll_interval=0.5).run()) for each in submissions))

@@ -40,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log = f"{cell.home.relative_to(ROOT)}.log"
         console.print(f"Airflow {cell.airflow}, Python {cell.python}: {log}")
         cell.install()
-        verdict = cell.run(given.tests)
-        worst = max(worst, min(1, verdict.exit_status))
-        failed = str(verdict.failed) if verdict.exit_status in {0, 1} else f"did not run (status {verdict.exit_status})"
+        result = cell.run(given.tests)
+        worst = max(worst, min(1, result.exit_status))
+        failed = str(result.failed) if result.exit_status in {0, 1} else f"did not run (status {result.exit_status})"
         table.add_row(
-            cell.airflow, cell.python, str(verdict.passed), failed, str(verdict.skipped), f"{verdict.seconds / 60:.1f}"
+            cell.airflow, cell.python, str(result.passed), failed, str(result.skipped), f"{result.seconds / 60:.1f}"
         )
     console.print(table)
     return worst

@@ -23,8 +23,8 @@ _STAMP = ".installed"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the suite said.
+class SuiteResult:
+    """The result of the test suite.
 
     :param passed: tests that passed
     :param failed: tests that failed, or could not be set up
@@ -79,7 +79,7 @@ class Cell:
             subprocess.run(command, check=True, cwd=ROOT, env=self._environment())
         stamp.write_text(wanted)
 
-    def run(self, tests: list[str]) -> Verdict:
+    def run(self, tests: list[str]) -> SuiteResult:
         """Run the suite, or part of it; what it prints goes into ``<environment>.log``.
 
         :param tests: what to run; everything if empty
@@ -89,7 +89,7 @@ class Cell:
         command = [self.home / "bin" / "python", "-m", "pytest", *ALL_TESTS]
         options = ["-p", "no:cacheprovider", "--junitxml", report]
         if self.airflow != NEWEST:
-            # What older releases of others warn of is not ours to mend; documentation is built with the newest only.
+            # Ignore warnings of older dependency releases; the documentation is only built with the newest ones.
             options += ["-o", "filterwarnings=default", "--ignore", "tests/docs"]
         start = time.monotonic()
         with self.home.with_name(f"{self.home.name}.log").open("w") as log:
@@ -110,12 +110,12 @@ class Cell:
         return kept
 
 
-def _read(report: Path, seconds: float, exit_status: int) -> Verdict:
+def _read(report: Path, seconds: float, exit_status: int) -> SuiteResult:
     if not report.is_file():
-        return Verdict(0, 0, 0, seconds, exit_status)
+        return SuiteResult(0, 0, 0, seconds, exit_status)
     suite = ET.parse(report).getroot().find("testsuite")
     names = ("tests", "failures", "errors", "skipped")
     counts = {name: int(suite.get(name, 0)) for name in names} if suite is not None else {}
     failed = counts.get("failures", 0) + counts.get("errors", 0)
     skipped = counts.get("skipped", 0)
-    return Verdict(counts.get("tests", 0) - failed - skipped, failed, skipped, seconds, exit_status)
+    return SuiteResult(counts.get("tests", 0) - failed - skipped, failed, skipped, seconds, exit_status)

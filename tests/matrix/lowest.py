@@ -1,7 +1,7 @@
 """Prints the lowest series of every dependency that pyproject.toml allows, for ``make constraints AIRFLOW=lowest``.
 
-Needs nothing but Python. A resolver told to go low goes low greedily, and may end above what is promised; told this
-list it goes there, or says that the promise cannot be kept.
+Requires Python only. A resolver with a lowest-version strategy is greedy and may end above the lower bounds. With this
+list it resolves exactly these versions, or fails if they are incompatible.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 VERSIONS = ("3.11", "3.12", "3.13")
-"""What pyproject.toml promises and constraints are resolved for."""
+"""The Python versions that pyproject.toml declares and constraints are resolved for."""
 
 
 def find_pythons() -> dict[str, Path]:

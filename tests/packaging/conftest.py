@@ -15,7 +15,7 @@ from tests.packaging.building import DIST, build, environment, installed
 
 @dataclass(frozen=True)
 class Release:
-    """What a release is made of."""
+    """The files of a release."""
 
     wheel: Path
     sdist: Path
@@ -36,7 +36,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
 
 @pytest.fixture(scope="session")
 def binaries(release: Release) -> Iterator[Path]:
-    """Where the commands are of an environment with the wheel."""
+    """The bin directory of an environment with the wheel."""
     with installed(release.wheel) as found:
         yield found
 

@@ -1,4 +1,4 @@
-"""What a user has who installs the wheel into a plain Airflow, and works somewhere else."""
+"""The wheel, installed into a plain Airflow and used outside the checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in wheel and sdist, and what they say of themselves."""
+"""Contents and metadata of wheel and sdist."""
 
 from __future__ import annotations
 

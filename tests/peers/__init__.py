@@ -1,1 +1,1 @@
-"""Software that is not ours meets the provider and its emulator; each test installs what it needs itself."""
+"""Tests of provider and emulator with third-party software; each test installs what it needs."""

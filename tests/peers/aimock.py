@@ -58,9 +58,9 @@ class Aimock:
 
     def journal(self, visitor: str) -> list[dict[str, Any]]:
         """Return every request that came with the header ``X-Test-Id`` set to ``visitor``."""
-        answer = self._http.get("/__aimock/journal", params={"testId": visitor})
-        answer.raise_for_status()
-        entries: list[dict[str, Any]] = answer.json()
+        response = self._http.get("/__aimock/journal", params={"testId": visitor})
+        response.raise_for_status()
+        entries: list[dict[str, Any]] = response.json()
         return entries
 
     def _is_healthy(self) -> bool:

@@ -1,4 +1,4 @@
-"""One act of the openai client, told as JSON: a script for whichever of its releases ``PYTHONPATH`` holds.
+"""One action of the openai client, printed as JSON: a script for whichever of its releases ``PYTHONPATH`` holds.
 
 Run as ``python -S openai_session.py <act>``; the client reads address and key from the environment itself.
 """
@@ -18,8 +18,8 @@ PIXEL = base64.b64decode(
 
 
 def generate(client: openai.OpenAI) -> dict[str, Any]:
-    answer = client.images.generate(**ASKED)
-    return {"images": [_kind(image.b64_json) for image in answer.data], "tokens": answer.usage.total_tokens}
+    response = client.images.generate(**ASKED)
+    return {"images": [_kind(image.b64_json) for image in response.data], "tokens": response.usage.total_tokens}
 
 
 def stream(client: openai.OpenAI) -> dict[str, Any]:
@@ -29,8 +29,8 @@ def stream(client: openai.OpenAI) -> dict[str, Any]:
 
 def edit(client: openai.OpenAI) -> dict[str, Any]:
     source = ("pixel.png", PIXEL, "image/png")
-    answer = client.images.edit(**ASKED, image=[source, source])
-    return {"images": [_kind(image.b64_json) for image in answer.data]}
+    response = client.images.edit(**ASKED, image=[source, source])
+    return {"images": [_kind(image.b64_json) for image in response.data]}
 
 
 def stream_edit(client: openai.OpenAI) -> dict[str, Any]:

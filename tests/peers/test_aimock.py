@@ -1,4 +1,4 @@
-"""Our hook takes what a mock server that is not ours answers in OpenAI's name."""
+"""The hook works with a third-party mock server of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aimock]:
 
 @pytest.fixture
 def visitor(request: pytest.FixtureRequest) -> str:
-    """What the server tells this test's requests from others' by."""
+    """The text by which the server recognizes the requests of this test."""
     return str(request.node.name)
 
 
@@ -86,7 +86,7 @@ def visits(server: Aimock, visitor: str) -> Callable[[], list[dict[str, Any]]]:
 
 
 class TestGenerations:
-    def test_an_image_in_the_answer_arrives_whole(self, hook: ImageGenHook, visits: Visits) -> None:
+    def test_an_image_in_the_response_arrives_whole(self, hook: ImageGenHook, visits: Visits) -> None:
         (output,) = hook.generate(prompt="an otter", model="gpt-image-1")
         assert output.content == OTTER
         assert output.revised_prompt == "a brown otter"
@@ -136,7 +136,7 @@ class TestRefusals:
         assert caught.value.billed == "no"
         assert [visit["path"] for visit in visits()] == [EDITS]
 
-    def test_a_wrong_key_is_told_apart(self, server: Aimock, connect: Connect) -> None:
+    def test_a_wrong_key_is_an_authentication_error(self, server: Aimock, connect: Connect) -> None:
         hook = connect(server.base_url, "open sesame!", gateway="openai")
         with pytest.raises(AuthenticationError) as caught:
             hook.generate(prompt="an otter", model="gpt-image-1")

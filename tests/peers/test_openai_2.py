@@ -1,4 +1,4 @@
-"""The previous line of OpenAI's client takes the emulator for the real thing, as the current one does."""
+"""The previous major release of OpenAI's client works with the emulator."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ def session(client: Path, emulator: RunningEmulator) -> Session:
             check=False,
         )
         assert finished.returncode == 0, finished.stderr
-        told: dict[str, Any] = json.loads(finished.stdout)
-        return told
+        output: dict[str, Any] = json.loads(finished.stdout)
+        return output
 
     return run
 
 
 class TestOpenAI2:
     def test_it_generates(self, session: Session, emulator: RunningEmulator) -> None:
-        told = session("generate")
-        assert told["version"].startswith("2.")
-        assert told["images"] == ["png"]
-        assert told["tokens"] > 0
+        output = session("generate")
+        assert output["version"].startswith("2.")
+        assert output["images"] == ["png"]
+        assert output["tokens"] > 0
         assert emulator.totals()["billed_images"] == 1
 
     def test_it_streams(self, session: Session) -> None:
-        told = session("stream")
-        assert told["events"] == ["image_generation.partial_image"] * 2 + ["image_generation.completed"]
-        assert told["images"] == ["png"] * 3
+        output = session("stream")
+        assert output["events"] == ["image_generation.partial_image"] * 2 + ["image_generation.completed"]
+        assert output["images"] == ["png"] * 3
 
     def test_it_edits(self, session: Session, emulator: RunningEmulator) -> None:
         assert session("edit")["images"] == ["png"]
@@ -69,8 +69,8 @@ class TestOpenAI2:
         assert session("stream_edit")["events"] == ["image_edit.partial_image", "image_edit.completed"]
 
     def test_it_reads_the_refusals(self, session: Session, emulator: RunningEmulator) -> None:
-        told = session("refusal")
-        assert told["code"] == "moderation_blocked"
-        assert told["type"] == "image_generation_user_error"
-        assert told["request_id"].startswith("req_")
+        output = session("refusal")
+        assert output["code"] == "moderation_blocked"
+        assert output["type"] == "image_generation_user_error"
+        assert output["request_id"].startswith("req_")
         assert emulator.totals()["billed_images"] == 0

@@ -1,4 +1,4 @@
-"""Waiters by the hundred at one poller, gateways that note what they are asked, and tasks to wait for."""
+"""Hundreds of waiters at one poller, gateways that record their lookups, and tasks to wait for."""
 
 from __future__ import annotations
 

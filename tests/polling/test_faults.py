@@ -1,4 +1,4 @@
-"""What goes wrong for one waiter goes wrong for nobody else."""
+"""A fault of one waiter does not affect the others."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class TestBadId:
             await bad_wait
 
     @pytest.mark.parametrize("kind", ["html", "wrong_types"])
-    async def test_whose_answer_is_garbage_is_its_waiters_alone(
+    async def test_whose_response_is_garbage_is_its_waiters_alone(
         self, emulator: RunningEmulator, client: ImageClient, kind: str
     ) -> None:
         poller = TaskPoller(client, PollSchedule(interval=0.05, slowest=0.1))
@@ -91,7 +91,7 @@ class TestBadId:
         with pytest.raises(KeyError):
             await bad_wait
 
-    async def test_that_breaks_the_gateway_is_found_when_it_goes_on(
+    async def test_that_breaks_the_gateway_is_found_when_it_recovers(
         self, emulator: RunningEmulator, client: ImageClient
     ) -> None:
         poller = TaskPoller(client, PollSchedule(interval=0.05, slowest=0.1))
@@ -101,7 +101,7 @@ class TestBadId:
         await all_done(poller, good)
         assert (await bad_wait).tasks[bad].state == "running"
 
-    async def test_of_many_costs_a_bounded_number_of_look_ups_a_time(
+    async def test_of_many_costs_a_bounded_number_of_lookups_a_time(
         self, emulator: RunningEmulator, client: ImageClient, gateway: RecordingGateway
     ) -> None:
         poller = TaskPoller(client, PollSchedule(interval=0.05, slowest=0.1))
@@ -116,7 +116,7 @@ class TestBadId:
         assert len({id(error) for error in errors}) == len(bad)
 
 
-class TestTrouble:
+class TestFaults:
     async def test_strikes_of_one_waiter_are_not_inherited(
         self, emulator: RunningEmulator, client: ImageClient, gateway: RecordingGateway
     ) -> None:
@@ -132,7 +132,7 @@ class TestTrouble:
         emulator.disarm()
         assert states([await new]) == {"succeeded"}
 
-    async def test_of_a_look_up_that_hangs_holds_up_nobody_else(
+    async def test_of_a_lookup_that_hangs_holds_up_nobody_else(
         self, emulator: RunningEmulator, client: ImageClient, gateway: RecordingGateway
     ) -> None:
         poller = TaskPoller(client, QUICK)
@@ -188,7 +188,7 @@ class TestTrouble:
         assert len(gateway.asked) <= 2 * SINGLE_CONCURRENCY
         assert {type(seen.last_fault) for seen in results} == {LookUpFailed}
 
-    async def test_of_one_wait_is_not_told_to_another(self, emulator: RunningEmulator, client: ImageClient) -> None:
+    async def test_of_one_wait_is_not_passed_to_another(self, emulator: RunningEmulator, client: ImageClient) -> None:
         poller = TaskPoller(client, QUICK)
         good, bad = await submitted(client, 2)
         emulator.arm("lookup", "refuse", code="no_such_task", status=404, task_id=bad, times=None)

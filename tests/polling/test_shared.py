@@ -43,7 +43,7 @@ class Connection:
 
 
 class TestWaitersOfOneConnection:
-    async def test_read_it_once_and_share_look_ups(self, emulator: RunningEmulator, settings: GatewaySettings) -> None:
+    async def test_read_it_once_and_share_lookups(self, emulator: RunningEmulator, settings: GatewaySettings) -> None:
         connection = Connection(settings)
         await asyncio.gather(*(connection.wait(task_id, 1.0) for task_id in unknown(300)))
         totals = emulator.totals()
@@ -58,7 +58,7 @@ class TestWaitersOfOneConnection:
         async with shared_poller(settings) as later:
             assert later is not one
 
-    async def test_go_on_with_a_rotated_token_that_is_read_once_for_all(
+    async def test_continue_with_a_rotated_token_that_is_read_once_for_all(
         self, emulator: RunningEmulator, client: ImageClient, settings: GatewaySettings
     ) -> None:
         emulator.hold()

@@ -1,4 +1,4 @@
-"""Many waiters are few requests on a machine of any speed: in virtual time, so that this one's does not matter."""
+"""Many waiters need few requests on a machine of any speed; in virtual time, independent of this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many wait, few lookups are made, and who leaves takes nothing from the others."""
+"""Many waiters share few lookups, and a waiter that leaves does not affect the others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.polling.conftest import (
 
 
 class TestAThousandWaiters:
-    async def test_share_look_ups_of_a_hundred(self, emulator: RunningEmulator, client: ImageClient) -> None:
+    async def test_share_lookups_of_a_hundred(self, emulator: RunningEmulator, client: ImageClient) -> None:
         poller = TaskPoller(client, PollSchedule(interval=1.0))
         results = await asyncio.gather(*(waiting(poller, task_id, 2.5) for task_id in unknown(1000)))
         assert states(results) == {"unseen"}
@@ -34,7 +34,7 @@ class TestAThousandWaiters:
         assert totals["lookups"] >= 1000
         assert totals["lookup_requests"] <= totals["lookups"] / 90
 
-    async def test_at_a_gateway_of_single_look_ups_do_not_rush_it(self, client: ImageClient) -> None:
+    async def test_at_a_gateway_of_single_lookups_do_not_rush_it(self, client: ImageClient) -> None:
         client.gateway = gateway = SingleGateway(client.settings)
         poller = TaskPoller(client, PollSchedule(interval=30))
         await asyncio.gather(*(waiting(poller, task_id, 0.0) for task_id in unknown(300)))
@@ -52,7 +52,7 @@ class TestAThousandWaiters:
 
 class TestOnUvloop:
     def test_all_learn_what_became_of_their_tasks(self, emulator: RunningEmulator, settings: GatewaySettings) -> None:
-        """What is due at once has no time there."""
+        """Handles that are due immediately have no time."""
 
         async def wait_for_all() -> list[Seen]:
             async with ImageClient(settings) as client:
@@ -65,7 +65,7 @@ class TestOnUvloop:
 
 
 class TestWaiterWhoLeaves:
-    async def test_leaves_the_others_their_look_up(
+    async def test_leaves_the_others_their_lookup(
         self, emulator: RunningEmulator, client: ImageClient, gateway: RecordingGateway
     ) -> None:
         poller = TaskPoller(client, QUICK)
@@ -76,7 +76,7 @@ class TestWaiterWhoLeaves:
         assert states([await stays]) == {"succeeded"}
         assert leaves.cancelled()
 
-    async def test_is_not_asked_for_any_more(self, client: ImageClient, gateway: RecordingGateway) -> None:
+    async def test_is_not_requested_any_more(self, client: ImageClient, gateway: RecordingGateway) -> None:
         poller = TaskPoller(client, QUICK)
         left, other = unknown(2)
         leaves, stays = waiting(poller, left), waiting(poller, other, 1.0)

@@ -49,7 +49,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 @dataclass
 class SlowMachine:
-    """A gateway seen from a process that gets little CPU; its tasks run for ever unless it is told.
+    """A gateway seen from a process that gets little CPU; its tasks never finish unless configured.
 
     :param standstill: seconds for which the loop stands still at every response
     :param latency: seconds that the gateway takes

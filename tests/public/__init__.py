@@ -1,1 +1,1 @@
-"""What users and other programs rely on, as files, and the rule by which it may change: ``python -m tests.public``."""
+"""The public API and data formats as files, and the compatibility rule: ``python -m tests.public``."""

@@ -1,5 +1,5 @@
 """
-``python -m tests.public``: store what is public now; refuses what breaks what was, unless it is told to.
+``python -m tests.public``: store the current public API; refuse incompatible changes without ``--breaking``.
 
 Exit status: 0 if stored, 1 if something would break.
 """
@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 
-# The defaults in the files are those of an Airflow that nobody has configured.
+# The defaults in the files are those of an unconfigured Airflow.
 os.environ.pop("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", None)
 
 from tests.public.files import breaks, current, text_of

@@ -1,4 +1,4 @@
-"""What a change may do to what is public: add, and nothing else; pure functions on what the files say."""
+"""The compatibility rule: changes may only add to the public API; pure functions on the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where what is public is stored, and whether that is what there is."""
+"""The files of the public API, and their comparison with the code."""
 
 from __future__ import annotations
 

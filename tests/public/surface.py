@@ -20,7 +20,7 @@ from airflow_provider_imagegen.get_provider_info import get_provider_info
 PACKAGE = "airflow_provider_imagegen"
 DISTRIBUTION = "airflow-provider-imagegen"
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
-"""What stands there is public."""
+"""The reference pages, which define the public API."""
 
 ALSO: dict[str, tuple[str, ...]] = {
     "emulator": (),

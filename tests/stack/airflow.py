@@ -14,14 +14,14 @@ from tests.stack.rest import AirflowClient
 from tests.stack.waiting import HANG
 
 PROGRAM = ("-m", "airflow")
-"""What Python is told to run, before Airflow's command."""
+"""Python's arguments before Airflow's command."""
 
 
 class Airflow:
     """
     One Airflow, a process per component.
 
-    :param home: what it is told
+    :param home: its configuration
     :param logs: directory of its processes' logs, one file each
     :param preloads: whether the scheduler imports what tasks will import
     """

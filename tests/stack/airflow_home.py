@@ -14,7 +14,7 @@ from tests.stack.waiting import HANG
 
 @dataclass(frozen=True)
 class Login:
-    """Who may log in to the API server."""
+    """A user of the API server."""
 
     username: str = "admin"
     password: str = "admin"
@@ -23,7 +23,7 @@ class Login:
 @dataclass(frozen=True)
 class AirflowHome:
     """
-    Where one Airflow lives and what it is told.
+    The directories and the configuration of one Airflow.
 
     :param directory: its AIRFLOW_HOME
     :param task_logs: where the tasks' logs go

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-"""What a Chromium is called on the path."""
+"""Names of the Chromium executable."""
 
 _DOWNLOADS = "https://cdn.playwright.dev/"
-_PATIENCE = 5.0
+_PROBE_TIMEOUT = 5.0
 """Seconds until the download host counts as out of reach."""
 _TIMEOUT = 600.0
 _LINES_OF_A_FAILURE = 15
@@ -96,10 +96,10 @@ def _of_playwright() -> Path | None:
 
 def _install_of_playwright() -> str:
     try:
-        with urllib.request.urlopen(_DOWNLOADS, timeout=_PATIENCE):
+        with urllib.request.urlopen(_DOWNLOADS, timeout=_PROBE_TIMEOUT):
             pass
     except urllib.error.HTTPError:
-        pass  # it answers, whatever it thinks of this address
+        pass  # any response means that the host is reachable
     except OSError as error:
         return f"{_DOWNLOADS} is out of reach: {error}"
     # Its system packages need root, or sudo that asks nothing.

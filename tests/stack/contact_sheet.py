@@ -1,4 +1,4 @@
-"""One overview image of many, for people in a hurry."""
+"""One overview image of many images."""
 
 from collections.abc import Sequence
 from math import ceil

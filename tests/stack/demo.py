@@ -102,7 +102,7 @@ def _is_kept() -> bool:
 
 
 def _follow(console: Console, stack: Stack) -> str:
-    """Run the example, show what became of it, and return the run's id."""
+    """Run the example, show its result, and return the run id."""
     run_id, manifest = _run_dag(console, stack.client)
     _print_manifest(console, manifest)
     images = _save_images(stack.objectstore.client(), manifest, OUTPUT)

@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""
 
 CACHE = ROOT / ".cache"
-"""What may be thrown away at any time."""
+"""The directory for caches, which can be deleted at any time."""
 
 # Credentials and settings of the caller's own Airflow, AWS account and gateway have no say in a stack.
 _FOREIGN = ("AIRFLOW_", "AWS_", "IMAGEGEN_", "PG")

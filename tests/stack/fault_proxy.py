@@ -68,7 +68,7 @@ class Fault:
     met: list[Request] = field(default_factory=list)
 
     def is_for(self, request: Request) -> bool:
-        """Whether a request is to be spoilt."""
+        """Return whether the fault applies to a request."""
         return (
             (self.times is None or len(self.met) < self.times)
             and request.method == self.method

@@ -66,7 +66,7 @@ def visit(browser: Browser, home: AirflowHome, address: str, *, scale: float = 1
     Open a page of Airflow's UI as the admin.
 
     :param browser: a running one
-    :param home: what the Airflow was told
+    :param home: the configuration of Airflow
     :param address: the page
     :param scale: pixels of the screen for one of the page
     """
@@ -85,7 +85,7 @@ def photograph(executable: Path, home: AirflowHome, address: str, file: Path) ->
     Take an image of a page with the gallery in it.
 
     :param executable: a Chromium
-    :param home: what the Airflow was told
+    :param home: the configuration of Airflow
     :param address: the page
     :param file: PNG file to write
     """

@@ -65,7 +65,7 @@ class ObjectStore:
             env=child_environment() | {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key},
             log=log,
             cwd=directory,
-            # Asked politely it takes seconds; its data survive a kill, and nobody needs them after the stack.
+            # A graceful shutdown takes seconds, and the data are not needed after the stack.
             stop_signal=signal.SIGKILL,
         )
 
@@ -76,7 +76,7 @@ class ObjectStore:
 
     @property
     def connection_extra(self) -> dict[str, str]:
-        """What an Airflow connection of type ``aws`` needs in its extra field."""
+        """The extra field of an Airflow connection of type ``aws``."""
         return {"endpoint_url": self.endpoint, "region_name": REGION}
 
     def client(self, **overrides: Any) -> "S3Client":

@@ -3,24 +3,24 @@
 import secrets
 import socket
 
-TWIN_OFFSET = 10_000
+GRPC_PORT_OFFSET = 10_000
 """SeaweedFS opens a gRPC port this far above every port it is given."""
 
-# Below the range from which Linux and macOS take ports for outgoing connections, twins included.
+# Below the range from which Linux and macOS take ports for outgoing connections, gRPC ports included.
 _CANDIDATES = range(10_240, 22_240)
 _handed_out: set[int] = set()
 
 
 def free_port() -> int:
     """
-    Find a loopback port that is free together with its twin.
+    Find a loopback port that is free together with its gRPC port.
 
     :return: a port no earlier call in this process has returned
     :raises RuntimeError: if a thousand candidates were all taken
     """
     for _ in range(1000):
         port = secrets.choice(_CANDIDATES)
-        if port not in _handed_out and _is_free(port) and _is_free(port + TWIN_OFFSET):
+        if port not in _handed_out and _is_free(port) and _is_free(port + GRPC_PORT_OFFSET):
             _handed_out.add(port)
             return port
     raise RuntimeError(f"No free loopback port between {_CANDIDATES.start} and {_CANDIDATES.stop}.")

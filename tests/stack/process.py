@@ -80,7 +80,7 @@ class Process:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it was started and has not ended."""
+        """True while the process is running."""
         return self._guard is not None and self._guard.poll() is None
 
     @property

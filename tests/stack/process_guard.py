@@ -1,9 +1,9 @@
 """
-Runs one command on a leash: when whoever holds the leash lets go, the command and all its descendants end.
+Run one command until the parent closes a pipe; then end the command and all its descendants.
 
-Started by :mod:`tests.stack.process` as a script of its own, standard library only. The leash is the read
-end of a pipe. Its end of file, which also comes when the holder is killed, asks the command to stop and
-kills what is left after a grace; the byte ``KILL_NOW`` skips the asking. Airflow's task runners and
+Started by :mod:`tests.stack.process` as a separate script, standard library only. The guard reads the pipe. At
+its end of file, which also comes when the parent is killed, it terminates the command and kills what is left
+after a grace period; the byte ``KILL_NOW`` skips the grace period. Airflow's task runners and
 PostgreSQL's backends leave their process group, so descendants are found by parentage, not by group.
 """
 
@@ -24,11 +24,11 @@ _PR_SET_CHILD_SUBREAPER = 36
 _ON_LINUX = sys.platform == "linux"
 
 
-def main(leash: int, stop_signal: int, grace: float, user: int, command: list[str]) -> int:
+def main(pipe: int, stop_signal: int, grace: float, user: int, command: list[str]) -> int:
     """
-    Run the command until it exits or the leash is let go.
+    Run the command until it exits or the parent closes the pipe.
 
-    :param leash: file descriptor to read from
+    :param pipe: file descriptor to read from
     :param stop_signal: what asks the command to stop
     :param grace: seconds between asking and killing
     :param user: numeric id to run the command as; negative for one's own
@@ -38,12 +38,12 @@ def main(leash: int, stop_signal: int, grace: float, user: int, command: list[st
     wake = _wake_on_signals()
     if _ON_LINUX:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    # Kept, because what is dropped reaps its child, and then nobody learns that it has ended.
+    # Keep the process handle: a dropped handle reaps the child, and its exit is not noticed.
     process = _start(command, user)
     leader = process.pid
-    status = _watch(leader, [leash, wake])
+    status = _watch(leader, [pipe, wake])
     if status is None:
-        status = _stop(leader, stop_signal, grace if _peek(leash) != KILL_NOW else 0.0)
+        status = _stop(leader, stop_signal, grace if _peek(pipe) != KILL_NOW else 0.0)
     return _kill_descendants(leader, status)
 
 
@@ -72,11 +72,11 @@ def _wake_on_signals() -> int:
 
 
 def _watch(leader: int, descriptors: list[int]) -> int | None:
-    """Wait for the leader to exit (its status) or for the leash or a signal to end it (None)."""
-    leash, wake = descriptors
+    """Wait for the leader to exit (its status) or for the pipe or a signal to end it (None)."""
+    pipe, wake = descriptors
     while True:
         readable, _, _ = select.select(descriptors, [], [])
-        if leash in readable:
+        if pipe in readable:
             return None
         woken_by = os.read(wake, 256)
         status = _reap(leader)
@@ -147,9 +147,9 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def _peek(leash: int) -> bytes:
-    readable, _, _ = select.select([leash], [], [], 0)
-    return os.read(leash, 1) if readable else b""
+def _peek(pipe: int) -> bytes:
+    readable, _, _ = select.select([pipe], [], [], 0)
+    return os.read(pipe, 1) if readable else b""
 
 
 def _prctl(option: int, value: int) -> None:

@@ -1,4 +1,4 @@
-"""A bystander on the network: a proxy that passes everything on and remembers it, and a host that answers anything."""
+"""A proxy that forwards and records all requests, and a host that responds to any request."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _head(connection: socketserver.StreamRequestHandler) -> list[str]:
 
 
 def _pass_on(connection: socketserver.StreamRequestHandler, method: str, target: str, lines: list[str]) -> None:
-    """Send a request where it was meant to go, and all that comes back to whoever asked."""
+    """Forward a request to its target, and the response to the client."""
     parts = urlsplit(target)
     path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
     kept = [line for line in lines if not line.lower().startswith(("proxy-", "connection:"))]

@@ -1,4 +1,4 @@
-"""What Airflow's REST API says of components, runs, tasks and logs, as types; :mod:`tests.stack.rest` asks for them."""
+"""Types for the responses of Airflow's REST API; :mod:`tests.stack.rest` requests them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ def moment(text: str | None) -> datetime | None:
 
 @dataclass(frozen=True)
 class Health:
-    """What each component says of itself: ``healthy``, ``unhealthy``, or None if it never ran."""
+    """The status of each component: ``healthy``, ``unhealthy``, or None if it never ran."""
 
     database: str | None
     scheduler: str | None
@@ -68,7 +68,7 @@ class DagRun:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing will happen to it by itself any more."""
+        """True if the state is final."""
         return self.state in FINISHED_RUN
 
 
@@ -99,7 +99,7 @@ class TaskInstance:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing will happen to it by itself any more."""
+        """True if the state is final."""
         return self.state in FINISHED_TASK
 
 

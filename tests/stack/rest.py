@@ -182,7 +182,7 @@ class AirflowClient:
         :param run_id: the run
         :param timeout: seconds until giving up
         :param interval: seconds between two looks
-        :param on_poll: told the run and its tasks at every look
+        :param on_poll: called with the run and its tasks at every poll
         :return: the finished run
         """
 

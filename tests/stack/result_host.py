@@ -132,7 +132,7 @@ class Names:
 
 
 class Dialer(httpcore.AsyncNetworkBackend):
-    """Connects to this machine only: to the port that stands for an address, or as told on loopback.
+    """Connects to this machine only: to the port that stands for an address, or to the given loopback port.
 
     :param ports: The local port that stands for each address.
     """

@@ -63,7 +63,7 @@ class Stack:
     """
     Emulator, SeaweedFS, PostgreSQL and Airflow on free loopback ports; a context manager.
 
-    Leaving the context, for whatever reason, ends every process and deletes everything but the logs.
+    Leaving the context, for any reason, ends every process and deletes everything but the logs.
     If this process dies without leaving it, the processes end all the same.
 
     :param logs: directory of all logs: one file per process, and the tasks' logs in ``tasks``

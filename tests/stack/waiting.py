@@ -1,4 +1,4 @@
-"""Bounds against hangs, and waiting until something is so: the only place of the stack that sleeps.
+"""Timeouts, and waiting for conditions: the only module of the stack that sleeps.
 
 No bound of the suite is a statement about speed. Each is at least ten times what a quiet machine needs, and
 :data:`SCALE` makes it longer on a slow one.
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 SCALE_VARIABLE = "IMAGEGEN_TEST_TIMEOUT_SCALE"
 _REFERENCE_SECONDS = 0.03
-"""What the measurement takes on the machine that the bounds were chosen on."""
+"""Duration of the measurement on the machine for which the limits were chosen."""
 _LARGEST_SCALE = 4.0
-"""Beyond it a test that hangs would outlast the 90 minutes of a whole run, and nobody would learn which one it was."""
+"""With a larger scale a hanging test would exceed the 90 minutes of a whole run, and its name would not be reported."""
 
 
 def _measured_scale() -> float:
@@ -44,7 +44,7 @@ def scaled(seconds: float) -> float:
 
 
 class WaitTimeoutError(TimeoutError):
-    """What was waited for did not come true before the deadline."""
+    """The condition did not become true before the deadline."""
 
 
 def wait_until(probe: Callable[[], T | None], *, what: str, timeout: float = HANG, interval: float = 0.1) -> T:

@@ -1,4 +1,4 @@
-"""Which models the catalog knows and which it does not, and what it refuses; for the tests of the catalog."""
+"""Known and unknown models, and refused values; for the tests of the catalog."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def refusal_of(model: str | None, **fields: Any) -> InvalidRequest | None:
     return None
 
 
-def not_refused_as_told(cases: Iterable[Case]) -> list[tuple[Case, InvalidRequest | None]]:
+def not_refused_as_expected(cases: Iterable[Case]) -> list[tuple[Case, InvalidRequest | None]]:
     """Return the cases that pass or are refused otherwise, each with what really happens."""
     results = ((case, refusal_of(case[0], **case[1])) for case in cases)
-    return [(case, refusal) for case, refusal in results if not _is_refused_as_told(refusal, *case[1:])]
+    return [(case, refusal) for case, refusal in results if not _is_refused_as_expected(refusal, *case[1:])]
 
 
-def _is_refused_as_told(refusal: InvalidRequest | None, fields: dict[str, Any], field: str, words: str) -> bool:
+def _is_refused_as_expected(refusal: InvalidRequest | None, fields: dict[str, Any], field: str, words: str) -> bool:
     return refusal is not None and (
         refusal.field == field
         and refusal.value == fields[field]

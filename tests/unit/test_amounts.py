@@ -1,4 +1,4 @@
-"""Amounts are read exactly, add up exactly, and what is not known never becomes nothing."""
+"""Amounts are parsed and added exactly, and an unknown amount never becomes 0."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ class TestReading:
 class TestTravelling:
     @given(AMOUNTS)
     def test_as_a_json_number_comes_back_the_same(self, amount: Decimal) -> None:
-        told = Priced(cost=amount).model_dump_json()
-        assert isinstance(json.loads(told)["cost"], float)
-        assert Priced.model_validate_json(told).cost == amount
+        text = Priced(cost=amount).model_dump_json()
+        assert isinstance(json.loads(text)["cost"], float)
+        assert Priced.model_validate_json(text).cost == amount
         assert Priced.model_validate(Priced(cost=amount).model_dump(mode="json")).cost == amount
 
     def test_unknown_stays_null(self) -> None:
@@ -74,7 +74,7 @@ class TestTravelling:
 
 class TestSums:
     @given(COSTS, COSTS, COSTS)
-    def test_whatever_the_order(self, one: Cost, other: Cost, third: Cost) -> None:
+    def test_are_independent_of_the_order(self, one: Cost, other: Cost, third: Cost) -> None:
         assert one + other == other + one
         assert (one + other) + third == one + (other + third)
         assert one + NOTHING == one
@@ -88,7 +88,7 @@ class TestSums:
         assert (cost + UNKNOWN).total is None
         assert (cost + UNKNOWN).known == cost.known
 
-    def test_of_counts_beyond_belief_do_not_fail(self) -> None:
+    def test_of_huge_counts_do_not_fail(self) -> None:
         assert rounded(Decimal(10) ** 40) >= 10**39
 
 

@@ -209,7 +209,7 @@ class TestOpenAIImagesGenerations:
         assert [output.url for output in task.outputs] == ["a", "b"]
         assert task.created == 1589478378
 
-    def test_reads_usage_and_what_was_drawn(self) -> None:
+    def test_reads_usage_and_the_reported_parameters(self) -> None:
         usage = {"input_tokens": 15, "output_tokens": 1, "total_tokens": 16, "input_tokens_details": {}}
         reported = {"size": "1024x1024", "quality": "high", "background": "auto", "output_format": "png"}
         task = answered(self.speaker, {"data": [{"b64_json": "eA=="}], "usage": usage, **reported})
@@ -277,7 +277,7 @@ class TestApiGoImagesGenerations:
         assert sent(self.speaker, {"prompt": "p"}) == {"prompt": "p"}
 
     @pytest.mark.parametrize("name", ["background", "output_format", "quality", "size"])
-    def test_reads_what_was_drawn(self, name: str) -> None:
+    def test_reads_the_reported_parameters(self, name: str) -> None:
         assert answered(self.speaker, self.sample).reported[name] == self.sample[name]
 
     def test_reads_data_created_and_usage(self) -> None:
@@ -328,5 +328,5 @@ class TestNanoBananaImages:
         task = self.speaker.read_looked_up(httpx.Response(200, json=record), ["t"])["t"]
         assert task.outputs[0].url == "u"
 
-    def test_has_look_ups_of_its_own(self) -> None:
+    def test_has_lookups_of_its_own(self) -> None:
         assert str(self.speaker.look_up(["t"]).url) == "https://api.example.com/nano-banana/tasks"

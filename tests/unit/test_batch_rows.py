@@ -1,4 +1,4 @@
-"""What a user gives becomes checked rows; all that is wrong is told at once, by line, before anything is paid."""
+"""User input becomes validated rows; all invalid rows are reported at once, by line, before anything is paid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_imagegen.catalog import models as catalog
+from airflow_provider_imagegen.catalog import models
 from airflow_provider_imagegen.engine.batch.input import (
     MAX_LINE_BYTES,
     Entry,
@@ -54,7 +54,7 @@ REQUESTS = st.fixed_dictionaries(
 
 
 def rows_of(entries: Iterable[Entry], **defaults: Any) -> Rows:
-    return read_rows(entries, defaults, catalog.check)
+    return read_rows(entries, defaults, models.check)
 
 
 def from_list(*requests: object, **defaults: Any) -> Rows:
@@ -141,13 +141,13 @@ class TestRows:
             ({1: 2}, "a prompt or fields by name are expected, not dict"),
         ],
     )
-    def test_that_are_wrong_are_told_with_place_and_reason(self, given: object, reason: str) -> None:
+    def test_that_are_wrong_are_reported_with_place_and_reason(self, given: object, reason: str) -> None:
         rows = from_list("fine", given)
         assert [row.number for row in rows.valid] == [0]
         assert only_reason(rows).startswith(f"requests[1]: {reason}")
         assert rows.invalid[0].number == 1
 
-    def test_that_are_wrong_in_several_ways_are_told_all_of_them(self) -> None:
+    def test_that_are_wrong_in_several_ways_are_reported_with_all_reasons(self) -> None:
         reason = only_reason(from_list({"prompt": "", "key": "..", "colour": "red"}))
         assert all(word in reason for word in ("colour", "key='..'", "prompt=''"))
 
@@ -156,7 +156,7 @@ class TestRows:
         assert "secret" not in only_reason(from_list(given))
 
     @pytest.mark.parametrize("name", ["a\nb", "a\x1bb", "a\ud800b", "a" * 10_000])
-    def test_are_told_in_one_short_line_that_any_log_takes(self, name: str) -> None:
+    def test_are_reported_in_one_short_line_that_any_log_takes(self, name: str) -> None:
         reason = only_reason(from_list({"prompt": "p", name: 1, "extra": {name: object()}}))
         assert reason.isprintable()
         assert len(reason) < 600
@@ -211,11 +211,11 @@ class TestKeys:
         with pytest.raises(InvalidRequest, match="a text"):
             checked_key(key)
 
-    def test_used_twice_are_told_with_both_lines(self) -> None:
+    def test_used_twice_are_reported_with_both_lines(self) -> None:
         rows = from_csv("key,prompt\ncat,a\ndog,b\ncat,c\n")
         assert only_reason(rows) == "line 4: key='cat' is not allowed: line 2 has the name 'cat' already"
 
-    def test_used_twice_are_told_even_if_the_first_row_is_wrong(self) -> None:
+    def test_used_twice_are_reported_even_if_the_first_row_is_wrong(self) -> None:
         rows = from_list({"key": "cat"}, {"key": "cat", "prompt": "p"})
         assert [row.place for row in rows.invalid] == ["requests[0]", "requests[1]"]
 
@@ -286,7 +286,7 @@ class TestCsv:
             ('"prompt', "it is no CSV"),
         ],
     )
-    def test_columns_that_are_wrong_are_told_once(self, header: str, words: str) -> None:
+    def test_columns_that_are_wrong_are_reported_once(self, header: str, words: str) -> None:
         with pytest.raises(InvalidRows, match="1 row is wrong") as caught:
             from_csv(f"{header}\na,b\nc,d\n")
         assert f"line 1: {words}" in str(caught.value)
@@ -302,7 +302,7 @@ class TestCsv:
         rows = from_csv('prompt\n"a cat\na dog\na bird\n')
         assert only_reason(rows) == "line 2: it is no CSV: unexpected end of data"
 
-    def test_lines_that_are_not_utf_8_are_told_with_the_byte(self) -> None:
+    def test_lines_that_are_not_utf_8_are_reported_with_the_byte(self) -> None:
         rows = from_csv(b'prompt\na cat\na d\xf6g\n"two\nl\xefnes"\na bird\n')
         assert [str(row) for row in rows.invalid] == [
             "line 3: byte 4 of the line, 0xf6, is not UTF-8",
@@ -310,7 +310,7 @@ class TestCsv:
         ]
         assert [row.request.prompt for row in rows.valid] == ["a cat", "a bird"]
 
-    def test_a_file_that_is_no_text_is_told_by_its_first_line(self) -> None:
+    def test_a_binary_file_is_reported_by_its_first_line(self) -> None:
         with pytest.raises(InvalidRows, match="line 1: byte 1 of the line, 0xff, is not UTF-8"):
             from_csv("prompt\n".encode("utf-16"))
 
@@ -331,13 +331,13 @@ class TestJsonl:
             ("null", "not NoneType"),
         ],
     )
-    def test_a_line_that_is_neither_is_told(self, line: str, words: str) -> None:
+    def test_a_line_that_is_neither_is_reported(self, line: str, words: str) -> None:
         rows = from_jsonl(f'"a"\n\n{line}\n"b"\n')
         assert only_reason(rows).startswith("line 3: ")
         assert words in only_reason(rows)
         assert len(rows.valid) == 2
 
-    def test_a_line_longer_than_any_request_is_told_and_not_kept(self) -> None:
+    def test_a_line_longer_than_any_request_is_reported_and_not_kept(self) -> None:
         longest = b'"' + b"a" * (MAX_LINE_BYTES * 3) + b'"\n'
         rows = rows_of(jsonl_entries(in_pieces(b'"a"\n' + longest + b'"b"\n', 1000)))
         assert only_reason(rows) == f"line 2: the line is longer than {MAX_LINE_BYTES} bytes"

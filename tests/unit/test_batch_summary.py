@@ -1,4 +1,4 @@
-"""The summary of a batch: small whatever the rows, and the error it means."""
+"""The summary of a batch: its size is limited, and it determines the error of the task."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def judged(*results: RowResult, **choices: Any) -> ImageGenError | None:
 
 @settings(max_examples=examples(60))
 @given(st.lists(RESULTS, min_size=60, max_size=120))
-def test_fits_into_an_xcom_whatever_the_rows(results: list[RowResult]) -> None:
+def test_fits_into_an_xcom_for_any_rows(results: list[RowResult]) -> None:
     summary, _ = summed(*results)
     assert len(json.dumps(summary.model_dump(mode="json"))) < XCOM_BYTES
     wrong = [one for one in results if one.status != "skipped"]
@@ -78,18 +78,18 @@ class TestWhatItMeans:
     def test_all_landed_is_success(self) -> None:
         assert judged(result(0), result(1)) is None
 
-    def test_what_a_retry_may_cure_is_retried(self) -> None:
+    def test_errors_that_a_retry_can_fix_are_retried(self) -> None:
         error = judged(result(0), self.FAILED, self.REFUSED)
         assert type(error) is PartialDelivery
 
-    def test_what_no_retry_cures_is_not(self) -> None:
+    def test_errors_that_no_retry_can_fix_are_not_retried(self) -> None:
         assert isinstance(judged(result(0), self.REFUSED, self.MODERATED), IncompleteBatch)
 
     def test_fewer_may_be_accepted_but_not_none(self) -> None:
         assert judged(result(0), self.FAILED, on_partial="accept") is None
         assert judged(self.FAILED, on_partial="accept") is not None
 
-    def test_moderation_may_be_excused_and_nothing_else_is(self) -> None:
+    def test_only_moderation_can_be_skipped(self) -> None:
         assert judged(result(0), self.MODERATED, on_moderation="skip") is None
         assert judged(result(0), self.MODERATED, self.REFUSED, on_moderation="skip") is not None
 
@@ -102,7 +102,7 @@ class TestWhatItMeans:
         ("results", "billed"),
         [([result(0), FAILED], "yes"), ([FAILED], "no"), ([result(0), result(1, "unknown")], "unknown")],
     )
-    def test_money_is_told(self, results: list[RowResult], billed: str) -> None:
+    def test_money_is_reported(self, results: list[RowResult], billed: str) -> None:
         error = judged(*results)
         assert error is not None
         assert error.billed == billed

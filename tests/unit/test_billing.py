@@ -1,4 +1,4 @@
-"""What is still to be paid, and what was billed, follows from the calls and what the ledger says of them."""
+"""The cost to pay and the billed cost follow from the calls and their ledger records."""
 
 from __future__ import annotations
 

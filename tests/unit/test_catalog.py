@@ -1,4 +1,4 @@
-"""What is known to be wrong for a model is refused in one line before it is paid."""
+"""Values that are invalid for a model are refused in one line before anything is paid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from airflow_provider_imagegen.catalog.models import MODELS
 from tests.examples import examples
-from tests.unit.known_models import DALL_ES, GPT_IMAGES, NANO_BANANAS, UNKNOWN, not_refused_as_told, refusal_of, refused
+from tests.unit.known_models import (
+    DALL_ES,
+    GPT_IMAGES,
+    NANO_BANANAS,
+    UNKNOWN,
+    not_refused_as_expected,
+    refusal_of,
+    refused,
+)
 
 PRESETS_OF_GPT_IMAGE_2 = [
     "1024x1024",
@@ -57,7 +65,7 @@ class TestPrompt:
         for model, limit in self.LIMITS.items():
             assert refused([model], {"prompt": "p" * limit}) == []
             words = f"takes at most {limit} characters, not {limit + 1}"
-            assert not_refused_as_told([(model, {"prompt": "p" * (limit + 1)}, "prompt", words)]) == []
+            assert not_refused_as_expected([(model, {"prompt": "p" * (limit + 1)}, "prompt", words)]) == []
 
     def test_refusal_does_not_repeat_a_long_one(self) -> None:
         assert len(str(refusal_of("dall-e-2", prompt="p" * 100_000))) < 400
@@ -111,18 +119,18 @@ ONLY_FOR_GPT_IMAGE: list[tuple[str, object]] = [
 class TestRefusedValue:
     def test_is_named_with_what_is_allowed(self) -> None:
         cases = [(model, {field: value}, field, words) for model, field, value, words in REFUSED_VALUES]
-        assert not_refused_as_told(cases) == []
+        assert not_refused_as_expected(cases) == []
 
     def test_belongs_to_dall_e_and_not_to_gpt_image(self) -> None:
         every = product(GPT_IMAGES, ONLY_FOR_DALL_E)
         cases = [(model, {field: value}, field, words) for model, (field, value, words) in every]
-        assert not_refused_as_told(cases) == []
+        assert not_refused_as_expected(cases) == []
 
     def test_belongs_to_gpt_image_and_not_to_dall_e(self) -> None:
         every = product(DALL_ES, ONLY_FOR_GPT_IMAGE)
         words = "chatgpt-image-latest; leave it out with"
         cases = [(model, {field: value}, field, f"{words} {model}") for model, (field, value) in every]
-        assert not_refused_as_told(cases) == []
+        assert not_refused_as_expected(cases) == []
 
 
 class TestSizeOfTheGptImage2Family:
@@ -169,7 +177,7 @@ class TestTransparency:
     def test_is_refused_where_the_format_has_none(self) -> None:
         fields = {"background": "transparent", "output_format": "jpeg"}
         words = "it needs output_format png or webp, not jpeg"
-        assert not_refused_as_told((model, fields, "background", words) for model in [*GPT_IMAGES, *UNKNOWN]) == []
+        assert not_refused_as_expected((model, fields, "background", words) for model in [*GPT_IMAGES, *UNKNOWN]) == []
 
     def test_passes_with_png_webp_and_the_default_which_is_png(self) -> None:
         formats: list[dict[str, str]] = [{}, {"output_format": "png"}, {"output_format": "webp"}]
@@ -188,7 +196,7 @@ class TestCompression:
             (model, {"output_compression": 80, **fields}, "output_compression", words)
             for model, fields in product(GPT_IMAGES, formats)
         ]
-        assert not_refused_as_told(cases) == []
+        assert not_refused_as_expected(cases) == []
 
     def test_passes_for_jpeg_and_webp(self) -> None:
         every = product(("jpeg", "webp"), (0, 80, 100))
@@ -210,11 +218,11 @@ class TestStreaming:
         every = product([*GPT_IMAGES, *NANO_BANANAS, *UNKNOWN], ({}, {"stream": False}))
         words = "it needs stream=True"
         cases = [(model, {"partial_images": 2, **fields}, "partial_images", words) for model, fields in every]
-        assert not_refused_as_told(cases) == []
+        assert not_refused_as_expected(cases) == []
 
     def test_passes_with_and_without_previews(self) -> None:
         previews: list[dict[str, int]] = [{}, {"partial_images": 0}, {"partial_images": 3}]
         assert refused([*GPT_IMAGES, *UNKNOWN], *({"stream": True, **fields} for fields in previews)) == []
 
-    def test_that_is_not_asked_for_passes(self) -> None:
+    def test_that_is_not_requested_passes(self) -> None:
         assert refused([*GPT_IMAGES, *DALL_ES, *UNKNOWN], {"stream": False, "partial_images": 0}) == []

@@ -1,4 +1,4 @@
-"""What ``airflow imagegen`` offers, and what it costs every other command of Airflow."""
+"""The commands of ``airflow imagegen``, and their import cost for other Airflow commands."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ class TestExtra:
 
 
 class TestGatewayOfAConnection:
-    def test_is_told_by_the_host(self) -> None:
+    def test_is_inferred_from_the_host(self) -> None:
         assert gateway_for(read(host="https://api.acedata.cloud")).name == "acedatacloud"
 
     def test_unknown_name_is_refused_with_the_known_ones(self) -> None:

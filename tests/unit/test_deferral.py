@@ -13,7 +13,7 @@ from airflow_provider_imagegen.operators.deferral import deferrable_by_default, 
 
 
 class TestDeferrableByDefault:
-    def test_is_yes_where_nobody_said_anything(self) -> None:
+    def test_is_yes_by_default(self) -> None:
         assert deferrable_by_default() is True
 
     def test_is_yes_where_only_a_generated_configuration_file_says_no(self, tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ class TestDeferrableByDefault:
 
 
 class TestMinimumDeferral:
-    def test_is_seven_seconds_where_nobody_says_anything(self) -> None:
+    def test_is_seven_seconds_by_default(self) -> None:
         assert minimum_deferral() == 7
 
     @pytest.mark.parametrize(("choice", "seconds"), [("30", 30), ("0.5", 0.5), ("0", 0), ("-1", 0)])

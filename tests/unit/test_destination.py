@@ -1,4 +1,4 @@
-"""Where images go is safe whatever an id contains, and what S3 would refuse is refused before anything is paid."""
+"""Key prefixes are safe for any id, and options that S3 would refuse are refused before anything is paid."""
 
 from __future__ import annotations
 

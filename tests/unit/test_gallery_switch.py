@@ -1,4 +1,4 @@
-"""Deployments can do without the gallery."""
+"""The gallery can be switched off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which addresses a result may come from, and how hosts are spelled; decisions only."""
+"""Allowed addresses of result hosts, and notations of hosts; decisions only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the catalog knows: models by name, and the table in the docs."""
+"""Model names of the catalog, and the table in the docs."""
 
 from __future__ import annotations
 

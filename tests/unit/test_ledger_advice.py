@@ -1,4 +1,4 @@
-"""What the command line says of a record: where it stands, what was found, what to do next."""
+"""The command line's report on a record: its state, the lookup result, the advice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_imagegen.cli import advice, tables
 from airflow_provider_imagegen.cli.advice import Lookups
 from airflow_provider_imagegen.cli.records import Filed, Place
-from airflow_provider_imagegen.engine.recovery import Step, Wait
+from airflow_provider_imagegen.engine.recovery import Action, Send, Wait
 from airflow_provider_imagegen.gateways.acedatacloud import AceDataCloudGateway
 from airflow_provider_imagegen.gateways.openai import OpenAIGateway
 from airflow_provider_imagegen.ledger.models import Attempt, Entry, LedgerKey, LedgerRecord, Reuse, State
@@ -83,7 +83,7 @@ class TestAdvice:
 
     def test_has_words_for_every_step_that_a_next_try_takes(self) -> None:
         # A task that comes back to its own record waits for nobody else.
-        assert {*advice._ADVICE, Wait} == set(get_args(Step))
+        assert {*advice._ADVICE, Send, Wait} == set(get_args(Action))
 
     def test_knows_the_operators_reuse_from_the_key(self) -> None:
         choices: tuple[Reuse, ...] = ("task", "always", "never")

@@ -37,11 +37,11 @@ class TestLedgerKey:
         assert (key(one) == key(other)) == (one.instance == other.instance)
 
     @given(ATTEMPTS, ATTEMPTS)
-    def test_is_everybodys_where_anyone_may_reuse(self, one: Attempt, other: Attempt) -> None:
+    def test_is_shared_where_every_task_may_reuse(self, one: Attempt, other: Attempt) -> None:
         assert key(one, "always") == key(other, "always")
 
     @given(ATTEMPTS)
-    def test_is_another_in_every_try_where_nobody_may(self, attempt: Attempt) -> None:
+    def test_differs_in_every_try_where_no_task_may_reuse(self, attempt: Attempt) -> None:
         later = attempt.model_copy(update={"try_number": attempt.try_number + 1})
         assert key(attempt, "never") != key(later, "never")
 
@@ -86,9 +86,9 @@ class TestFingerprint:
         delivered = request.model_copy(
             update={"user": "u", "callback_url": "https://h", "response_format": "url", "partial_images": 2}
         )
-        told = ImageRequest(**{name: getattr(delivered, name) for name in ImageRequest.model_fields})
+        personal = ImageRequest(**{name: getattr(delivered, name) for name in ImageRequest.model_fields})
         plain = ImageRequest(**{name: getattr(request, name) for name in ImageRequest.model_fields})
-        assert fingerprint(told, GATEWAY) == fingerprint(plain, GATEWAY)
+        assert fingerprint(personal, GATEWAY) == fingerprint(plain, GATEWAY)
 
     def test_depends_on_the_gateway_and_its_address(self) -> None:
         request = ImageRequest(prompt="p")

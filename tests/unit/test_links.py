@@ -1,4 +1,4 @@
-"""Where AWS's console shows a prefix, and that no other store's is claimed to be there."""
+"""Links to prefixes in the AWS console, and none for other stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When to look next is a pure decision."""
+"""The time of the next lookup is a pure decision."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def faulty_lookups(draw: st.DrawFn, retry_after: st.SearchStrategy[float | None]
 
 
 def tolerance(moment: float) -> float:
-    """What floating point may lose on the way to a grid and back."""
+    """Rounding errors of the conversion to the grid and back."""
     return 1e-9 * max(1.0, moment) + 1e-5
 
 
@@ -80,7 +80,7 @@ class TestFirstLook:
         assert now - tolerance(now) <= due <= now + schedule.tick + tolerance(now)
 
 
-class TestNextLook:
+class TestNextLookup:
     @given(schedules(), PHASES, MOMENTS, st.floats(0, 100), st.integers(1, 100))
     def test_comes_within_the_interval_while_all_goes_well(
         self, schedule: PollSchedule, phase: float, asked_at: float, took: float, lookups: int

@@ -151,7 +151,7 @@ class TestPriceList:
             ({}, "0.12", None),
         ],
     )
-    def test_what_the_model_chooses_counts_as_the_dearest_and_costs_who_knows(
+    def test_a_choice_of_the_model_is_estimated_at_the_highest_price_and_has_unknown_cost(
         self, fields: dict[str, Any], estimate: str, cost: str | None
     ) -> None:
         prices = priced({"dall-e-3": BY_SIZE})
@@ -195,7 +195,7 @@ class TestPriceList:
             {"input_tokens": True, "output_tokens": 10**30},
         ],
     )
-    def test_tokens_that_are_not_told_cost_who_knows(self, usage: dict[str, Any]) -> None:
+    def test_unreported_tokens_have_unknown_cost(self, usage: dict[str, Any]) -> None:
         prices = priced({"m": {"input_tokens": "5", "output_tokens": "40"}})
         assert prices.cost(asked("m"), 1, usage) is None
 
@@ -209,7 +209,7 @@ class TestPriceList:
         ),
         st.sampled_from(["gpt-image-1", "gpt-image-1.5", "gpt-image-2", "mine"]),
     )
-    def test_whatever_a_gateway_reports_costs_something_or_who_knows(self, usage: dict[str, Any], model: str) -> None:
+    def test_any_report_of_a_gateway_has_a_cost_or_an_unknown_cost(self, usage: dict[str, Any], model: str) -> None:
         prices = priced({"mine": {"input_tokens": "5", "output_tokens": "40"}}, vendor="openai")
         cost = prices.cost(asked(model), 1, usage)
         assert cost is None or cost >= 0

@@ -23,7 +23,7 @@ from airflow_provider_imagegen.landing.provenance import AiMark, mark_as_ai_made
 from airflow_provider_imagegen.landing.verify import verify
 from airflow_provider_imagegen.landing.xmp import AI_MADE, IPTC_EXTENSION, Packet, new_packet
 from tests.fuzz.corpus import SIZE, SVG, exif_with_thumbnail, saved, whole_images, with_gif_xmp
-from tests.fuzz.mutations import mend_checksums
+from tests.fuzz.mutations import fix_checksums
 from tests.fuzz.targets import pixels
 
 FORMATS = {"image/png": png, "image/jpeg": jpeg, "image/webp": webp, "image/gif": gif}
@@ -260,7 +260,7 @@ class TestSignedFile:
         signed = content()
         assert marked(signed, "m") == (AiMark.SIGNED_C2PA, signed)
 
-    def test_is_told_from_one_with_other_boxes(self) -> None:
+    def test_is_distinguished_from_one_with_other_boxes(self) -> None:
         assert marked(jpeg_with(b"\xeb", b"JP\0\1\0\0\0\1\0\0\0\x10jumb\0\0\0\x08jumd"))[0] is AiMark.ADDED
 
 
@@ -333,7 +333,7 @@ def remote_reference() -> bytes:
 def png_with(kind: bytes, data: bytes) -> bytes:
     content = whole_images()["png"]
     chunked = bytearray(content[:33] + struct.pack(">I", len(data)) + kind + data + bytes(4) + content[33:])
-    mend_checksums(chunked)
+    fix_checksums(chunked)
     return bytes(chunked)
 
 

@@ -1,4 +1,4 @@
-"""What users rely on stays: names, arguments and defaults, formats of data; the files are in tests/public."""
+"""The public API does not change: names, arguments, defaults, data formats; the files are in tests/public."""
 
 from __future__ import annotations
 

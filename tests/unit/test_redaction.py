@@ -1,4 +1,4 @@
-"""Words from outside are shown short, on one line, without secrets."""
+"""External text is shown short, on one line, without secrets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TestRedacted:
         assert redacted("host='user:pw@h.example' at 10:30") == "host='***@h.example' at 10:30"
 
 
-class TestHiding:
+class TestRedactSecrets:
     SPELLINGS = (
         SECRET,
         quote(SECRET, safe=""),

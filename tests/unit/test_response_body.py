@@ -1,4 +1,4 @@
-"""Answers become a small document and decoded images, however they are cut, escaped or broken."""
+"""Responses become a small document and decoded images, regardless of chunks, escapes and damage."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def cut(data: bytes, places: list[int]) -> Iterator[bytes]:
 
 
 class Extracted:
-    """What an extractor made of a body."""
+    """The result of an extractor."""
 
     def __init__(self, *pieces: bytes, **limits: int) -> None:
         with tempfile.TemporaryDirectory() as home:
@@ -204,7 +204,7 @@ class TestWhatIsAImage:
         assert len(Extracted(b"\xef\xbb", b"\xbf" + answer_with(encoded())).files) == 1
 
 
-class TestHostileAnswers:
+class TestHostileResponses:
     def test_a_string_that_looks_like_a_marker_leads_nowhere(self) -> None:
         forged = ["imagegen-file:0:0", "imagegen-file:" + "0" * 32 + ":0", "/etc/passwd"]
         got = Extracted(json.dumps([*forged, encoded()]).encode())
@@ -212,7 +212,7 @@ class TestHostileAnswers:
         assert strings == forged
         assert set(got.files) == {marker}
 
-    def test_markers_differ_between_answers(self) -> None:
+    def test_markers_differ_between_responses(self) -> None:
         body = answer_with(encoded())
         assert not set(Extracted(body).files) & set(Extracted(body).files)
 
@@ -318,7 +318,7 @@ async def read(body: bytes, directory: Path, **server: Any) -> ResponseContent:
         return await read_response(response, directory)
 
 
-class TestReadAnswer:
+class TestReadResponse:
     async def test_gives_a_response_that_reads_as_usual_and_the_images(self, tmp_path: Path) -> None:
         head = "Content-Type: application/json\r\nX-Request-Id: r1\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n"
         answer = await read(answer_with(encoded(3_000_000)), tmp_path, head=head, status="201 Created")
@@ -332,7 +332,7 @@ class TestReadAnswer:
         assert int(answer.response.headers["content-length"]) == len(answer.response.content) < 300
         assert answer.response.request.method == "GET"
 
-    async def test_compressed_answers_are_read(self, tmp_path: Path) -> None:
+    async def test_compressed_responses_are_read(self, tmp_path: Path) -> None:
         body = gzip.compress(answer_with(encoded()))
         answer = await read(body, tmp_path, head="Content-Encoding: gzip\r\n")
         assert [path.read_bytes() for path in answer.files.values()] == [image()]
@@ -344,7 +344,7 @@ class TestReadAnswer:
         answer = await read(page, tmp_path, head=head, status="502 Bad Gateway")
         assert answer.response.text == "<html>Bad gateway, schöne Grüße</html>"
 
-    async def test_an_empty_answer_is_an_empty_document(self, tmp_path: Path) -> None:
+    async def test_an_empty_response_is_an_empty_document(self, tmp_path: Path) -> None:
         assert (await read(b"", tmp_path)).response.content == b""
 
     async def test_a_body_shorter_than_announced_is_an_error(self, tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ class TestReadAnswer:
         finally:
             gc.enable()
 
-    async def test_the_loop_goes_on_meanwhile(self, tmp_path: Path) -> None:
+    async def test_the_loop_continues_meanwhile(self, tmp_path: Path) -> None:
         turns = 0
 
         async def tick() -> None:
@@ -424,7 +424,7 @@ class TestReadAnswer:
         feeding = asyncio.create_task(_feed_in_thread(extractor, b"[]"))
         await asyncio.to_thread(begun.wait)
         feeding.cancel()
-        # Turns of the loop that take no time, and more of them than an end needs that waits for nobody.
+        # Iterations of the event loop without delay, more than a clean shutdown needs.
         for _ in range(10):
             await asyncio.sleep(0)
         returned_early = feeding.done()

@@ -63,9 +63,9 @@ class TestErrorOfASubmit:
         assert "on_unknown='resubmit'" in text
 
 
-class TestErrorOfALookUp:
+class TestErrorOfALookup:
     @pytest.mark.parametrize("status", [400, 404, 408, 500, 502, 503])
-    def test_faults_can_be_ridden_out(self, status: int) -> None:
+    def test_faults_can_be_retried(self, status: int) -> None:
         assert type(error(status, {}, "look_up")) is exceptions.LookUpFailed
 
     def test_a_refused_token_cannot(self) -> None:

@@ -1,4 +1,4 @@
-"""What to do with what an earlier attempt left is a pure decision."""
+"""The next action after an earlier try is a pure decision."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class TestNextAction:
     ) -> None:
         assert step_for(left, capabilities, policy) == step
 
-    def test_stops_where_nobody_can_tell(self) -> None:
+    def test_stops_where_the_outcome_is_unknown(self) -> None:
         step = step_for(record("claimed"), WITHOUT, Policy())
         assert isinstance(step, Stop)
         assert type(step.error) is OutcomeUnknown
@@ -104,7 +104,9 @@ class TestNextAction:
             (OTHER, 5, 1, Renew()),
         ],
     )
-    def test_draws_anew_once_for_every_clear(self, drawn_by: Attempt, drawn_in: int, epoch: int, step: object) -> None:
+    def test_generates_again_once_for_every_clear(
+        self, drawn_by: Attempt, drawn_in: int, epoch: int, step: object
+    ) -> None:
         left = record("landed", attempt=drawn_by.model_copy(update={"epoch": drawn_in}))
         mine = ME.model_copy(update={"epoch": epoch})
         assert step_for(left, WITH_LOOK_UP, Policy(on_clear="regenerate"), attempt=mine) == step
@@ -119,7 +121,7 @@ class TestNextAction:
             (OTHER, 0, 1, "regenerate", False),
         ],
     )
-    def test_takes_from_its_own_older_tries_what_would_be_drawn_anew(
+    def test_takes_images_of_its_own_older_tries_instead_of_generating_them_again(
         self, held_by: Attempt, held_in: int, epoch: int, on_clear: OnClear, is_held: bool
     ) -> None:
         left = record("submitted", attempt=held_by.model_copy(update={"epoch": held_in}))
@@ -142,7 +144,7 @@ class TestNextAction:
     def test_does_not_wait_for_an_older_try_of_its_own(self) -> None:
         assert isinstance(step_for(record("claimed"), WITHOUT, Policy(), age=0.0), Stop)
 
-    def test_pays_anew_for_what_the_gateway_has_lost_only_where_that_was_chosen(self) -> None:
+    def test_pays_again_for_what_the_gateway_has_lost_only_where_that_was_chosen(self) -> None:
         lost = record("submitted", task_id="t1", failure=TaskFailure(code="ResultExpired", message="gone"))
         assert step_for(lost, WITH_LOOK_UP, Policy()) == Attach("t1")
         assert step_for(lost, WITH_LOOK_UP, Policy(on_unknown="resubmit")) == Renew()

@@ -57,7 +57,7 @@ class TestStateOfARecord:
             pytest.param(
                 {"id": "t1", "response": {"success": False, "error": "queueing"}, "finished_at": None},
                 "running",
-                id="words alone are no verdict",
+                id="an error text alone is not final",
             ),
             pytest.param({"id": "t1", "response": {}, "finished_at": 2.0}, "failed", id="finished without image"),
             pytest.param({"id": "t1", "response": None, "finished_at": None}, "running", id="no response yet"),
@@ -89,7 +89,7 @@ class TestStateOfARecord:
         assert record_state(record).state == "succeeded"
 
 
-class TestBulkLookUp:
+class TestBulkLookup:
     def test_matches_by_id_whatever_the_order_and_misses_what_is_absent(self) -> None:
         answer = httpx.Response(
             200, json={"items": [{"id": "b", "finished_at": 1.0}, {"id": "a", "response": None}], "count": 2}
@@ -162,7 +162,7 @@ record_like = st.fixed_dictionaries(
 )
 
 
-class TestAnyAnswerIsUnderstoodOrAClassifiedError:
+class TestAnyResponseIsParsedOrAClassifiedError:
     @settings(max_examples=examples(500))
     @given(body=record_like | json_values, status=st.sampled_from([200, 201, 400, 401, 404, 429, 500, 503]))
     def test_look_up(self, body: object, status: int) -> None:

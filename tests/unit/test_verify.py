@@ -1,4 +1,4 @@
-"""What came back is an image, or is refused by its bytes alone."""
+"""Content that is not an image is refused, based on its bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from airflow_provider_imagegen.exceptions import NotAnImage
 from airflow_provider_imagegen.landing import decode_base64, verify
 from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES
 from tests.fuzz.corpus import SIZE, SVG, whole_images
-from tests.fuzz.mutations import mend_checksums
+from tests.fuzz.mutations import fix_checksums
 
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 
@@ -41,7 +41,7 @@ def with_sides(kind: str, width: int, height: int) -> bytes:
     content = bytearray(image(kind))
     if kind == "PNG":
         content[16:24] = struct.pack(">II", width, height)
-        mend_checksums(content)
+        fix_checksums(content)
     elif kind == "JPEG":
         frame = content.index(b"\xff\xc0")
         content[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
@@ -73,7 +73,7 @@ def file(content: bytes) -> IO[bytes]:
 
 class TestWholeImage:
     @pytest.mark.parametrize("kind", FORMATS)
-    def test_is_told_by_its_bytes(self, kind: str) -> None:
+    def test_is_detected_by_its_bytes(self, kind: str) -> None:
         content = image(kind)
         verified = verify(file(content))
         assert (verified.content_type, verified.width, verified.height) == (FORMATS[kind], 64, 48)
@@ -143,7 +143,7 @@ class TestNoImage:
             assert error.billed == "yes"
 
     @given(st.sampled_from(sorted(FORMATS)), st.data())
-    def test_any_damage_is_borne(self, kind: str, data: st.DataObject) -> None:
+    def test_any_damage_is_tolerated(self, kind: str, data: st.DataObject) -> None:
         content = bytearray(WHOLE[kind])
         for _ in range(data.draw(st.integers(1, 5))):
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -205,7 +205,7 @@ class TestMemory:
 
 
 class TestVector:
-    def test_is_refused_unless_asked_for(self) -> None:
+    def test_is_refused_unless_requested(self) -> None:
         with pytest.raises(NotAnImage, match="only where it is asked for"):
             verify(file(SVG))
 

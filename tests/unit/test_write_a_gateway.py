@@ -1,4 +1,4 @@
-"""The gateway in the docs is the whole of what a third party must write, and it works."""
+"""The gateway in the docs is complete, and it works."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TestTheGatewayInTheDocs:
     def test_reads_every_state(self, gateway: Gateway, record: dict[str, object], state: str) -> None:
         assert gateway.read_looked_up(httpx.Response(200, json=record), ["t1"])["t1"].state == state
 
-    def test_gets_its_errors_from_the_house(self, gateway: Gateway) -> None:
+    def test_gets_its_errors_from_the_package(self, gateway: Gateway) -> None:
         with pytest.raises(RateLimited):
             gateway.read_submitted(httpx.Response(429, json={}))
         with pytest.raises(OutcomeUnknown):

@@ -1,4 +1,4 @@
-// One card in the grid: a button with the small image, or with what went wrong.
+// One card in the grid: a button with the thumbnail, or with the error.
 
 import { element } from "./elements.js";
 import { imageAddress } from "./places.js";
@@ -7,20 +7,20 @@ const NARROWEST = 0.72;
 const WIDEST = 1.9;
 const OF_FAILURE = 1.25;
 
-const BILLED = { yes: "Billed", no: "Not billed", unknown: "Perhaps billed" };
+const BILLED = { yes: "Billed", no: "Not billed", unknown: "Possibly billed" };
 
-/** Return what tells a card from all others. */
+/** Return the identity of a card. */
 export function identity(card) {
   return JSON.stringify([card.dag_id, card.run_id, card.task_id, card.map_index, card.row, card.index, card.kind]);
 }
 
-/** Return what an image shows, in a line. */
+/** Return a one-line description of a card. */
 export function description(card) {
   const place = card.row === undefined ? `Image ${card.index ?? ""}` : `Row ${card.row}`;
   return card.prompt || card.revised_prompt || card.name || `${place} of ${card.task_id}`;
 }
 
-/** Say what it means for the bill. */
+/** Return the billing state as text. */
 export function billedText(card) {
   return BILLED[card.billed] ?? "";
 }
@@ -49,7 +49,7 @@ function ratio(card) {
 function frame(card) {
   const box = element("span", { className: "card__frame" });
   if (card.has_thumbnail === false) {
-    box.append(element("span", { className: "card__note" }, "Vector image, to be downloaded"));
+    box.append(element("span", { className: "card__note" }, "svg image: download only"));
     return box;
   }
   const image = element("img", { alt: description(card), decoding: "async", loading: "lazy", width: card.width, height: card.height });

@@ -1,4 +1,4 @@
-// The dialog that shows one card whole, and leads to the next and the one before.
+// The dialog with the details of one card, and buttons to the previous and the next card.
 
 import { billedText, description } from "./cards.js";
 import { bytesText, element, moneyText, momentText } from "./elements.js";
@@ -8,8 +8,8 @@ const find = (id) => document.getElementById(id);
 
 export class Detail {
   /**
-   * @param {object} list tells the cards: `at(position)`, `count`, `hasMore`, and `more()` which loads some
-   * @param {(card: object) => HTMLElement | undefined} buttonOf where the focus goes when the dialog is closed
+   * @param {object} list the cards: `at(position)`, `count`, `hasMore`, and `more()` which loads some
+   * @param {(card: object) => HTMLElement | undefined} buttonOf the button that gets the focus when the dialog is closed
    */
   constructor(list, buttonOf) {
     this.list = list;
@@ -87,7 +87,7 @@ function showDownload(card) {
 
 function image(card) {
   if (card.has_thumbnail === false) {
-    return element("p", { className: "muted" }, "A vector image may hold scripts, so it is not opened here. Download it to look at it.");
+    return element("p", { className: "muted" }, "svg images may contain scripts and are not displayed. Download the image to view it.");
   }
   const box = element("div", { className: "stage__image" });
   box.style.setProperty("--width", `${card.width}px`);
@@ -97,7 +97,7 @@ function image(card) {
   whole.addEventListener("load", () => box.classList.add("is-loaded"));
   whole.addEventListener("error", () => {
     whole.remove();
-    box.append(element("p", { className: "stage__note", role: "alert" }, "The whole image cannot be fetched. It may have been deleted from S3, or your browser cannot reach S3."));
+    box.append(element("p", { className: "stage__note", role: "alert" }, "The image cannot be loaded. It may have been deleted from S3, or your browser cannot reach S3."));
   });
   whole.src = imageAddress(card);
   box.append(small, whole);
@@ -117,7 +117,7 @@ function failure(card) {
 function facts(card) {
   const shown = [
     prose("Prompt", card.prompt),
-    card.revised_prompt !== card.prompt ? prose("Prompt as the model revised it", card.revised_prompt) : null,
+    card.revised_prompt !== card.prompt ? prose("Revised prompt", card.revised_prompt) : null,
     element(
       "dl",
       {},
@@ -125,16 +125,16 @@ function facts(card) {
       ...fact("Size", sizeText(card)),
       ...fact("Cost", costText(card)),
       ...fact("Tokens", pairs(card.usage)),
-      ...fact("Asked for", pairs(card.parameters)),
-      ...fact("Differs", pairs(card.differs)),
-      ...fact("Made", card.created_at && momentText(card.created_at)),
+      ...fact("Parameters", pairs(card.parameters)),
+      ...fact("Differs from request", pairs(card.differs)),
+      ...fact("Created", card.created_at && momentText(card.created_at)),
       ...fact("DAG", card.dag_id),
       ...linked("Run", card.run_id, airflowAddress(card, "run")),
       ...linked("Task", card.task_id + (card.map_index >= 0 ? ` [${card.map_index}]` : ""), airflowAddress(card, "task")),
       ...fact("Row", card.row === undefined ? "" : `${card.row}${card.name ? ` (${card.name})` : ""}`),
-      ...copied("Gateway's task", card.gateway_task_id),
+      ...copied("Gateway task id", card.gateway_task_id),
       ...copied("Trace id", card.trace_id),
-      ...copied("S3", card.uri),
+      ...copied("S3 URI", card.uri),
     ),
   ];
   return shown.filter(Boolean);
@@ -149,7 +149,7 @@ function sizeText(card) {
 function costText(card) {
   const isKnown = card.cost !== undefined && card.cost !== null;
   const amount = isKnown ? moneyText(card.cost, card.currency ?? "") : "";
-  if (card.reused) return isKnown ? `${amount}, paid before` : "nothing: it was there already";
+  if (card.reused) return isKnown ? `${amount}, paid earlier` : "reused, not paid again";
   return amount;
 }
 
@@ -188,17 +188,17 @@ function copied(name, text) {
 
 function copyButton(name, text) {
   const button = element("button", { type: "button", className: "button button--small", "aria-label": `Copy ${name}` }, "Copy");
-  const said = element("span", { className: "hidden", role: "status" });
+  const status = element("span", { className: "hidden", role: "status" });
   button.addEventListener("click", async () => {
     try {
       await copy(text);
       button.textContent = "Copied";
-      said.textContent = `${name} copied`;
+      status.textContent = `${name} copied`;
     } catch (error) {
-      button.textContent = "Not copied";
-      said.textContent = String(error.message ?? error);
+      button.textContent = "Copy failed";
+      status.textContent = String(error.message ?? error);
     }
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   });
-  return element("span", { className: "copy" }, button, said);
+  return element("span", { className: "copy" }, button, status);
 }

@@ -1,6 +1,6 @@
-// Makes elements. Texts only ever become text nodes, so nothing that a prompt says is taken for markup.
+// Creates elements. Texts become text nodes only, so a prompt is never interpreted as markup.
 
-/** Make an element with properties, attributes (`data-…`, `aria-…`, `role`) and children; null children are left out. */
+/** Create an element with properties, attributes (`data-…`, `aria-…`, `role`) and children; null children are ignored. */
 export function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
@@ -14,24 +14,24 @@ export function element(name, properties = {}, ...children) {
 
 const numbers = new Intl.NumberFormat();
 
-/** Say how many of a thing: "1 image", "1,200 images". */
+/** Return a count with its noun: "1 image", "1,200 images". */
 export function counted(count, thing) {
   return `${numbers.format(count)} ${thing}${count === 1 ? "" : "s"}`;
 }
 
-/** Say a size in bytes. */
+/** Format a size in bytes. */
 export function bytesText(bytes) {
   if (bytes < 1000) return `${bytes} B`;
   return bytes < 1e6 ? `${Math.round(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
-/** Say an amount of money, with as many decimals as small amounts need. */
+/** Format an amount of money, with as many decimals as small amounts need. */
 export function moneyText(amount, currency) {
   const digits = amount !== 0 && Math.abs(amount) < 0.01 ? 6 : 4;
   return `${amount.toLocaleString(undefined, { minimumFractionDigits: 2, maximumFractionDigits: digits })} ${currency}`;
 }
 
-/** Say a moment in the user's own way. */
+/** Format a time in the user's locale. */
 export function momentText(iso) {
   const moment = new Date(iso);
   return Number.isNaN(moment.getTime()) ? iso : moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });

@@ -1,13 +1,13 @@
-// The page: asks the server for cards, page by page, and shows them as the user scrolls and filters.
+// The page: requests cards from the server, page by page, and shows them as the user scrolls and filters.
 
 import { cardItem, identity } from "./cards.js";
 import { Detail } from "./detail.js";
 import { counted, element } from "./elements.js";
 import { gallery } from "./places.js";
 
-const LOOK_AGAIN_AFTER = 5000;
+const REFRESH_INTERVAL = 5000;
 const TYPING_PAUSE = 250;
-const EMPTY_PAGES = 3; // after so many without anything to show, looking on is up to the user
+const EMPTY_PAGES = 3; // after this many empty pages, the user decides whether to continue
 const { view, dagId, runId } = document.body.dataset;
 const find = (id) => document.getElementById(id);
 const nearEnd = new IntersectionObserver((entries) => {
@@ -84,7 +84,7 @@ class Shown {
     } catch (error) {
       if (this.aborter.signal.aborted) return;
       this.hasMore = false;
-      tell([String(error.message ?? error)], () => { this.hasMore = true; this.more(); });
+      showNotices([String(error.message ?? error)], () => { this.hasMore = true; this.more(); });
     }
     if (this === shown) summarise();
   }
@@ -94,8 +94,8 @@ class Shown {
     this.after = page.after;
     this.hasMore = page.after !== null;
     this.isFinished = page.is_finished;
-    page.warnings.forEach((words) => this.warnings.add(words));
-    tell(Array.from(this.warnings));
+    page.warnings.forEach((warning) => this.warnings.add(warning));
+    showNotices(Array.from(this.warnings));
     suggest(page.cards);
   }
 
@@ -120,19 +120,19 @@ async function ask(after, signal) {
   const address = new URL(path, gallery);
   for (const [name, value] of new FormData(filters)) if (value.trim()) address.searchParams.set(name, value.trim());
   if (after) address.searchParams.set("after", after);
-  const answer = await fetch(address, { signal, headers: { Accept: "application/json" } });
-  if (answer.ok) return answer.json();
-  throw new Error(await complaint(answer));
+  const response = await fetch(address, { signal, headers: { Accept: "application/json" } });
+  if (response.ok) return response.json();
+  throw new Error(await errorMessage(response));
 }
 
-async function complaint(answer) {
-  if (answer.status === 401) return "Your session has ended. Reload Airflow to log in again.";
-  if (answer.status === 403) return "You may not read the XComs of this DAG.";
-  const body = await answer.json().catch(() => ({}));
-  return typeof body.detail === "string" ? body.detail : `The server answered ${answer.status}.`;
+async function errorMessage(response) {
+  if (response.status === 401) return "Your session has expired. Reload Airflow to log in again.";
+  if (response.status === 403) return "You do not have permission to read the XComs of this DAG.";
+  const body = await response.json().catch(() => ({}));
+  return typeof body.detail === "string" ? body.detail : `The server returned ${response.status}.`;
 }
 
-function tell(notices, retry = null) {
+function showNotices(notices, retry = null) {
   const boxes = notices.map((text) => {
     const box = element("div", { className: "notice" }, element("p", {}, text));
     if (retry) {
@@ -163,14 +163,14 @@ function summarise() {
   const failures = shown.cards.filter((card) => card.kind === "failure").length;
   const parts = [counted(shown.count - failures, "image")];
   if (failures) parts.push(counted(failures, "failure"));
-  const more = shown.hasMore ? (shown.count ? ", and more below" : " so far") : "";
-  find("count").textContent = `${parts.join(", ")}${more}${shown.isFinished ? "" : "; the run goes on"}`;
+  const more = shown.hasMore ? (shown.count ? ", more available" : " so far") : "";
+  find("count").textContent = `${parts.join(", ")}${more}${shown.isFinished ? "" : "; run in progress"}`;
   find("end").replaceChildren(...ending());
 }
 
 function ending() {
   if (shown.hasMore) {
-    const button = element("button", { type: "button", className: "button" }, shown.count ? "Show more" : "Look further back");
+    const button = element("button", { type: "button", className: "button" }, shown.count ? "Show more" : "Search older runs");
     button.addEventListener("click", fill);
     return [button];
   }
@@ -180,16 +180,16 @@ function ending() {
     button.addEventListener("click", () => { filters.reset(); restart(); });
     return [element("p", { className: "empty" }, "Nothing matches these filters."), button];
   }
-  const where = view === "run" ? "This run has no images" : "No DAG that you may read has images";
-  return [element("p", { className: "empty" }, shown.isFinished ? `${where}.` : `${where} yet. They appear here as they land.`)];
+  const where = view === "run" ? "This run has no images" : "There are no images in the DAGs that you can read";
+  return [element("p", { className: "empty" }, shown.isFinished ? `${where}.` : `${where} yet. Images appear here when they have landed.`)];
 }
 
-/** Begin again, with the filters as they are. */
+/** Start again with the current filters. */
 function restart() {
   shown.stop();
   shown = new Shown();
   grid.replaceChildren();
-  find("count").textContent = "Looking …";
+  find("count").textContent = "Loading …";
   find("end").replaceChildren();
   remember();
   return fill();
@@ -207,7 +207,7 @@ async function fill() {
   if (current === shown && empty < EMPTY_PAGES) watchEnd();
 }
 
-/** Observe the end again: who scrolled there before the observer saw it leave is not noticed. */
+/** Observe the end again: the observer misses users who scroll there before it saw the end leave the window. */
 function watchEnd() {
   nearEnd.unobserve(find("end"));
   nearEnd.observe(find("end"));
@@ -231,8 +231,8 @@ function recall() {
   }
 }
 
-/** While the run goes on, look for what has come since: it may belong anywhere. */
-async function lookAgain() {
+/** Refresh while the run is active: new cards can belong anywhere in the list. */
+async function refresh() {
   if (shown.isFinished || document.hidden || detail.isOpen || shown.loading) return;
   const current = shown;
   const fresh = [];
@@ -245,7 +245,7 @@ async function lookAgain() {
       current.isFinished = page.is_finished;
     } while (after !== null && fresh.length < current.count);
   } catch {
-    return; // the next look tells
+    return; // the next refresh reports it
   }
   if (current !== shown || detail.isOpen) return;
   current.after = after;
@@ -296,6 +296,6 @@ filters.addEventListener("submit", (event) => event.preventDefault());
 grid.addEventListener("keydown", onGridKey);
 find("dag-field").hidden = view !== "newest";
 if (view !== "newest") filters.elements.namedItem("dag_id").disabled = true;
-setInterval(lookAgain, LOOK_AGAIN_AFTER);
+setInterval(refresh, REFRESH_INTERVAL);
 recall();
 restart();

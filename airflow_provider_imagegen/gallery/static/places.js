@@ -1,4 +1,4 @@
-// Where things are, and how to get there from inside Airflow's frame. Nothing depends on where the server is mounted.
+// URLs of images and pages, and navigation out of Airflow's frame. They are relative, so any mount path works.
 
 /** The gallery's own root. */
 export const gallery = new URL("../", import.meta.url);
@@ -23,7 +23,7 @@ export function airflowAddress(card, what) {
   return new URL(path.map(encodeURIComponent).join("/"), airflow).href;
 }
 
-/** Return the document that may navigate: Airflow's frame lets the page inside neither leave nor save. */
+/** Return the document that can navigate: the sandbox of Airflow's frame allows neither navigation nor downloads. */
 function outermost() {
   try {
     return window.parent.document ?? document;
@@ -63,5 +63,5 @@ export async function copy(text) {
   area.select();
   const isCopied = document.execCommand("copy");
   area.remove();
-  if (!isCopied) throw new Error("The browser does not let the page copy.");
+  if (!isCopied) throw new Error("The browser does not allow the page to copy text.");
 }

@@ -1,4 +1,4 @@
-"""The same images three ways: one task for all, an operator each, and a function each, as it is usually written."""
+"""Generate the same images in three variants: one batch task, an operator per image, and a function per image."""
 
 from __future__ import annotations
 

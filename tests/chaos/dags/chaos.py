@@ -1,4 +1,4 @@
-"""As many images as the run is told to draw, one or two per task; every task's prompt is its own."""
+"""Generate as many images as the run configures, one or two per task, with a different prompt in every task."""
 
 from __future__ import annotations
 

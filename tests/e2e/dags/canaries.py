@@ -1,4 +1,4 @@
-"""Every way to fail, for the test that looks for secrets afterwards; they come from connections and Variables."""
+"""All kinds of failures, for the test that searches for leaked secrets, which come from connections and Variables."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def cases(kind: str) -> list[dict[str, Any]]:
 
 @task
 def leak(decoy: str) -> str:
-    """Do what nobody should, with a secret that is none: it proves that leaks are found."""
+    """Leak a fake secret, to prove that leaks are found."""
     print(f"a decoy on the run: {decoy}")
     return decoy
 
 
 with DAG("canaries", schedule=None):
-    told = {
+    arguments = {
         "callback_url": "{{ var.value.canary_callback }}",
         "extra": {"reference": "{{ var.value.canary_link }}"},
     }
-    GenerateImageOperator.partial(task_id="generate", on_partial="accept", poll_interval=1, **told).expand_kwargs(
+    GenerateImageOperator.partial(task_id="generate", on_partial="accept", poll_interval=1, **arguments).expand_kwargs(
         cases.override(task_id="cases_of_tasks")("generate")
     )
     GenerateImageOperator.partial(task_id="generate_at_once", land_previews=True).expand_kwargs(
@@ -45,6 +45,6 @@ with DAG("canaries", schedule=None):
             mask=f"{{{{ var.value.canary_{name} }}}}",
             imagegen_conn_id="canary_watched",
             s3_bucket=BUCKET,
-            **told,
+            **arguments,
         )
     leak("{{ var.value.canary_decoy }}")

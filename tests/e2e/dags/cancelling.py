@@ -1,4 +1,4 @@
-"""One image from a gateway that can cancel."""
+"""One image from a gateway that supports cancelling."""
 
 from airflow.sdk import DAG
 

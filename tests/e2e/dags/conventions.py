@@ -1,4 +1,4 @@
-"""What Airflow engineers expect of a provider, all in one run: images take longer than a worker waits for them."""
+"""Conventions of Airflow providers in one run; images take longer than the worker waits before deferring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One task per gateway that answers at once, for the test that runs them all."""
+"""One task per synchronous gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""As many images as the run is told to draw, one per task, without retries; every task's prompt is its own."""
+"""Generate as many images as the run configures: one per task, no retries, a different prompt in every task."""
 
 from __future__ import annotations
 

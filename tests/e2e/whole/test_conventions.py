@@ -29,7 +29,7 @@ class Finished:
 
     :param stack: where it ran
     :param run: the run
-    :param tasks: what became of its tasks the first time
+    :param tasks: the states of its tasks after the first run
     :param landed: what the cleared task had returned the first time
     :param lineage: file that OpenLineage's events went to
     """
@@ -84,7 +84,7 @@ class TestRun:
         }
         assert finished.billed() == IMAGES
 
-    def test_holds_no_worker_while_the_gateway_draws(self, finished: Finished) -> None:
+    def test_holds_no_worker_while_the_gateway_generates(self, finished: Finished) -> None:
         for task_id in WAITING:
             assert "DEFERRED" in finished.log(task_id)
         assert "DEFERRED" not in finished.log("submit")
@@ -117,9 +117,9 @@ class TestLandedLater:
 
 class TestSensor:
     def test_returns_what_the_gateway_says(self, finished: Finished) -> None:
-        told = finished.xcom("watch")
-        assert (told["images"], {task["state"] for task in told["tasks"]}) == (2, {"succeeded"})
-        assert "http" not in json.dumps(told)
+        result = finished.xcom("watch")
+        assert (result["images"], {task["state"] for task in result["tasks"]}) == (2, {"succeeded"})
+        assert "http" not in json.dumps(result)
 
 
 class TestLinks:
@@ -138,7 +138,7 @@ class TestLinks:
 
 
 class TestAssets:
-    def test_hear_of_what_landed(self, finished: Finished) -> None:
+    def test_get_events_for_landed_images(self, finished: Finished) -> None:
         events = finished.stack.client.request("GET", "assets/events", source_dag_id=DAG, limit=50)["asset_events"]
         by_task = {(event["source_task_id"], event["uri"]): event["extra"] for event in events}
         manifest = finished.xcom("ferry")

@@ -1,4 +1,4 @@
-"""Every example in ``dags_examples``, all at once on one whole Airflow: each ends well and does what it says."""
+"""All examples in ``dags_examples`` run concurrently in one Airflow: each one succeeds and does what it describes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Finished:
         return self.stack.client.xcom(dag_id, self.runs[dag_id][run].run_id, task_id)
 
     def states(self, dag_id: str, run: str = "once") -> dict[str, str | None]:
-        """Return what became of the tasks of one run."""
+        """Return the states of the tasks of one run."""
         tasks = self.stack.client.task_instances(dag_id, self.runs[dag_id][run].run_id)
         return {task.task_id: task.state for task in tasks}
 
@@ -226,7 +226,7 @@ class TestBatch:
 
 
 class TestEdit:
-    def test_sends_the_drawn_image_and_the_mask(self, examples: Finished) -> None:
+    def test_sends_the_generated_image_and_the_mask(self, examples: Finished) -> None:
         dag_id = "example_edit_image"
         drawn = examples.xcom(dag_id, "generate")["images"][0]
         for task_id in ("at_night", "with_gulls"):
@@ -252,19 +252,19 @@ class TestApproval:
         landed = examples.xcom(self.DAG, "generate", "approve")["images"]
         assert [hashlib.sha256(each).hexdigest() for each in images] == [image["sha256"] for image in landed]
 
-    def test_approved_ones_go_out(self, examples: Finished) -> None:
+    def test_approved_ones_are_published(self, examples: Finished) -> None:
         states = examples.states(self.DAG, "approve")
         assert (states["publish"], states["generate_again"]) == ("success", "skipped")
         landed = examples.xcom(self.DAG, "generate", "approve")
         assert examples.xcom(self.DAG, "publish", "approve") == uris(landed)
 
-    def test_re_rolled_ones_are_others_and_paid_for(self, examples: Finished) -> None:
+    def test_regenerated_ones_are_new_and_paid(self, examples: Finished) -> None:
         first, second = (examples.xcom(self.DAG, task, "re-roll") for task in ("generate", "generate_again"))
         assert examples.xcom(self.DAG, "publish", "re-roll") == uris(second)
         assert second["billed"] == 2
         assert {image["sha256"] for image in first["images"]}.isdisjoint(image["sha256"] for image in second["images"])
 
-    def test_rejected_ones_do_not(self, examples: Finished) -> None:
+    def test_rejected_ones_are_not_published(self, examples: Finished) -> None:
         states = examples.states(self.DAG, "reject")
         assert (states["generate"], states["decide"]) == ("success", "success")
         assert {states[task] for task in ("generate_again", "approve_again", "publish")} == {"skipped"}
@@ -280,12 +280,12 @@ class TestAsset:
 class TestModeration:
     DAG = "example_moderation_fallback"
 
-    def test_draws_what_is_not_refused(self, examples: Finished) -> None:
+    def test_generates_an_accepted_prompt(self, examples: Finished) -> None:
         assert examples.states(self.DAG, "harmless")["fallback"] == "skipped"
         (drawn,) = examples.xcom(self.DAG, "as_asked", "harmless")["images"]
         assert examples.published("harmless") == {"harmless.png": examples.content(drawn)}
 
-    def test_draws_something_else_for_what_is(self, examples: Finished) -> None:
+    def test_generates_a_fallback_for_a_refused_prompt(self, examples: Finished) -> None:
         assert examples.states(self.DAG, "refused")["as_asked"] == "skipped"
         (instead,) = examples.xcom(self.DAG, "fallback", "refused")["images"]
         assert examples.published("refused") == {"refused.png": examples.content(instead)}
@@ -295,7 +295,7 @@ class TestModeration:
 
 class TestHook:
     def test_keeps_a_small_copy(self, examples: Finished) -> None:
-        uri = examples.xcom("example_taskflow_hook", "draw_thumbnail")
+        uri = examples.xcom("example_taskflow_hook", "create_thumbnail")
         with Image.open(io.BytesIO(examples.content({"uri": uri}))) as image:
             assert (image.format, image.size) == ("WEBP", (256, 256))
         assert sum(row["billed"] for row in examples.rows("A lighthouse in fog")) == 1
@@ -309,7 +309,7 @@ class TestLanding:
 
 
 class TestTaskDecorator:
-    def test_draws_what_the_function_returns(self, examples: Finished) -> None:
+    def test_generates_what_the_function_returns(self, examples: Finished) -> None:
         manifest = examples.xcom("example_task_decorator", "illustrate")
         assert examples.xcom("example_task_decorator", "publish") == uris(manifest)
         rows = examples.rows("Newspaper illustration, ink on paper: Ferries sail again after the storm")
@@ -317,7 +317,7 @@ class TestTaskDecorator:
 
 
 class TestOpenAI:
-    def test_lands_what_came_with_the_answer(self, examples: Finished) -> None:
+    def test_lands_what_came_with_the_response(self, examples: Finished) -> None:
         manifest = examples.xcom("example_openai", "generate")
         assert (manifest["gateway"], manifest["billed"]) == ("openai", 1)
         (image,) = manifest["images"]

@@ -1,4 +1,4 @@
-"""The gallery as people meet it: in Airflow's UI, under a path, with mouse, keyboard and screen reader."""
+"""The gallery in a browser: in Airflow's UI, under a path prefix, with mouse, keyboard and screen reader."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class TestInAirflow:
 
 
 class TestPermissionInTheBrowser:
-    def test_is_missed_in_words(self, scene: Scene, open_page: OpenPage, browser: Browser) -> None:
+    def test_is_reported_if_missing(self, scene: Scene, open_page: OpenPage, browser: Browser) -> None:
         page = open_page("guest", "imagegen/newest")
         expect(page.get_by_role("status").first).to_contain_text("images")
         expect(page.locator(".card")).not_to_have_count(0)
@@ -146,7 +146,7 @@ class TestPermissionInTheBrowser:
         expect(page.locator(".card")).to_have_count(CARDS)
         page.context.clear_cookies()
         page.get_by_label("Search").fill("boats")
-        expect(page.get_by_text("Your session has ended.")).to_be_visible()
+        expect(page.get_by_text("Your session has expired.")).to_be_visible()
 
 
 class TestCards:
@@ -156,12 +156,12 @@ class TestCards:
         expect(page.locator(".card")).to_have_count(CARDS)
         return page
 
-    def test_take_prompts_for_text(self, page: Page) -> None:
+    def test_show_prompts_as_text(self, page: Page) -> None:
         image_path = page.get_by_role("img", name='Two <b>boats</b> & a "buoy"')
         expect(image_path).to_have_count(2)
         assert page.locator(".grid b").count() == 0
 
-    def test_tell_of_failures(self, page: Page) -> None:
+    def test_show_failures(self, page: Page) -> None:
         card = page.get_by_role("button", name="moderation_blocked").first
         expect(card).to_contain_text("Not billed")
         card.click()
@@ -210,7 +210,7 @@ class TestRunThatGoesOn:
         stack.hold("A closed door")
         run_id = stack.client.trigger(CLOSED)
         page = open_page("viewer", run_page(CLOSED, run_id).lstrip("/"))
-        expect(page.get_by_text("They appear here as they land.")).to_be_visible()
+        expect(page.get_by_text("Images appear here when they have landed.")).to_be_visible()
         wait_until(lambda: stack.rows("A closed door")[-1]["state"] == "running", what="the submit")
         stack.release("A closed door")
         wait_for_images(page)
@@ -236,8 +236,8 @@ class TestDetail:
     def test_copies(self, scene: Scene, page: Page) -> None:
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         page.get_by_role("button", name="Two <b>boats</b>").first.click()
-        page.get_by_role("button", name="Copy S3").click()
-        expect(page.get_by_text("S3 copied")).to_be_attached()
+        page.get_by_role("button", name="Copy S3 URI").click()
+        expect(page.get_by_text("S3 URI copied")).to_be_attached()
         uri = scene.xcom(OPEN, "pair")["images"][0]["uri"]
         assert page.evaluate("navigator.clipboard.readText()") == uri
 
@@ -277,7 +277,7 @@ class TestDetail:
         page = open_page("viewer", f"imagegen/{scene.path(OPEN)}", bears="404")
         page.route(re.compile(r"/images/0\?"), lambda route: route.fulfill(status=404, body=""))
         page.get_by_role("button", name="A stone bridge").click()
-        expect(page.get_by_role("alert")).to_contain_text("cannot be fetched")
+        expect(page.get_by_role("alert")).to_contain_text("cannot be loaded")
 
 
 class TestAccessibility:
@@ -303,7 +303,7 @@ def has_cards(page: Page) -> bool:
 
 class TestManyImages:
     @pytest.mark.parametrize("many", [400, pytest.param(1000, marks=pytest.mark.full)])
-    def test_are_fetched_and_drawn_as_one_scrolls(self, scene: Scene, open_page: OpenPage, many: int) -> None:
+    def test_are_loaded_and_rendered_on_scrolling(self, scene: Scene, open_page: OpenPage, many: int) -> None:
         scene.put_long_batch()
         page = open_page("viewer", f"imagegen/{scene.path(FORGED)}?text=poplar")
         cards = page.locator(".card")

@@ -1,4 +1,4 @@
-"""Secrets are planted everywhere, everything is made to fail, and then everything that is left is searched."""
+"""Secrets are planted in every input, all kinds of failures are produced, and then all output is searched."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Aftermath:
     traces: list[Trace]
 
     def states(self, task_id: str) -> dict[str, str | None]:
-        """Return what became of each case of a mapped task."""
+        """Return the result of each case of a mapped task."""
         tasks = self.stack.client.task_instances(DAG, self.run.run_id)
         found = {task.map_index: task.state for task in tasks if task.task_id == task_id}
         return {case.name: found[number] for number, case in enumerate(self.cases[task_id])}
@@ -140,7 +140,7 @@ def is_call(request: Seen) -> bool:
 
 
 def is_airflows_own(leak: Find) -> bool:
-    """The audit log shows a connection's host as somebody entered it, even with a password in it; older ones all."""
+    """The audit log shows a connection's host as entered, even with a password; older versions show all fields."""
     is_audit_log = leak.place.startswith(("table log,", "event log"))
     return is_audit_log and (leak.secret == "host_password" or not AUDIT_LOG_MASKS)
 
@@ -160,10 +160,10 @@ class TestRun:
         calls = [one for one in seen if is_call(one)]
         assert all(one.headers["authorization"] == f"Bearer {canaries.token}" for one in calls)
         assert all(one.headers["x-extra-key"] == canaries.header for one in calls)
-        told = [one for one in seen if one.target.startswith("/hooks/")]
+        callbacks = [one for one in seen if one.target.startswith("/hooks/")]
         assert calls
-        assert told
-        assert all(canaries.callback_query in one.target for one in told)
+        assert callbacks
+        assert all(canaries.callback_query in one.target for one in callbacks)
 
 
 class TestSecrets:
@@ -197,7 +197,7 @@ class TestSearch:
 
     @pytest.fixture
     def places(self, aftermath: Aftermath) -> Counter[str]:
-        """How often the decoy is found, by kind of place."""
+        """Number of times the decoy is found, by kind of location."""
         finds = find({"decoy": aftermath.canaries.patterns()["decoy"]}, aftermath.traces)
         return Counter(one.place.partition(" ")[0] for one in finds)
 

@@ -115,7 +115,7 @@ class TestOneTask:
         copied = s3.get_object(Bucket=bucket, Key=f"copied/{run.run_id}.png")["Body"].read()
         assert hashlib.sha256(copied).hexdigest() == image["sha256"]
 
-    def test_log_tells_its_story_in_under_15_lines(self, stack: Stack, run: DagRun) -> None:
+    def test_logs_fewer_than_15_lines(self, stack: Stack, run: DagRun) -> None:
         log = log_of(stack, "waiting", run.run_id)
         story = [line for line in log if "imagegen" in line and "::group" not in line]
         text = "\n".join(log)
@@ -127,7 +127,7 @@ class TestOneTask:
         token = stack.gateway.token
         shown = json.dumps([stack.client.xcom(run.dag_id, run.run_id, TASK)])
         rendered = stack.client.request("GET", f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{TASK}")
-        # The emulator tells its token when it starts, to whoever started it.
+        # The emulator prints its token when it starts.
         paths = [path for path in stack.logs.rglob("*.log") if path.name != "emulator.log"]
         logs = "".join(path.read_text(errors="replace") for path in paths)
         for place in (shown, json.dumps(rendered), logs):
@@ -203,7 +203,7 @@ class TestBatchOfSixty:
 
 
 class TestClearedAfterSuccess:
-    def test_hands_out_the_same_images_and_bills_nothing(self, stack: Stack) -> None:
+    def test_returns_the_same_images_and_bills_nothing(self, stack: Stack) -> None:
         run = run_to_the_end(stack, "waiting", "cleared")
         first = manifest_of(stack, run)
         stack.client.clear("waiting", run.run_id, [TASK])
@@ -220,7 +220,7 @@ class TestGatewayThatCanCancel:
         return [(row["state"], row["code"], row["billed"]) for row in stack.rows(f"a lonely buoy {run_id}")]
 
     @needs_trigger_on_kill
-    def test_is_told_when_the_deferred_task_is_marked_failed(self, stack: Stack, waiting: None) -> None:
+    def test_is_asked_to_cancel_when_the_deferred_task_is_marked_failed(self, stack: Stack, waiting: None) -> None:
         stack.client.mark("cancelling", "marked", TASK, "failed")
         wait_until(lambda: self.rows(stack, "marked") == [("failed", "cancelled", 0)], what="the cancel")
 
@@ -240,7 +240,7 @@ class TestGatewayThatCanCancel:
         assert manifest_of(stack, run)["delivered"] == 1
         assert self.rows(stack, run.run_id) == [cancelled, ("succeeded", None, 1)]
 
-    def test_is_not_told_of_what_the_cleared_task_attached_to(self, stack: Stack, waiting: None) -> None:
+    def test_is_not_asked_to_cancel_what_the_cleared_task_attached_to(self, stack: Stack, waiting: None) -> None:
         (triggerer,) = stack.airflow.triggerers
         triggerer.pause()
         try:

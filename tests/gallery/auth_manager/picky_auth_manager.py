@@ -1,4 +1,4 @@
-"""Airflow's simple auth manager, with two users more whom it could not describe.
+"""Airflow's simple auth manager, with two more users whose permissions it cannot express.
 
 ``guest`` may see only the DAGs called ``gallery_open…``, ``reader`` sees XComs but no task instances.
 """

@@ -1,4 +1,4 @@
-"""An image that not everybody may see."""
+"""An image that only some users may see."""
 
 from __future__ import annotations
 

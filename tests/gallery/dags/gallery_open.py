@@ -1,4 +1,4 @@
-"""What the gallery has to show: single images, mapped ones, a batch with refused rows, tasks that failed."""
+"""Tasks to show in the gallery: single images, mapped ones, a batch with refused rows, failed tasks."""
 
 from __future__ import annotations
 

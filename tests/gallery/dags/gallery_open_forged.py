@@ -1,4 +1,4 @@
-"""Tasks whose XComs somebody changes afterwards, as everybody may who may write XComs."""
+"""Tasks whose XComs are changed afterwards by a user who can write XComs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A catalogue as a shop may have it drawn every night: what the gallery's screenshots show."""
+"""A nightly product catalogue for the gallery's screenshots."""
 
 from __future__ import annotations
 

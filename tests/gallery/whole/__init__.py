@@ -1,1 +1,1 @@
-"""What the gallery answers; ``test_over_http`` collects these tests."""
+"""The gallery's HTTP responses; ``test_over_http`` collects these tests."""

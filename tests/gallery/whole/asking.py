@@ -1,4 +1,4 @@
-"""What the tests ask the gallery over HTTP."""
+"""HTTP requests to the gallery."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def short(card: dict[str, Any]) -> tuple[Any, ...]:
     return (card["kind"], f"{card['task_id']}{mapped}", card.get("row"), card.get("index"))
 
 
-def start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def restart_gallery(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the gallery of this process read its configuration again, and forget what it has seen."""
     gallery = ImageGenPlugin.fastapi_apps[0]["app"]
     assert isinstance(gallery, Gallery)

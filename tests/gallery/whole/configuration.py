@@ -1,4 +1,4 @@
-"""What a deployment may choose, and what is shown when it chose wrong."""
+"""Configuration options of the gallery, and messages for wrong ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_imagegen.gallery.addresses import PREFIX, image_path, newest_page
 from tests.gallery.scene import CLOSED, OPEN, Scene
-from tests.gallery.whole.asking import listed, pages_of, short, start_anew
+from tests.gallery.whole.asking import listed, pages_of, restart_gallery, short
 
 
 class TestConfiguration:
@@ -22,7 +22,7 @@ class TestConfiguration:
         def configured(**options: str) -> None:
             for name, value in options.items():
                 monkeypatch.setenv(f"AIRFLOW__IMAGEGEN__{name.upper()}", value)
-            start_anew(monkeypatch)
+            restart_gallery(monkeypatch)
 
         return configured
 
@@ -58,14 +58,14 @@ class TestConfiguration:
         configure(gallery_aws_conn_id="aws_wrong")
         assert viewer.get(newest_page()).status_code == 200
         pages = list(pages_of(viewer, f"{scene.path(OPEN)}/images"))
-        told = " ".join(warning for page in pages for warning in page["warnings"])
-        assert words in told
-        assert "Prompts are missing." in told
-        assert "The rows of batch are missing." in told
+        warnings = " ".join(warning for page in pages for warning in page["warnings"])
+        assert words in warnings
+        assert "Cannot read prompts." in warnings
+        assert "Cannot read the rows of batch." in warnings
         assert ("image", "pair", None, 0) in {short(card) for page in pages for card in page["cards"]}
-        answer = viewer.get(image_path(OPEN, scene.run_ids[OPEN], "pair", -1, 0))
-        assert answer.status_code == 502
-        assert words in answer.json()["detail"]
+        response = viewer.get(image_path(OPEN, scene.run_ids[OPEN], "pair", -1, 0))
+        assert response.status_code == 502
+        assert words in response.json()["detail"]
 
     def test_may_keep_no_thumbnails(self, scene: Scene, viewer: httpx.Client, configure: Callable[..., None]) -> None:
         configure(gallery_cache_directory="/dev/null/thumbnails", gallery_cache_megabytes="0")
@@ -76,8 +76,8 @@ class TestConfiguration:
 class TestStaticFiles:
     @pytest.mark.parametrize("name", ["gallery.js", "gallery.css", "icon.svg"])
     def test_are_kept_by_browsers(self, viewer: httpx.Client, name: str) -> None:
-        answer = viewer.get(f"{PREFIX}/static/{name}").raise_for_status()
-        again = viewer.get(f"{PREFIX}/static/{name}", headers={"If-None-Match": answer.headers["etag"]})
+        response = viewer.get(f"{PREFIX}/static/{name}").raise_for_status()
+        again = viewer.get(f"{PREFIX}/static/{name}", headers={"If-None-Match": response.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
 
     @pytest.mark.parametrize("name", ["page.html", "nothing.js", "..%2Fpages.py"])

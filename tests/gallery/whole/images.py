@@ -1,4 +1,4 @@
-"""Images, their small versions, and what cannot be got by forging XComs."""
+"""Images, their thumbnails, and protection against forged XComs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_imagegen.gallery.addresses import image_path
 from tests.gallery.scene import CLOSED, FORGED, OPEN, Scene
-from tests.gallery.whole.asking import address, listed, pages_of, start_anew
+from tests.gallery.whole.asking import address, listed, pages_of, restart_gallery
 
 
 class TestImage:
@@ -23,9 +23,9 @@ class TestImage:
     ) -> None:
         digests = {}
         for card in cards:
-            answer = viewer.get(address(card))
-            assert answer.status_code == 307
-            fetched = httpx.get(answer.headers["location"], trust_env=False)
+            response = viewer.get(address(card))
+            assert response.status_code == 307
+            fetched = httpx.get(response.headers["location"], trust_env=False)
             assert fetched.status_code == 200
             assert len(fetched.content) == card["bytes"]
             digests[card["task_id"], card["index"]] = hashlib.sha256(fetched.content).hexdigest()
@@ -60,20 +60,20 @@ class TestImage:
 
     def test_has_a_small_version_that_browsers_keep(self, viewer: httpx.Client, cards: list[dict[str, Any]]) -> None:
         for card in cards:
-            answer = viewer.get(address(card, "/thumbnail")).raise_for_status()
-            assert answer.headers["content-type"] == "image/webp"
-            assert answer.headers["cache-control"] == "private, max-age=3600"
-            again = viewer.get(address(card, "/thumbnail"), headers={"If-None-Match": answer.headers["etag"]})
+            response = viewer.get(address(card, "/thumbnail")).raise_for_status()
+            assert response.headers["content-type"] == "image/webp"
+            assert response.headers["cache-control"] == "private, max-age=3600"
+            again = viewer.get(address(card, "/thumbnail"), headers={"If-None-Match": response.headers["etag"]})
             assert (again.status_code, again.content) == (304, b"")
 
 
 class TestForgedXComs:
-    """Who may write XComs must not get at anything with the server's rights that they could not read before."""
+    """Users who can write XComs must not gain access to other objects through the server's permissions."""
 
     @pytest.fixture(autouse=True)
     def forget(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """In Airflow 3.1 a changed XCom is as old as before, so for a minute it is taken for what it was."""
-        start_anew(monkeypatch)
+        restart_gallery(monkeypatch)
 
     def forge(self, scene: Scene, **changes: Any) -> dict[str, Any]:
         manifest = scene.xcom(CLOSED, "secret")
@@ -119,7 +119,7 @@ class TestForgedXComs:
         with scene.client("guest") as guest:
             pages = list(pages_of(guest, f"{scene.path(FORGED)}/images", text="poplars"))
         assert [card for page in pages for card in page["cards"]] == []
-        assert "is this DAG's" in " ".join(warning for page in pages for warning in page["warnings"])
+        assert "was not written by this DAG" in " ".join(warning for page in pages for warning in page["warnings"])
 
     def test_open_no_vector_images(self, scene: Scene) -> None:
         store = scene.store

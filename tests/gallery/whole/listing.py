@@ -1,4 +1,4 @@
-"""What there is to see of a run, of the newest runs, and of a long batch."""
+"""Listings of a run, of the newest runs, and of a long batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_imagegen.gallery.addresses import PREFIX, image_path
 from airflow_provider_imagegen.storage.destination import default_prefix
 from tests.gallery.scene import CLOSED, DAG_IDS, FORGED, LONG, OPEN, Scene
-from tests.gallery.whole.asking import address, listed, short, start_anew
+from tests.gallery.whole.asking import address, listed, restart_gallery, short
 
 
 class TestRun:
@@ -45,8 +45,8 @@ class TestRun:
         silent = cards["failure", "silent", None, None]
         assert (silent["code"], silent["billed"]) == ("task_failed", "unknown")
         assert silent["prompt"] == "A task that somebody stops"
-        told = cards["failure", "tells", None, 0]
-        assert (told["code"], told["billed"]) == ("expired", "yes")
+        reported = cards["failure", "tells", None, 0]
+        assert (reported["code"], reported["billed"]) == ("expired", "yes")
 
     def test_comes_page_by_page(self, scene: Scene, viewer: httpx.Client) -> None:
         path = f"{scene.path(OPEN)}/images"
@@ -83,7 +83,7 @@ class TestNewest:
         assert {card["dag_id"] for card in page["cards"]} == {DAG_IDS[0]}
         assert page["after"]
 
-    def test_goes_on_to_older_ones(self, viewer: httpx.Client) -> None:
+    def test_continues_to_older_ones(self, viewer: httpx.Client) -> None:
         (card,) = listed(viewer, "images", text="door", limit=1)
         assert card["dag_id"] == CLOSED
 
@@ -94,7 +94,7 @@ class TestNewest:
 class TestFailedBatch:
     @pytest.fixture(autouse=True)
     def forget(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        start_anew(monkeypatch)
+        restart_gallery(monkeypatch)
 
     def test_shows_all_rows_page_by_page(self, scene: Scene, viewer: httpx.Client) -> None:
         """The batch says where its rows are before it fails."""
@@ -114,12 +114,12 @@ class TestFailedBatch:
 class TestLongBatch:
     @pytest.fixture(autouse=True)
     def forget(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        start_anew(monkeypatch)
+        restart_gallery(monkeypatch)
 
     def test_comes_in_small_pages(self, long_batch: Scene, viewer: httpx.Client) -> None:
-        answer = viewer.get(f"{PREFIX}/{long_batch.path(FORGED)}/images")
-        assert len(answer.json()["cards"]) <= 160
-        assert len(answer.content) < 300_000
+        response = viewer.get(f"{PREFIX}/{long_batch.path(FORGED)}/images")
+        assert len(response.json()["cards"]) <= 160
+        assert len(response.content) < 300_000
 
     def test_is_searched_to_its_end(self, long_batch: Scene, viewer: httpx.Client) -> None:
         (card,) = listed(viewer, f"{long_batch.path(FORGED)}/images", text=f"row-{LONG - 1}")

@@ -1,4 +1,4 @@
-"""Who may see what."""
+"""Permissions of the gallery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A LiteLLM proxy with the emulator behind it: the middlebox that many a company puts before its gateways."""
+"""A LiteLLM proxy in front of the emulator, as many companies use it in front of their gateways."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory, running_emulator: RunningEmu
 
 @pytest.fixture(scope="module")
 def calm_proxy(tmp_path_factory: pytest.TempPathFactory, running_emulator: RunningEmulator) -> Iterator[LiteLLMProxy]:
-    """Told not to retry, in both places where it can be told."""
+    """Return a proxy with retries disabled in both settings."""
     proxy = LiteLLMProxy(tmp_path_factory.mktemp("litellm-calm"), running_emulator, retries=0)
     proxy.start()
     yield proxy
@@ -168,7 +168,7 @@ class TestInFrontOfTasks:
         assert caught.value.trace_id is not None
         assert at_the_gateway_itself(emulator, caught.value.trace_id).state == "succeeded"
 
-    def test_asked_to_answer_with_the_image_it_does(self, hook: ImageGenHook, emulator: RunningEmulator) -> None:
+    def test_returns_the_image_in_the_response_on_request(self, hook: ImageGenHook, emulator: RunningEmulator) -> None:
         (output,) = hook.generate(prompt=PROMPT, model=ACE, async_=False)
         assert output.url is not None
         assert output.url.startswith(emulator.base_url)
@@ -189,7 +189,7 @@ class TestPassThrough:
         assert {task.state for task in tasks.values()} == {"succeeded"}
         assert emulator.totals()["billed_images"] == 2
 
-    def test_a_look_up_of_one_task_loses_the_id(self, proxy: LiteLLMProxy, hook: ImageGenHook) -> None:
+    def test_a_lookup_of_one_task_loses_the_id(self, proxy: LiteLLMProxy, hook: ImageGenHook) -> None:
         task_id = hook.submit(prompt=PROMPT, model="gpt-image-1").task_id
         headers = {"authorization": f"Bearer {proxy.token}"}
         one, batch = (

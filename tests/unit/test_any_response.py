@@ -1,4 +1,4 @@
-"""Any answer of a synchronous gateway is understood, or a classified error; never taken for a success."""
+"""Any response of a synchronous gateway is parsed or raises a classified error; it never becomes a success."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ SYNCHRONOUS = [
 class TestSynchronousGateways:
     @settings(max_examples=examples(500))
     @given(body=ANSWER | ANYTHING, status=STATUSES)
-    def test_an_answer(self, gateway: Any, body: object, status: int) -> None:
+    def test_a_response(self, gateway: Any, body: object, status: int) -> None:
         try:
             task = gateway.read_submitted(httpx.Response(status, text=json.dumps(body)))
         except GatewayError as error:

@@ -1,4 +1,4 @@
-"""Requests whose answer is lost: how long they are looked for, and from when on."""
+"""Requests whose response is lost: how long they are looked up, and from when on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TestGatewayThatTakesARequestAndCannotBeAsked:
 
 
 class TestAcceptedLongAfterTheClaim:
-    def test_the_time_to_become_visible_begins_when_the_answer_is_lost(self, new_task: NewTask) -> None:
+    def test_the_visibility_grace_begins_when_the_response_is_lost(self, new_task: NewTask) -> None:
         # Shown within the time since the response was lost, and not within the time since the claim.
         task = new_task(n=1, model="gpt-image-1", visibility_grace=6 * PASSING)
         task.emulator.arm("submit", "refuse", code="rate_limited", retry_after=math.ceil(4 * PASSING))
