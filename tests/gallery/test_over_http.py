@@ -18,9 +18,10 @@ from tests.gallery.whole.configuration import TestConfiguration, TestStaticFiles
 from tests.gallery.whole.images import TestForgedXComs, TestImage
 from tests.gallery.whole.listing import TestFailedBatch, TestLongBatch, TestNewest, TestRun
 from tests.gallery.whole.permission import TestHeaders, TestPermission
-from tests.integration.conftest import airflow_database, make_known
+from tests.integration.conftest import airflow_database, make_known, run_through
 from tests.stack.object_store import ObjectStore
 from tests.stack.ports import free_port
+from tests.stack.tracing import untraced
 from tests.stack.waiting import wait_until
 
 __all__ = [
@@ -85,7 +86,7 @@ def run_of(dag_id: str) -> str:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     make_known(module.dag)
-    run_id: str = module.dag.test().run_id
+    run_id: str = run_through(module.dag).run_id
     return run_id
 
 
@@ -97,7 +98,12 @@ def api_server() -> Iterator[str]:
 
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(apps="core"), port=free_port(), lifespan="off", ws="none", log_config=None, access_log=False
+            untraced(create_app)(apps="core"),
+            port=free_port(),
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
         )
     )
     thread = threading.Thread(target=server.run, name="api-server")

@@ -18,6 +18,7 @@ from airflow.sdk import DAG
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from tests.conftest import AIRFLOW_HOME, BUCKET
 from tests.stack.object_store import ObjectStore
+from tests.stack.tracing import traced, untraced
 from tests.stack.waiting import wait_until
 
 BUNDLE = "dags-folder"
@@ -26,6 +27,7 @@ SMALL = 1000
 
 
 @pytest.fixture(scope="session")
+@untraced
 def airflow_database() -> None:
     from airflow.models.dagbundle import DagBundleModel
     from airflow.utils.db import initdb
@@ -107,7 +109,7 @@ def run_task(
         make_known(dag)
         capfd.readouterr()
         caplog.clear()
-        run = dag.test()
+        run = run_through(dag)
         out, err = capfd.readouterr()
         (instance,) = run.get_task_instances()
         return Outcome(dag.dag_id, instance.state, returned(dag.dag_id), caplog.records, out + err + caplog.text)
@@ -149,7 +151,7 @@ def run_dag(
         make_known(dag)
         capfd.readouterr()
         caplog.clear()
-        finished = dag.test()
+        finished = run_through(dag)
         out, err = capfd.readouterr()
         states: dict[str, list[str]] = {}
         for instance in sorted(finished.get_task_instances(), key=lambda instance: instance.map_index):
@@ -209,6 +211,19 @@ def released_when(emulator: RunningEmulator, condition: Callable[[dict[str, int]
         assert released.result(), f"the test ended before {what}"
 
 
+@untraced
+def run_through(dag: DAG) -> Any:
+    """Run a DAG to its end, and measure coverage in what its tasks and triggers do; return its run."""
+    from airflow.sdk.definitions import dag as dags
+    from airflow.sdk.execution_time import task_runner
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task_runner, "_execute_task", traced(task_runner._execute_task))
+        patch.setattr(dags, "_run_inline_trigger", traced(dags._run_inline_trigger))
+        return dag.test()
+
+
+@untraced
 def make_known(dag: DAG) -> None:
     """Tell Airflow's database of a DAG."""
     from airflow.models.serialized_dag import SerializedDagModel

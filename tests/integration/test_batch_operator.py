@@ -20,7 +20,7 @@ from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
 from airflow_provider_imagegen.schemas.batch import BatchSummary
 from tests.conftest import BUCKET
-from tests.integration.conftest import Outcome, make_known, returned, set_connection
+from tests.integration.conftest import Outcome, make_known, returned, run_through, set_connection
 from tests.stack.object_store import ObjectStore
 
 RunTask = Callable[..., Outcome]
@@ -137,7 +137,7 @@ class TestOutputOfAnotherTask:
 
             GenerateImageBatchOperator(task_id="generate", requests=rows(), model="gpt-image-1", s3_bucket=BUCKET)
         make_known(dag)
-        run = dag.test()
+        run = run_through(dag)
         assert {instance.state for instance in run.get_task_instances()} == {"success"}
         assert returned(dag.dag_id, "generate")["landed"] == 3
         assert sorted(row["prompt"] for row in emulator.ledger()["rows"])[0] == "kite {{ 0 }}"
