@@ -17,7 +17,8 @@ os.environ.update(
 )
 
 import shutil  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
+from collections.abc import Generator, Iterator  # noqa: E402
+from contextlib import nullcontext  # noqa: E402
 from itertools import zip_longest  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -30,6 +31,7 @@ from airflow_provider_imagegen.gateways.settings import GatewaySettings  # noqa:
 from tests import examples  # noqa: E402
 from tests.stack.object_store import ObjectStore  # noqa: E402
 from tests.stack.read_once import share_authorities, share_descriptions  # noqa: E402
+from tests.stack.tracing import untraced  # noqa: E402
 from tests.stack.waiting import HANG  # noqa: E402
 
 BUCKET = "images"
@@ -68,6 +70,14 @@ def pytest_configure(config: pytest.Config) -> None:
     # The timeout of a test is longer than the timeouts of what it waits for.
     if config.getoption("timeout") is None:
         config.option.timeout = 2 * HANG
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Measure coverage of what is done at imports in the first process only, for it is the same in all."""
+    is_first = getattr(session.config, "workerinput", {"workerid": "gw0"})["workerid"] == "gw0"
+    with nullcontext() if is_first else untraced():
+        return (yield)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:

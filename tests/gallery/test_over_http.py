@@ -96,15 +96,10 @@ def api_server() -> Iterator[str]:
     import uvicorn
     from airflow.api_fastapi.app import create_app, purge_cached_app
 
+    with untraced():
+        app = create_app(apps="core")
     server = uvicorn.Server(
-        uvicorn.Config(
-            untraced(create_app)(apps="core"),
-            port=free_port(),
-            lifespan="off",
-            ws="none",
-            log_config=None,
-            access_log=False,
-        )
+        uvicorn.Config(app, port=free_port(), lifespan="off", ws="none", log_config=None, access_log=False)
     )
     thread = threading.Thread(target=server.run, name="api-server")
     thread.start()

@@ -27,7 +27,7 @@ SMALL = 1000
 
 
 @pytest.fixture(scope="session")
-@untraced
+@untraced()
 def airflow_database() -> None:
     from airflow.models.dagbundle import DagBundleModel
     from airflow.utils.db import initdb
@@ -211,7 +211,7 @@ def released_when(emulator: RunningEmulator, condition: Callable[[dict[str, int]
         assert released.result(), f"the test ended before {what}"
 
 
-@untraced
+@untraced()
 def run_through(dag: DAG) -> Any:
     """Run a DAG to its end, and measure coverage in what its tasks and triggers do; return its run."""
     from airflow.sdk.definitions import dag as dags
@@ -223,7 +223,7 @@ def run_through(dag: DAG) -> Any:
         return dag.test()
 
 
-@untraced
+@untraced()
 def make_known(dag: DAG) -> None:
     """Tell Airflow's database of a DAG."""
     from airflow.models.serialized_dag import SerializedDagModel

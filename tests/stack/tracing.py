@@ -1,5 +1,5 @@
 """
-Coverage's trace function, off while Airflow is busy with itself.
+Coverage's trace function, off while others' code is busy with itself.
 
 On Python 3.11 a trace function slows down whatever runs under it, measured or not: ``dag.test()`` takes twice the
 CPU time, nearly all of it in Airflow. What runs untraced counts as not covered, so coverage can only be too low.
@@ -7,7 +7,8 @@ CPU time, nearly all of it in Airflow. What runs untraced counts as not covered,
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -17,23 +18,20 @@ R = TypeVar("R")
 _off = threading.local()
 
 
-def untraced(call: Callable[P, R]) -> Callable[P, R]:
-    """Return a function that measures no coverage but in what is :func:`traced` below it."""
-
-    @wraps(call)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        tracing = sys.gettrace(), threading.gettrace()
-        if type(tracing[0]).__module__.partition(".")[0] != "coverage":
-            return call(*args, **kwargs)
-        _off.tracing = tracing
-        _trace(None, None)
-        try:
-            return call(*args, **kwargs)
-        finally:
-            _off.tracing = None
-            _trace(*tracing)
-
-    return run
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Measure no coverage inside, but in what is :func:`traced`; a debugger's trace function stays."""
+    tracing = sys.gettrace(), threading.gettrace()
+    if type(tracing[0]).__module__.partition(".")[0] != "coverage":
+        yield
+        return
+    _off.tracing = tracing
+    _trace(None, None)
+    try:
+        yield
+    finally:
+        _off.tracing = None
+        _trace(*tracing)
 
 
 def traced(call: Callable[P, R]) -> Callable[P, R]:
