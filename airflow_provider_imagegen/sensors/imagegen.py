@@ -41,9 +41,9 @@ log = logging.getLogger(__name__)
 class ImageTaskSensor(BaseSensorOperator):
     """Wait until tasks at the gateway are done that were submitted elsewhere.
 
-    Returns what the gateway says of them, without addresses: ``gateway``, ``task_ids``, ``images`` (their number),
+    Returns their states at the gateway, without addresses: ``gateway``, ``task_ids``, ``images`` (their number),
     and in ``tasks`` for each its ``task_id``, ``trace_id``, ``state`` and number of ``images``. To have the images
-    themselves, hand the same ids to :class:`~airflow_provider_imagegen.operators.landing.LandImagesOperator`.
+    themselves, pass the same ids to :class:`~airflow_provider_imagegen.operators.landing.LandImagesOperator`.
 
     A task that failed at the gateway fails the sensor, without retries, once all of them are over; a lookup that
     fails does not. ``timeout``, ``mode``, ``soft_fail`` and the like are those of every sensor.
@@ -73,7 +73,7 @@ class ImageTaskSensor(BaseSensorOperator):
         self.deferrable = deferrable_by_default() and "mode" not in kwargs if deferrable is None else deferrable
 
     def execute(self, context: Context) -> Any:
-        """Look, and wait on in the triggerer or, as ``mode`` says, in the worker.
+        """Look the tasks up, then wait in the triggerer or, as ``mode`` says, in the worker.
 
         :raises ImageGenError: If the gateway failed at a task, or does not know it.
         """
@@ -87,36 +87,36 @@ class ImageTaskSensor(BaseSensorOperator):
                 raise AirflowSkipException(str(error)) from error
             raise
         if not seen:
-            self._wait_until(time.time() + self.timeout)
+            self._defer_until(time.time() + self.timeout)
         return seen.xcom_value
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once; a lookup that fails says nothing of the tasks.
+        """Look the tasks up once; a lookup that fails says nothing about them.
 
         :raises ImageGenError: If the gateway failed at a task, or does not know it.
         """
         try:
-            result = asyncio.run(self._looked_up(self._client(), self._seconds_since_start(context)))
+            result = asyncio.run(self._look_up(self._client(), self._seconds_since_start(context)))
         except (LookUpFailed, RateLimited) as error:
             log.warning("Lookup failed, the tasks go on at the gateway: %s", error)
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=result is not None, xcom_value=result)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Look afresh after the trigger fired; wait on if it was woken too early.
+        """Look the tasks up again after the trigger fired; defer again if it fired too early.
 
-        :param event: What the trigger saw; only its deadline is relied on.
+        :param event: The trigger's event; only its deadline is used.
         :raises AirflowSensorTimeout: If the time is over.
         :raises ImageGenError: If the gateway failed at a task, does not know it, or cannot be asked.
         """
         # The event is only a hint: the scheduler may have resumed the task early
         # (https://github.com/apache/airflow/issues/65248).
-        result = asyncio.run(self._looked_up(self._client(), float("inf")))
+        result = asyncio.run(self._look_up(self._client(), float("inf")))
         if result is not None:
             return result
         deadline: float = event["submission"]["deadline"]
         if time.time() < deadline:
-            self._wait_until(deadline)
+            self._defer_until(deadline)
         raise AirflowSensorTimeout(f"the gateway is still generating after {self.timeout:g} s: {', '.join(self._ids)}")
 
     @property
@@ -131,8 +131,8 @@ class ImageTaskSensor(BaseSensorOperator):
 
         return ImageGenHook(self.imagegen_conn_id).get_conn()
 
-    async def _looked_up(self, client: ImageClient, seconds: float) -> dict[str, Any] | None:
-        """Return what the gateway says once everything is over; ``None`` before.
+    async def _look_up(self, client: ImageClient, seconds: float) -> dict[str, Any] | None:
+        """Return the result once every task is done; ``None`` before.
 
         :param client: A client, not opened yet.
         :param seconds: For how long this has been looking: at first, tasks may not be visible.
@@ -152,7 +152,7 @@ class ImageTaskSensor(BaseSensorOperator):
         start = (ti.get_first_reschedule_date(context) if self.reschedule else None) or ti.start_date
         return time.time() - start.timestamp()
 
-    def _wait_until(self, deadline: float) -> NoReturn:
+    def _defer_until(self, deadline: float) -> NoReturn:
         from airflow_provider_imagegen.schemas import OpenTask, Submission
         from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
 
