@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from airflow_provider_imagegen.cli.records import Filed, places, read
+from airflow_provider_imagegen.cli.records import StoredRecord, locations, read
 from airflow_provider_imagegen.ledger.models import Entry
 from airflow_provider_imagegen.ledger.store import Ledger
 
@@ -19,7 +19,7 @@ def entries_of(ledger: Ledger, s3: Any) -> list[Entry]:
     :param ledger: A ledger.
     :param s3: A client of its S3 server.
     """
-    return [filed.entry for filed in _filed(ledger, s3)]
+    return [stored.entry for stored in _filed(ledger, s3)]
 
 
 def age_claims(ledger: Ledger, s3: Any) -> None:
@@ -29,12 +29,12 @@ def age_claims(ledger: Ledger, s3: Any) -> None:
     :param s3: A client of its S3 server.
     """
     then = time.time() - RETRY_DELAY
-    for filed in _filed(ledger, s3):
-        if filed.record.state == "claimed":
-            ledger.update(filed.place.key, filed.entry, claimed_at=then, updated_at=then)
+    for stored in _filed(ledger, s3):
+        if stored.record.state == "claimed":
+            ledger.update(stored.location.key, stored.entry, claimed_at=then, updated_at=then)
 
 
-def _filed(ledger: Ledger, s3: Any) -> list[Filed]:
-    filed, unreadable = read(ledger, places(s3, ledger.bucket, ledger.prefix))
+def _filed(ledger: Ledger, s3: Any) -> list[StoredRecord]:
+    stored, unreadable = read(ledger, locations(s3, ledger.bucket, ledger.prefix))
     assert not unreadable
-    return sorted(filed, key=lambda filed: filed.place.uri)
+    return sorted(stored, key=lambda stored: stored.location.uri)

@@ -1,4 +1,4 @@
-"""Say what to do about a ledger record: what the next try of its task would do, in words; decisions without I/O.
+"""Say what to do about a ledger record: what the next try of its task would do; decisions without I/O.
 
 The step is that of :func:`~airflow_provider_imagegen.engine.recovery.next_action`, which the submitter takes. Rules of
 this module's own would one day promise what a task does not do, and people clear tasks on that promise.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from airflow_provider_imagegen.cli.records import Filed
+from airflow_provider_imagegen.cli.records import StoredRecord
 from airflow_provider_imagegen.engine import recovery
 from airflow_provider_imagegen.engine.recovery import (
     Action,
@@ -29,7 +29,7 @@ from airflow_provider_imagegen.gateways.settings import DEFAULT_VISIBILITY_GRACE
 from airflow_provider_imagegen.ledger.models import LedgerKey, LedgerRecord, Reuse, State
 from airflow_provider_imagegen.schemas import ImageTask
 
-Standing = State | Literal["unknown"]
+ShownState = State | Literal["unknown"]
 
 _LANDS = "if the Airflow task is not running any more, clear it: it lands the image without paying."
 _BY_HAND = (
@@ -78,7 +78,7 @@ _ADVICE: dict[type[Action], tuple[str, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lookups:
+class AskedGateway:
     """What asking a gateway can bring.
 
     :param name: The gateway's name.
@@ -105,9 +105,9 @@ class Lookups:
         return record.gateway == self.name and not elsewhere
 
 
-def standing(record: LedgerRecord, lookups: Lookups, now: float) -> Standing:
+def shown_state(record: LedgerRecord, asked: AskedGateway, now: float) -> ShownState:
     """Return the record's state, or ``unknown`` for a claim too old to be still under way."""
-    is_old = now - record.claimed_at > lookups.grace
+    is_old = now - record.claimed_at > asked.grace
     return "unknown" if record.state == "claimed" and is_old else record.state
 
 
@@ -120,36 +120,36 @@ def reuse_of(record: LedgerRecord) -> Reuse:
     return "task"
 
 
-def next_step(filed: Filed, lookups: Lookups, now: float) -> str:
+def advice_for(stored: StoredRecord, asked: AskedGateway, now: float) -> str:
     """Return what to do about a record, in words."""
-    record = filed.record
-    if record.state not in ("landed", "submitted") and filed.place.newest > record.generation:
-        return f"Nothing: generation {filed.place.newest} took its place. {_bill_of_old(record)}"
-    if standing(record, lookups, now) == "claimed":
-        return f"Wait: it is being sent, or was just now. Look again in {lookups.grace:.0f} s."
-    step = _step(filed, lookups)
+    record = stored.record
+    if record.state not in ("landed", "submitted") and stored.location.newest > record.generation:
+        return f"Nothing: generation {stored.location.newest} took its place. {_bill_of_old(record)}"
+    if shown_state(record, asked, now) == "claimed":
+        return f"Wait: it is being sent, or was just now. Look again in {asked.grace:.0f} s."
+    step = _step(stored, asked)
     words = _words(step, record)
     if not isinstance(step, Attach):
         return words
     if record.state == "answered":
         return f"Paid: {words}"
-    return f"Free to get: {words} `reconcile` tells whether the gateway has finished it."
+    return f"Free to get: {words} `reconcile` shows whether the gateway has finished it."
 
 
-def asked_how(filed: Filed, lookups: Lookups, now: float) -> Literal["trace_id", "id", "not"]:
+def asked_how(stored: StoredRecord, asked: AskedGateway, now: float) -> Literal["trace_id", "id", "not"]:
     """Return what to look a record up by."""
-    if not lookups.reaches(filed.record):
+    if not asked.reaches(stored.record):
         return "not"
-    match _step(filed, lookups):
+    match _step(stored, asked):
         case Attach() | AwaitEnd():
             return "id"
         # A young claim may not have been sent yet: that it does not show up proves nothing.
-        case Find() if standing(filed.record, lookups, now) != "claimed":
+        case Find() if shown_state(stored.record, asked, now) != "claimed":
             return "trace_id"
     return "not"
 
 
-class Finding(NamedTuple):
+class LookupOutcome(NamedTuple):
     """What asking brought for one record.
 
     :param found: In a few words.
@@ -162,39 +162,39 @@ class Finding(NamedTuple):
     changes: dict[str, Any]
 
 
-def finding(filed: Filed, task: ImageTask | None, lookups: Lookups, now: float) -> Finding:
+def outcome_of(stored: StoredRecord, task: ImageTask | None, asked: AskedGateway, now: float) -> LookupOutcome:
     """Return what an open record comes to by what the gateway shows.
 
     :param task: What the lookup showed; ``None`` if the record could not be looked up.
     """
-    record = filed.record
-    if not lookups.reaches(record):
+    record = stored.record
+    if not asked.reaches(record):
         address = f"{record.gateway} at {record.base_url}" if record.base_url else record.gateway
-        return Finding(f"skipped: sent to {record.gateway}", f"Reconcile with a connection to {address}.", {})
+        return LookupOutcome(f"skipped: sent to {record.gateway}", f"Reconcile with a connection to {address}.", {})
     if task is None:
-        state = standing(record, lookups, now)
+        state = shown_state(record, asked, now)
         why = {"claimed": "too new to tell", "answered": "paid, not landed"}
         found = why.get(state, f"{record.gateway} cannot look it up")
-        return Finding(found, next_step(filed, lookups, now), {})
+        return LookupOutcome(found, advice_for(stored, asked, now), {})
     return _shown(record, task)
 
 
-def _shown(record: LedgerRecord, task: ImageTask) -> Finding:
+def _shown(record: LedgerRecord, task: ImageTask) -> LookupOutcome:
     if task.state == "unseen":
         return _not_shown(record)
     if task.task_id is None:
-        return Finding("cannot be understood", "The gateway's response names no task: reconcile again later.", {})
+        return LookupOutcome("cannot be understood", "The gateway's response names no task: reconcile again later.", {})
     known = {"task_id": task.task_id} if record.task_id is None else {}
     if task.state == "failed":
         is_news = record.state == "cancelling" or (record.task_id is None and record.state == "claimed")
         changes = {"state": "failed", "failure": task.failure, "task_id": task.task_id} if is_news else {}
         why = f" ({task.failure.code}: {task.failure.message})" if task.failure else ""
-        return Finding("failed, not billed", f"Clear the task: it asks again, and that is paid{why}.", changes)
+        return LookupOutcome("failed, not billed", f"Clear the task: it asks again, and that is paid{why}.", changes)
     changes = {"state": "submitted", **known} if known else {}
     lands = _words(Attach(task.task_id), record)
     if task.state == "succeeded":
-        return Finding("finished: paid, not landed", f"Free to get: {lands}", changes)
-    return Finding("running", f"Wait, or: {lands}", changes)
+        return LookupOutcome("finished: paid, not landed", f"Free to get: {lands}", changes)
+    return LookupOutcome("running", f"Wait, or: {lands}", changes)
 
 
 def iso(moment: float) -> str:
@@ -202,10 +202,10 @@ def iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 
 
-def _step(filed: Filed, lookups: Lookups) -> Action:
+def _step(stored: StoredRecord, asked: AskedGateway) -> Action:
     """Return what the task's next try, or the task once it is cleared, does with the record."""
-    state = CallState(filed.entry)
-    return recovery.next_action(state, filed.record.attempt, lookups.capabilities, Policy(), lookups.timeout)
+    state = CallState(stored.entry)
+    return recovery.next_action(state, stored.record.attempt, asked.capabilities, Policy(), asked.timeout)
 
 
 def _words(step: Action, record: LedgerRecord) -> str:
@@ -214,19 +214,19 @@ def _words(step: Action, record: LedgerRecord) -> str:
     return text.format(gateway=record.gateway, trace_id=record.trace_id, claimed=iso(record.claimed_at))
 
 
-def _not_shown(record: LedgerRecord) -> Finding:
+def _not_shown(record: LedgerRecord) -> LookupOutcome:
     # An answered record stands for an image that was paid for: a lookup that does not show it proves nothing.
     if record.task_id is None and record.state == "claimed":
         advice = "Nothing was billed. If the Airflow task is not running, clear it: it sends the request, once."
-        return Finding("never accepted", advice, {})
+        return LookupOutcome("never accepted", advice, {})
     advice = (
         f"Right connection? The gateway shows no task {record.task_id or ''} to this one. If it is the right one, ask "
         f"the gateway's support what became of it (trace {record.trace_id}); clearing the task does not pay again."
     )
-    return Finding("not shown", advice, {})
+    return LookupOutcome("not shown", advice, {})
 
 
 def _bill_of_old(record: LedgerRecord) -> str:
     if record.state == "claimed":
-        return "Whether this one was billed too, only the gateway's bill can tell."
+        return "Whether this one was billed too, only the gateway's bill can show."
     return "This one was paid too." if record.billed else "This one was not billed."

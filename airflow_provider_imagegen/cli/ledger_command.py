@@ -19,8 +19,8 @@ from airflow.utils.cli import suppress_logs_and_warning
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
 
 from airflow_provider_imagegen.cli import advice, tables
-from airflow_provider_imagegen.cli.advice import Finding, Lookups
-from airflow_provider_imagegen.cli.records import Filed, Place, places, read
+from airflow_provider_imagegen.cli.advice import AskedGateway, LookupOutcome
+from airflow_provider_imagegen.cli.records import Location, StoredRecord, locations, read
 from airflow_provider_imagegen.exceptions import ImageGenError, LedgerConflict, LedgerError
 from airflow_provider_imagegen.gateways import registered_gateways
 from airflow_provider_imagegen.gateways.base import Capabilities, Handle
@@ -58,7 +58,7 @@ def ledger_list(args: Namespace) -> None:
     ledger, where = _open(args)
     records, unreadable = read(ledger, where)
     now = time.time()
-    listed = [tables.row(filed, _usual(filed.record.gateway), now) for filed in records]
+    listed = [tables.row(stored, _usual(stored.record.gateway), now) for stored in records]
     wanted = {name: getattr(args, name) for name in ("state", "dag_id", "run_id", "task_id")}
     listed = [row for row in listed if all(value is None or row[name] == value for name, value in wanted.items())]
     AirflowConsole().print_as(listed, args.output)
@@ -71,10 +71,14 @@ def ledger_show(args: Namespace) -> None:
     """Show one record, with what to do next."""
     ledger, where = _open(args)
     # An address needs no other record to be read.
-    records, unreadable = read(ledger, [place for place in where if _is_address_of(args.record, place)] or where)
+    records, unreadable = read(
+        ledger, [location for location in where if _is_address_of(args.record, location)] or where
+    )
     now = time.time()
     shown = [
-        tables.details(filed, _usual(filed.record.gateway), now) for filed in records if _is_meant(args.record, filed)
+        tables.details(stored, _usual(stored.record.gateway), now)
+        for stored in records
+        if _is_meant(args.record, stored)
     ]
     if not shown:
         _stop_if_any(unreadable)
@@ -92,7 +96,7 @@ def ledger_reconcile(args: Namespace) -> None:
     """Ask the gateway about open records, and note what it has."""
     ledger, where = _open(args)
     client = ImageGenHook(args.imagegen_conn_id).get_conn()
-    lookups = Lookups(
+    asked = AskedGateway(
         name=client.gateway.name,
         capabilities=client.gateway.capabilities,
         timeout=client.timeout,
@@ -101,67 +105,67 @@ def ledger_reconcile(args: Namespace) -> None:
     )
     records, unreadable = read(ledger, where)
     now = time.time()
-    opened = [filed for filed in records if filed.record.state not in ("landed", "failed")]
-    seen = asyncio.run(_look_up(client, opened, lookups, now))
+    opened = [stored for stored in records if stored.record.state not in ("landed", "failed")]
+    seen = asyncio.run(_look_up(client, opened, asked, now))
     reported = []
-    for filed in opened:
-        finding = advice.finding(filed, seen.get(filed.place), lookups, now)
-        noted = _noted(ledger, filed, finding, args.dry_run)
-        reported.append(tables.reconciled(filed.record, finding, noted))
+    for stored in opened:
+        outcome = advice.outcome_of(stored, seen.get(stored.location), asked, now)
+        noted = _noted(ledger, stored, outcome, args.dry_run)
+        reported.append(tables.reconciled(stored.record, outcome, noted))
     AirflowConsole().print_as(reported, args.output)
     _write_to_stderr(tables.reconciliation(len(seen), reported, client.settings.name, args.dry_run))
     _stop_if_any(unreadable)
 
 
-def _open(args: Namespace) -> tuple[Ledger, list[Place]]:
+def _open(args: Namespace) -> tuple[Ledger, list[Location]]:
     """Return the ledger that a command is about, and where its records stand."""
     s3 = s3_client(args.aws_conn_id or None)
     ledger = Ledger(s3, args.bucket, args.ledger_key)
-    return ledger, places(s3, ledger.bucket, ledger.prefix)
+    return ledger, locations(s3, ledger.bucket, ledger.prefix)
 
 
-def _usual(gateway: str) -> Lookups:
+def _usual(gateway: str) -> AskedGateway:
     """Return what asking a gateway can bring where no connection says more."""
     known = registered_gateways().get(gateway)
     if known is None:
-        return Lookups(name=gateway, capabilities=Capabilities(), timeout=0.0)
-    return Lookups(name=gateway, capabilities=known.capabilities, timeout=known.timeout)
+        return AskedGateway(name=gateway, capabilities=Capabilities(), timeout=0.0)
+    return AskedGateway(name=gateway, capabilities=known.capabilities, timeout=known.timeout)
 
 
-def _is_address_of(text: str, place: Place) -> bool:
-    return text == place.uri or place.uri.endswith(f"/{text.removesuffix('.json')}.json")
+def _is_address_of(text: str, location: Location) -> bool:
+    return text == location.uri or location.uri.endswith(f"/{text.removesuffix('.json')}.json")
 
 
-def _is_meant(text: str, filed: Filed) -> bool:
-    return text in (filed.record.trace_id, filed.record.task_id) or _is_address_of(text, filed.place)
+def _is_meant(text: str, stored: StoredRecord) -> bool:
+    return text in (stored.record.trace_id, stored.record.task_id) or _is_address_of(text, stored.location)
 
 
 async def _look_up(
-    client: ImageClient, opened: Sequence[Filed], lookups: Lookups, now: float
-) -> dict[Place, ImageTask]:
+    client: ImageClient, opened: Sequence[StoredRecord], asked: AskedGateway, now: float
+) -> dict[Location, ImageTask]:
     """Look records up in bulk; return what was seen of those that can be."""
-    handles: dict[Handle, dict[Place, str]] = {"trace_id": {}, "id": {}}
-    for filed in opened:
-        how = advice.asked_how(filed, lookups, now)
+    handles: dict[Handle, dict[Location, str]] = {"trace_id": {}, "id": {}}
+    for stored in opened:
+        how = advice.asked_how(stored, asked, now)
         if how != "not":
-            handles[how][filed.place] = filed.record.trace_id if how == "trace_id" else filed.record.task_id or ""
-    seen: dict[Place, ImageTask] = {}
+            handles[how][stored.location] = stored.record.trace_id if how == "trace_id" else stored.record.task_id or ""
+    seen: dict[Location, ImageTask] = {}
     async with client:
         for by, wanted in handles.items():
             tasks = await client.look_up(list(wanted.values()), by)
-            seen |= {place: tasks[handle] for place, handle in wanted.items()}
+            seen |= {location: tasks[handle] for location, handle in wanted.items()}
     return seen
 
 
-def _noted(ledger: Ledger, filed: Filed, finding: Finding, is_dry_run: bool) -> str:
+def _noted(ledger: Ledger, stored: StoredRecord, outcome: LookupOutcome, is_dry_run: bool) -> str:
     """Note what was found, unless somebody else was faster; return what became of it."""
-    state = str(finding.changes.get("state", ""))
+    state = str(outcome.changes.get("state", ""))
     if state and is_dry_run:
         return f"would be {state}"
     if not state:
         return ""
     try:
-        ledger.update(filed.place.key, filed.entry, updated_at=time.time(), **finding.changes)
+        ledger.update(stored.location.key, stored.entry, updated_at=time.time(), **outcome.changes)
     except LedgerConflict:
         return "no, another try was faster"
     except LedgerError as error:

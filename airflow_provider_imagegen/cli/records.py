@@ -21,7 +21,7 @@ AT_ONCE = 10
 _NAME = re.compile(r"(?P<scope>[^/]+)/(?P<item>\d+)-(?P<fingerprint>[0-9a-f]+)\.(?P<generation>\d+)\.json")
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where a record stands.
 
     :param uri: Its address.
@@ -36,10 +36,10 @@ class Place(NamedTuple):
     newest: int
 
 
-class Filed(NamedTuple):
+class StoredRecord(NamedTuple):
     """A record and where it stands."""
 
-    place: Place
+    location: Location
     entry: Entry
 
     @property
@@ -48,7 +48,7 @@ class Filed(NamedTuple):
         return self.entry.record
 
 
-def places(s3: S3Client, bucket: str, prefix: str) -> list[Place]:
+def locations(s3: S3Client, bucket: str, prefix: str) -> list[Location]:
     """List where records stand.
 
     :raises DestinationError: If the bucket cannot be listed.
@@ -68,25 +68,25 @@ def places(s3: S3Client, bucket: str, prefix: str) -> list[Place]:
             generation = int(match["generation"])
             found.append((f"s3://{bucket}/{name}", key, generation))
             newest[key] = max(newest.get(key, 0), generation)
-    return [Place(uri, key, generation, newest[key]) for uri, key, generation in found]
+    return [Location(uri, key, generation, newest[key]) for uri, key, generation in found]
 
 
-def read(ledger: Ledger, where: Sequence[Place]) -> tuple[list[Filed], list[str]]:
+def read(ledger: Ledger, where: Sequence[Location]) -> tuple[list[StoredRecord], list[str]]:
     """Read records, several at once.
 
     :return: The records by time of claim, and the addresses of those that cannot be understood.
     :raises LedgerError: If S3 fails.
     """
 
-    def read_one(place: Place) -> Filed | str | None:
+    def read_one(location: Location) -> StoredRecord | str | None:
         try:
-            entry = ledger.read(place.key, place.generation)
+            entry = ledger.read(location.key, location.generation)
         except LedgerCorrupt:
-            return place.uri
-        return Filed(place, entry) if entry else None
+            return location.uri
+        return StoredRecord(location, entry) if entry else None
 
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="imagegen-ledger") as pool:
         results = list(pool.map(read_one, where))
-    filed = [result for result in results if isinstance(result, Filed)]
-    filed.sort(key=lambda one: (one.record.claimed_at, one.place.uri))
-    return filed, [result for result in results if isinstance(result, str)]
+    stored = [result for result in results if isinstance(result, StoredRecord)]
+    stored.sort(key=lambda one: (one.record.claimed_at, one.location.uri))
+    return stored, [result for result in results if isinstance(result, str)]

@@ -7,20 +7,20 @@ from decimal import Decimal
 from typing import Any
 
 from airflow_provider_imagegen.cli import advice
-from airflow_provider_imagegen.cli.advice import Finding, Lookups
-from airflow_provider_imagegen.cli.records import Filed
+from airflow_provider_imagegen.cli.advice import AskedGateway, LookupOutcome
+from airflow_provider_imagegen.cli.records import StoredRecord
 from airflow_provider_imagegen.ledger.models import LedgerRecord
 
 Row = dict[str, Any]
 
 
-def row(filed: Filed, lookups: Lookups, now: float) -> Row:
+def row(stored: StoredRecord, asked: AskedGateway, now: float) -> Row:
     """Return a record as one line of a list."""
-    record = filed.record
+    record = stored.record
     return {
         **_whose(record),
         "generation": record.generation,
-        "state": advice.standing(record, lookups, now),
+        "state": advice.shown_state(record, asked, now),
         "gateway": record.gateway,
         "gateway_task": record.task_id or "",
         "trace_id": record.trace_id,
@@ -30,20 +30,20 @@ def row(filed: Filed, lookups: Lookups, now: float) -> Row:
     }
 
 
-def details(filed: Filed, lookups: Lookups, now: float) -> Row:
+def details(stored: StoredRecord, asked: AskedGateway, now: float) -> Row:
     """Return everything about a record."""
-    record = filed.record
+    record = stored.record
     failure = record.failure
     return {
-        "next": advice.next_step(filed, lookups, now),
-        **row(filed, lookups, now),
-        "address": filed.place.uri,
+        "next": advice.advice_for(stored, asked, now),
+        **row(stored, asked, now),
+        "address": stored.location.uri,
         "try": record.attempt.try_number,
         "cleared": record.attempt.epoch,
         "process": record.attempt.process,
         "claimed": advice.iso(record.claimed_at),
         "reuse": advice.reuse_of(record),
-        "newest_generation": filed.place.newest,
+        "newest_generation": stored.location.newest,
         "billed_before": record.billed_before,
         "images": [image.uri for image in record.images],
         "failure": f"{failure.code}: {failure.message}" if failure else "",
@@ -55,18 +55,18 @@ def details(filed: Filed, lookups: Lookups, now: float) -> Row:
     }
 
 
-def reconciled(record: LedgerRecord, finding: Finding, noted: str) -> Row:
+def reconciled(record: LedgerRecord, outcome: LookupOutcome, noted: str) -> Row:
     """Return what asking brought for one record.
 
-    :param noted: What became of the finding's changes.
+    :param noted: What became of the outcome's changes.
     """
     return {
         **_whose(record),
-        "gateway_task": finding.changes.get("task_id") or record.task_id or "",
+        "gateway_task": outcome.changes.get("task_id") or record.task_id or "",
         "trace_id": record.trace_id,
-        "found": finding.found,
+        "found": outcome.found,
         "noted": noted,
-        "next": finding.advice,
+        "next": outcome.advice,
     }
 
 

@@ -41,7 +41,7 @@ _ALLOWED = "a prompt, a dict of request fields, or a list of these"
 
 
 class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperator):
-    """Generates what a function returns: a prompt, fields of a request, or a list of these, which makes a batch.
+    """Generate what a function returns: a prompt, fields of a request, or a list of these, which makes a batch.
 
     What the function returns is taken as it is, without being rendered as a template, and goes before the
     decorator's arguments. It is called again by every retry, never after a deferral: what it returned is kept beside
@@ -114,11 +114,11 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
 
     def _take(self, returned: Any) -> None:
         """Set what the function returned in place of the decorator's arguments."""
-        self._returned = returned
-        if isinstance(returned, list):
-            self._take_rows(returned)
-        elif isinstance(returned, str | dict):
-            self._take_fields({"prompt": returned} if isinstance(returned, str) else returned)
+        self._returned = {"prompt": returned} if isinstance(returned, str) else returned
+        if isinstance(self._returned, list):
+            self._take_rows(self._returned)
+        elif isinstance(self._returned, dict):
+            self._take_fields(self._returned)
         else:
             raise _refusal(returned)
 
@@ -133,12 +133,12 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
             self.deferrable = False
 
     def _take_fields(self, fields: dict[str, Any]) -> None:
+        from airflow_provider_imagegen.schemas.requests import with_extra_named
+
         if "callback_url" in fields:
             raise InvalidRequest("callback_url", "(hidden)", "only as the decorator's argument")
         for name in fields.keys() - set(REQUEST_FIELDS):
             raise InvalidRequest(name, "(hidden)", f"known parameters are {', '.join(REQUEST_FIELDS)}")
-        from airflow_provider_imagegen.schemas.requests import with_extra_named
-
         # Named first: what the function says in extra goes before what the decorator says by name.
         named = {name: value for name, value in with_extra_named(fields).items() if value is not None}
         if isinstance(named.get("extra"), dict) and isinstance(self.extra, dict):
@@ -170,8 +170,7 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
         """Return what the function returned as it may be kept: without what is signed."""
         if isinstance(self._returned, list):
             return [{"version": 1, "kind": "rows"}, *self._returned]
-        fields = self._returned if isinstance(self._returned, dict) else {}
-        return [{"version": 1, "kind": "request"}, without_queries(fields) | {"prompt": self.prompt}]
+        return [{"version": 1, "kind": "request"}, without_queries(self._returned) | {"prompt": self.prompt}]
 
     def _kept(self, context: Context) -> Any:
         """Return what the function returned before the deferral.

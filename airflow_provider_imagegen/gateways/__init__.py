@@ -23,10 +23,10 @@ def registered_gateways() -> dict[str, type[Gateway]]:
 
 
 def gateway_for(settings: GatewaySettings) -> Gateway:
-    """Return the gateway that a connection names, or that its host tells.
+    """Return the gateway that a connection names, or that its host belongs to.
 
     :param settings: What the connection says.
-    :raises ConfigurationError: If the name is unknown, or the host tells nothing.
+    :raises ConfigurationError: If the name is unknown, or the host is none that is known.
     """
     known = registered_gateways()
     names = ", ".join(sorted(known))

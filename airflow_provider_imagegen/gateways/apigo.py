@@ -1,4 +1,4 @@
-"""APIGo, a gateway that copies OpenAI's synchronous image API and answers temporary addresses.
+"""APIGo, a gateway that copies OpenAI's synchronous image API and returns temporary URLs.
 
 Source: https://docs.apigo.ai, page *OpenAI image generations*.
 """

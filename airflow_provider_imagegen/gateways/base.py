@@ -25,7 +25,7 @@ Handle = Literal["id", "trace_id"]
 class Capabilities:
     """Capabilities of a gateway, on which the engine decides; it never asks for the gateway's name.
 
-    :param tasks: It answers a submit with a task id that can be looked up.
+    :param tasks: A submit returns a task id that can be looked up.
     :param ids_per_look_up: How many tasks one lookup may name.
     :param look_up_by_trace_id: A task can be found by a trace id that we chose.
     :param callbacks: It pushes the result to a ``callback_url``.
@@ -89,7 +89,7 @@ class Gateway(ABC):
     def read_probe(self, response: httpx.Response) -> None:
         """Read the response to :meth:`probe`.
 
-        :raises GatewayError: If it is not this API that answers, or the token is not accepted.
+        :raises GatewayError: If the response is not of this API, or the token is not accepted.
         """
         if not response.is_success or read_document(response) is None:
             raise self.fault(response, "look_up")
@@ -141,7 +141,7 @@ class Gateway(ABC):
 
         :param events: The parsed ``data`` of every event so far.
         :return: The finished task, or ``None`` if the events do not hold the image.
-        :raises GatewayError: If an event tells of an error.
+        :raises GatewayError: If an event reports an error.
         """
         raise NotImplementedError(f"{self.name} does not support streaming")
 
