@@ -52,6 +52,8 @@ class HandOver:
             self._waits.discard(timeout)
 
     def _end_waits_at(self, when: float | None) -> None:
+        if when == self._at:
+            return
         self._at = when
         for timeout in self._waits:
             # One that has just expired takes no other time, and its row is handed over.

@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_provider_imagegen import metrics
 from airflow_provider_imagegen.engine.batch.checkpoint import BatchState
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 LANDING_ROWS = 64
 """Rows that may be landing beside those at the gateway."""
 
-
 MakeJob = Callable[[Row, Collection[LedgerKey]], ImageJob]
 """Makes the job of a row; the ledger keys are those whose cost another row accounts for."""
 
@@ -46,38 +45,28 @@ class _Item:
     submission: Submission | None
 
 
+@dataclass(eq=False, kw_only=True)
 class BatchJob:
     """The rows of a batch on their way into a bucket; to be run once.
 
     :param state: How far they are.
     :param deadline: Unix seconds at which the whole batch stops waiting.
+    :param last_fault: Why the last lookup of a row that is handed over failed; ``None`` if none did.
     """
 
-    def __init__(
-        self,
-        state: BatchState,
-        make_job: MakeJob,
-        *,
-        slots: Slots,
-        duplicates: Duplicates,
-        progress: Progress,
-        hand_over: HandOver,
-        deadline: float,
-    ) -> None:
-        self._state = state
-        self._make_job = make_job
-        self._slots = slots
-        self._duplicates = duplicates
-        self._progress = progress
-        self._hand_over = hand_over
-        self._deadline = deadline
-        self._group = asyncio.TaskGroup()
-        # With a slow S3, ever more images would be paid for and expire at the gateway before they can be landed.
-        self._landing = asyncio.Semaphore(LANDING_ROWS)
-        self._at_work: dict[int, _Item] = {}
-        self.circuit_breaker = CircuitBreaker()
-        self.last_fault: ImageGenError | None = None
-        """Why the last lookup of a row that is handed over failed; ``None`` if none did."""
+    state: BatchState
+    make_job: MakeJob
+    slots: Slots
+    duplicates: Duplicates
+    progress: Progress
+    hand_over: HandOver
+    deadline: float
+    circuit_breaker: CircuitBreaker = field(default_factory=CircuitBreaker, init=False)
+    last_fault: ImageGenError | None = field(default=None, init=False)
+    _at_work: dict[int, _Item] = field(default_factory=dict, init=False)
+    _group: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup, init=False)
+    # With a slow S3, ever more images would be paid for and expire at the gateway before they can be landed.
+    _landing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LANDING_ROWS), init=False)
 
     @property
     def open_tasks(self) -> list[OpenTask]:
@@ -90,7 +79,7 @@ class BatchJob:
 
         The state then holds the results, and what is handed over.
         """
-        reporting = asyncio.create_task(self._progress.report_regularly(lambda: self._in_flight))
+        reporting = asyncio.create_task(self.progress.report_regularly(lambda: self._in_flight))
         try:
             with suppress_item_logs():
                 async with self._group:
@@ -100,51 +89,51 @@ class BatchJob:
         finally:
             reporting.cancel()
             await asyncio.gather(reporting, return_exceptions=True)
-        await self._progress.report_last(self._in_flight)
+        await self.progress.report_last(self._in_flight)
 
     @property
     def _in_flight(self) -> int:
-        return sum(item.slots for item in self._at_work.values()) + len(self._state.open)
+        return sum(item.slots for item in self._at_work.values()) + len(self.state.open)
 
     async def _begin_all(self) -> None:
-        fresh, resumed = self._state.fresh, self._state.open
-        self._state.open = {}
-        for row in self._state.rows:
+        fresh, resumed = self.state.fresh, self.state.open
+        self.state.open = {}
+        for row in self.state.rows:
             if submission := resumed.get(row.number):
-                self._duplicates.begin(row)
-                self._start(row, await self._slots.take_free(submission), submission)
-        for row in self._duplicates.leaders(fresh):
+                self.duplicates.begin(row)
+                self._start(row, await self.slots.take_free(submission), submission)
+        for row in self.duplicates.leaders(fresh):
             await self._begin(row)
-        self._hand_over.end_submit()
+        self.hand_over.end_submit()
 
     async def _begin(self, row: Row) -> None:
         """Start a row as soon as there are slots; or end it at once, and begin those that wait for it."""
         ready = deque([row])
         while ready:
             row = ready.popleft()
-            slots = await self._slots.take(row)
+            slots = await self.slots.take(row)
             # Only now: the wait for slots may have taken hours.
             refusal = self._refusal(row)
             if refusal is None:
                 self._start(row, slots)
                 continue
-            self._slots.release(slots)
+            self.slots.release(slots)
             metrics.count("failed", row.request.n)
-            self._progress.add(RowResult.refused(row, refusal))
-            ready += self._duplicates.end(row, refusal)
+            self.progress.add(RowResult.refused(row, refusal))
+            ready += self.duplicates.end(row, refusal)
             # A hundred thousand rows may be refused in a row; those at work are to go on meanwhile.
             await asyncio.sleep(0)
 
     def _refusal(self, row: Row) -> ImageGenError | None:
         """Return why a row is not sent; ``None`` if it may be."""
-        if time.time() >= self._deadline:
+        if time.time() >= self.deadline:
             return TaskTimeout("the deadline passed before it was sent", billed="no")
-        return self.circuit_breaker.refusal() or self._duplicates.refusal(row)
+        return self.circuit_breaker.refusal() or self.duplicates.refusal(row)
 
     def _start(self, row: Row, slots: int, submission: Submission | None = None) -> None:
-        job = self._make_job(row, self._duplicates.counted(row))
+        job = self.make_job(row, self.duplicates.counted(row))
         item = self._at_work[row.number] = _Item(row=row, job=job, slots=slots, submission=submission)
-        self._hand_over.begin_submit()
+        self.hand_over.begin_submit()
         self._group.create_task(self._work(item))
 
     async def _work(self, item: _Item) -> None:
@@ -154,7 +143,7 @@ class BatchJob:
         try:
             submission, tasks = await self._tasks_of(item)
             if tasks is None:
-                self._state.open[row.number] = submission
+                self.state.open[row.number] = submission
                 self.last_fault = item.job.last_fault or self.last_fault
                 return
             async with self._landing:
@@ -173,12 +162,12 @@ class BatchJob:
             self._release(item)
             del self._at_work[row.number]
         self.circuit_breaker.see(error)
-        self._progress.add(result)
-        for follower in self._duplicates.end(row, error):
+        self.progress.add(result)
+        for follower in self.duplicates.end(row, error):
             await self._begin(follower)
 
     def _release(self, item: _Item) -> None:
-        self._slots.release(item.slots)
+        self.slots.release(item.slots)
         item.slots = 0
 
     async def _tasks_of(self, item: _Item) -> tuple[Submission, dict[str, ImageTask] | None]:
@@ -195,11 +184,14 @@ class BatchJob:
                 tasks = await job.wait(submission, time.time())
                 if time.time() >= submission.deadline or all(task.is_terminal for task in tasks.values()):
                     return submission, tasks
-                if self._hand_over.looks_once:
+                if self.hand_over.looks_once:
                     return submission, None
         finally:
-            self._hand_over.end_submit()
-        return submission, await self._hand_over.wait(job.wait(submission, submission.deadline))
+            self.hand_over.end_submit()
+        if not submission.open:
+            # Copies, and images that came with the response: there is nothing that a trigger could wait for.
+            return submission, {}
+        return submission, await self.hand_over.wait(job.wait(submission, submission.deadline))
 
 
 def _innermost(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -33,7 +33,6 @@ _SUPPRESSED = (delivery, job, submit, landing, async_store)
 class Counts:
     """The number of rows in each state.
 
-    :param rows: Number of rows.
     :param landed: Rows of which every image is in S3.
     :param failed: Rows that ended without.
     :param in_flight: Requests at the gateway.
@@ -70,12 +69,7 @@ Report = Callable[[Counts], Awaitable[None]]
 
 
 class Progress:
-    """Takes the results of a batch, and reports now and then how many there are.
-
-    :param rows: Number of rows.
-    :param results: The results so far.
-    :param report: Called with the counts, at most every few seconds.
-    """
+    """Takes the results of a batch, and reports their number at most every few seconds."""
 
     def __init__(self, rows: int, results: ResultFile, report: Report) -> None:
         self._rows = rows
@@ -102,10 +96,7 @@ class Progress:
         await self._report(self._counts(in_flight, is_last=True))
 
     async def report_regularly(self, in_flight: Callable[[], int]) -> None:
-        """Report whenever something has changed, until this is cancelled.
-
-        :param in_flight: Returns the number of requests at the gateway.
-        """
+        """Report whenever something has changed, until this is cancelled."""
         reported = (0, 0)
         while True:
             await asyncio.sleep(max(SECONDS_BETWEEN_LINES, (time.monotonic() - self._start) / 60))

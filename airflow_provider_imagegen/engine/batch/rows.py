@@ -50,11 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Rows:
-    """A batch as it was read.
-
-    :param valid: Rows that can be submitted, in order.
-    :param invalid: Rows that cannot, in order.
-    """
+    """A batch as it was read: rows that can be submitted, and those that cannot, in order."""
 
     valid: tuple[Row, ...]
     invalid: tuple[InvalidRow, ...]
@@ -114,16 +110,15 @@ def object_name(key: str, count: int, index: int) -> str:
 
 
 def checked_key(given: object, most_bytes: int = MAX_KEY_BYTES) -> str:
-    """Return a row's key as a text.
+    """Return a row's key, a text or a whole number, as a text.
 
-    :param given: A text, or a whole number.
-    :param most_bytes: Its longest length.
-    :raises InvalidRequest: If it is not safe as a name of objects.
+    :raises InvalidRequest: If it is longer than ``most_bytes``, or not safe as a name of objects.
     """
     if isinstance(given, bool) or not isinstance(given, str | int):
         raise InvalidRequest("key", given, "a text")
     key = str(given)
     parts = key.split("/")
+    # Readers and stores of S3 keys resolve or escape other names, and would find another object or none.
     if any(safe_part(part) != part for part in parts):
         raise InvalidRequest("key", key, f"a name of {_ALPHABET}")
     if len(key.encode()) > most_bytes:
@@ -170,10 +165,7 @@ class _Reading:
         return request
 
     def _taken(self, key: str, count: int, place: str) -> str:
-        """Take a key, and all names that follow from it, for one row.
-
-        :raises InvalidRequest: If another row has taken one of them.
-        """
+        """Take a key, and all names that follow from it, unless another row has taken one of them."""
         # The key cat-1 and the second image of the key cat have one name: one paid image would replace the other.
         names = dict.fromkeys((key, *(object_name(key, count, index) for index in range(count))))
         if taken := next((name for name in names if name in self._takers), None):

@@ -133,8 +133,8 @@ class BatchRun(TaskRun):
         deadline = state.started_at + self.terms.timeout
         await self._reserve_budget(state)
         job = BatchJob(
-            state,
-            partial(self._image_job, opened, deadline),
+            state=state,
+            make_job=partial(self._image_job, opened, deadline),
             slots=Slots(opened.client),
             duplicates=await asyncio.to_thread(self._duplicates, state),
             progress=Progress(len(state.rows), state.results, self.report),
@@ -200,7 +200,7 @@ class BatchRun(TaskRun):
             settings = replace(settings, max_in_flight=self.max_in_flight)
         rate_limit: AbstractAsyncContextManager[object] = nullcontext()
         if self.requests_per_minute is not None:
-            # One call at a time: a limit of sixty in a minute would let sixty through in the first second.
+            # One call at a time: as a limit of sixty in a minute, it would let sixty through in the first second.
             rate_limit = AsyncLimiter(1, 60 / self.requests_per_minute)
         with redact_secrets([str(self.defaults.get("callback_url") or "")]):
             async with (

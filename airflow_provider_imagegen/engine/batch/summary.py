@@ -115,12 +115,11 @@ def error_for(
 ) -> ImageGenError | None:
     """Return the error that reports missing rows, with the summary; ``None`` if what landed is enough.
 
-    :param summary: The end of the batch.
-    :param tally: The counts behind it.
     :param on_partial: Whether fewer rows than asked for are an error, if any landed.
     :param on_moderation: Whether rows that the content policy refused are.
     :param stopped_by: Why the batch stopped sending, if it did.
     """
+    # What the content policy refuses once, it refuses again.
     excused = tally.moderated if on_moderation == "skip" else 0
     missing = summary.failed + summary.unknown - excused
     message = _message(summary)
