@@ -116,12 +116,11 @@ class Receipt(PersistedModel):
 def create_receipt(
     work: GenerateRun, submission: Submission, imagegen_conn_id: str, aws_conn_id: str | None
 ) -> Receipt:
-    """Write the landing document of a submission, and return the receipt for it. Blocking.
+    """Write the landing document of a submission without prompts, and return the receipt for it. Blocking.
 
-    :param work: The run that submitted.
-    :param submission: Its result, without prompts.
     :raises UploadFailed: If S3 does not take the document; a retry attaches to what was submitted.
     """
+    # Beside the ledger, not in XCom: it holds the prompt.
     uri = document_uri(work.ledger, work.terms.attempt, "submitted")
     document = LandingDocument(
         gateway=work.gateway.name,

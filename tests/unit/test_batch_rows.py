@@ -172,10 +172,9 @@ class TestRows:
         assert [row.number for row in caught.value.rows] == [most, 3]
         assert f"line {most}: a batch has at most {most} rows" in str(caught.value)
 
-    @pytest.mark.parametrize("defaults", [{"colour": "red"}, {"key": "k"}, {"extra": "{"}])
-    def test_have_defaults_that_are_refused_once(self, defaults: dict[str, Any]) -> None:
-        with pytest.raises(InvalidRequest, match=next(iter(defaults))):
-            from_list("a", "b", **defaults)
+    def test_have_defaults_that_are_refused_once(self) -> None:
+        with pytest.raises(InvalidRequest, match="extra"):
+            from_list("a", "b", extra="{")
 
 
 class TestKeys:

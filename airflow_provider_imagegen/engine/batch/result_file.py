@@ -75,9 +75,7 @@ class ResultFile:
     ) -> BatchSummary:
         """Put ``manifest.jsonl`` beside the images, and sum up.
 
-        :param started_at: Unix seconds.
-        :raises UploadFailed: If S3 does not take the file.
-        :raises ImageGenError: If rows are missing and that is not accepted.
+        :raises ImageGenError: If S3 does not take the file, or if rows are missing and that is not accepted.
         """
         elapsed = round(time.time() - started_at, 3)
         with closing(await asyncio.to_thread(self._in_order)) as lines:

@@ -1,4 +1,4 @@
-"""What became of a row: one JSON line of ``manifest.jsonl``, and one of a batch that waits."""
+"""The result of a row, a JSON line of ``manifest.jsonl``; and a row that waits, a line of the checkpoint."""
 
 from __future__ import annotations
 

@@ -181,8 +181,6 @@ def _without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
     given = _without_none(defaults)
-    for name in given.keys() - ImageRequest.model_fields.keys():
-        raise InvalidRequest(name, given[name], f"known parameters are {', '.join(ImageRequest.model_fields)}")
     return _with_extra_named(given)
 
 

@@ -113,12 +113,7 @@ def error_for(
     on_moderation: OnModeration,
     stopped_by: ImageGenError | None = None,
 ) -> ImageGenError | None:
-    """Return the error that reports missing rows, with the summary; ``None`` if what landed is enough.
-
-    :param on_partial: Whether fewer rows than asked for are an error, if any landed.
-    :param on_moderation: Whether rows that the content policy refused are.
-    :param stopped_by: Why the batch stopped sending, if it did.
-    """
+    """Return the error that reports missing rows, with the summary; ``None`` if what landed is enough."""
     # What the content policy refuses once, it refuses again.
     excused = tally.moderated if on_moderation == "skip" else 0
     missing = summary.failed + summary.unknown - excused
