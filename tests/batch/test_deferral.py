@@ -154,5 +154,5 @@ class TestKilledAroundTheDeferral:
 
 class TestCheckpoint:
     def test_is_no_record_of_the_ledger(self, harness: BatchHarness, deferred: Submission) -> None:
-        assert harness.batch(ROWS).checkpoint.uri.endswith("/batch.1.jsonl")
+        assert harness.batch(ROWS).checkpoint_uri.endswith("/batch.1.jsonl")
         assert len([entry for entry in harness.entries() if entry.record.fingerprint]) == len(ROWS)

@@ -9,20 +9,28 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from airflow_provider_imagegen.engine.batch.result_file import ResultFile, line_of
 from airflow_provider_imagegen.engine.batch.results import OpenRow, RowResult
 from airflow_provider_imagegen.engine.batch.rows import Row
 from airflow_provider_imagegen.exceptions import InvalidRequest, LedgerCorrupt
-from airflow_provider_imagegen.ledger.documents import document_uri, read_document, write_document
-from airflow_provider_imagegen.ledger.models import Attempt
-from airflow_provider_imagegen.ledger.store import Ledger
+from airflow_provider_imagegen.ledger.documents import read_document, write_document
 from airflow_provider_imagegen.schemas import OpenTask, Submission
 from airflow_provider_imagegen.schemas.base import PersistedModel
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+
+
+class Header(PersistedModel):
+    """The first line of a checkpoint: the digest of all rows, the start, and how many results and open rows follow."""
+
+    version: int = 1
+    rows: str
+    started_at: float
+    results: int
+    open: int
 
 
 @dataclass
@@ -50,37 +58,20 @@ class BatchState:
         """Tasks of the open rows."""
         return tuple(task for _, submission in sorted(self.open.items()) for task in submission.open)
 
-
-class Header(PersistedModel):
-    """The first line of a checkpoint: the digest of all rows, the start, and how many results and open rows follow."""
-
-    version: int = 1
-    rows: str
-    started_at: float
-    results: int
-    open: int
-
-
-class Checkpoint:
-    """The checkpoint of one try. Blocking: use it in a thread."""
-
-    def __init__(self, s3: S3Client, ledger: Ledger, attempt: Attempt) -> None:
-        self._s3 = s3
-        self.uri = document_uri(ledger, attempt, "batch")
-
-    def save(self, state: BatchState) -> None:
-        """Write it.
+    def save(self, s3: S3Client, uri: str) -> None:
+        """Write the checkpoint. Blocking.
 
         :raises TempFileFailed: If the disk does not take it on its way.
         :raises UploadFailed: If S3 does not take it.
         """
-        counts = {"results": len(state.results), "open": len(state.open)}
-        header = Header(rows=_digest_of(state.rows), started_at=state.started_at, **counts)
-        open_rows = (OpenRow(row=number, submission=state.open[number]) for number in sorted(state.open))
-        write_document(self._s3, self.uri, chain([line_of(header)], state.results.lines(), map(line_of, open_rows)))
+        counts = {"results": len(self.results), "open": len(self.open)}
+        header = Header(rows=_digest_of(self.rows), started_at=self.started_at, **counts)
+        open_rows = (OpenRow(row=number, submission=self.open[number]) for number in sorted(self.open))
+        write_document(s3, uri, chain([line_of(header)], self.results.lines(), map(line_of, open_rows)))
 
-    def load(self, rows: Sequence[Row], results: ResultFile) -> BatchState:
-        """Read it.
+    @classmethod
+    def load(cls, s3: S3Client, uri: str, rows: Sequence[Row], results: ResultFile) -> Self:
+        """Read the checkpoint. Blocking.
 
         :param rows: All rows of the batch, read again.
         :param results: Takes the results.
@@ -88,7 +79,7 @@ class Checkpoint:
         :raises LedgerError: If S3 does not return it.
         :raises LedgerCorrupt: If it cannot be understood.
         """
-        lines = read_document(self._s3, self.uri)
+        lines = read_document(s3, uri)
         try:
             # The counts tell a file that breaks off from a shorter one, whose missing rows would be submitted again.
             header = Header.model_validate_json(next(lines, ""))
@@ -96,12 +87,12 @@ class Checkpoint:
                 results.add(RowResult.model_validate_json(next(lines, "")))
             open_rows = [OpenRow.model_validate_json(next(lines, "")) for _ in range(header.open)]
         except ValueError:
-            raise LedgerCorrupt(f"{self.uri} cannot be understood") from None
+            raise LedgerCorrupt(f"{uri} cannot be understood") from None
         if header.rows != _digest_of(rows):
             # Results are known by the positions of their rows: another row would be taken for landed.
             allowed = "the same rows as when the batch began; clear the task to begin with these"
             raise InvalidRequest("requests", "(changed)", allowed)
-        return BatchState(rows, results, header.started_at, {row.row: row.submission for row in open_rows})
+        return cls(rows, results, header.started_at, {row.row: row.submission for row in open_rows})
 
 
 def _digest_of(rows: Iterable[Row]) -> str:

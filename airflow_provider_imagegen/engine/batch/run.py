@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from aiolimiter import AsyncLimiter
 
-from airflow_provider_imagegen.engine.batch.checkpoint import BatchState, Checkpoint
+from airflow_provider_imagegen.engine.batch.checkpoint import BatchState
 from airflow_provider_imagegen.engine.batch.duplicates import Duplicates
 from airflow_provider_imagegen.engine.batch.hand_over import HandOver
 from airflow_provider_imagegen.engine.batch.input import entries_of
@@ -36,6 +36,7 @@ from airflow_provider_imagegen.engine.run import TaskRun
 from airflow_provider_imagegen.exceptions import InvalidRequest, InvalidRows
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.landing import Landing
+from airflow_provider_imagegen.ledger.documents import document_uri
 from airflow_provider_imagegen.ledger.models import LedgerKey
 from airflow_provider_imagegen.polling import TaskPoller
 from airflow_provider_imagegen.redaction import redact_secrets
@@ -105,7 +106,7 @@ class BatchRun(TaskRun):
         async with self._opened() as opened:
             rows = await self._rows()
             with ResultFile() as results:
-                state = await asyncio.to_thread(self.checkpoint.load, rows.valid, results)
+                state = await asyncio.to_thread(BatchState.load, self.s3, self.checkpoint_uri, rows.valid, results)
                 return await self._go_on(opened, state, gave_up=gave_up)
 
     async def dry_run(self) -> DryRun:
@@ -124,9 +125,9 @@ class BatchRun(TaskRun):
             return await self.dry_run_planner.plan(calls, names_of, rows=len(rows.valid), skipped=len(rows.invalid))
 
     @property
-    def checkpoint(self) -> Checkpoint:
-        """The checkpoint of this try."""
-        return Checkpoint(self.s3, self.ledger, self.terms.attempt)
+    def checkpoint_uri(self) -> str:
+        """Address of the checkpoint of this try."""
+        return document_uri(self.ledger, self.terms.attempt, "batch")
 
     async def _go_on(self, opened: _Opened, state: BatchState, *, gave_up: bool = False) -> BatchSummary | Submission:
         """Go on with the rows that have not ended."""
@@ -147,7 +148,7 @@ class BatchRun(TaskRun):
         if state.open:
             if gave_up and job.last_fault is not None:
                 raise job.last_fault
-            await asyncio.to_thread(self.checkpoint.save, state)
+            await asyncio.to_thread(state.save, self.s3, self.checkpoint_uri)
             return Submission(submitted_at=state.started_at, deadline=deadline, open=state.open_tasks)
         return await state.results.publish(
             opened.landing,
