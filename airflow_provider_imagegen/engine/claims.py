@@ -6,6 +6,7 @@ these steps comes next.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from airflow_provider_imagegen.exceptions import ImageGenError, LedgerError, Out
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.ledger.async_store import AsyncLedger
 from airflow_provider_imagegen.ledger.models import Attempt, Entry, LedgerRecord
+from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.money import NOTHING, Cost
 
 log = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ log = logging.getLogger(__name__)
 class Claims:
     """The entries of one attempt's calls.
 
-    :param records: The ledger.
+    :param ledger: The ledger.
     :param client: The client whose gateway and account are billed.
     :param attempt: Who asks.
     :param policy: What the user chose.
@@ -34,7 +36,7 @@ class Claims:
 
     def __init__(
         self,
-        records: AsyncLedger,
+        ledger: Ledger,
         client: ImageClient,
         attempt: Attempt,
         policy: Policy,
@@ -42,7 +44,8 @@ class Claims:
         warn: bool,
         clock: Callable[[], float],
     ) -> None:
-        self._records = records
+        self._ledger = ledger
+        self._records = AsyncLedger(ledger, clock)
         self._client = client
         self._attempt = attempt
         self._policy = policy
@@ -72,7 +75,7 @@ class Claims:
             fingerprint=call.key.fingerprint,
             gateway=self._client.gateway.name,
             base_url=self._client.settings.base_url,
-            trace_id=self._records.trace_id(call.key, generation),
+            trace_id=self._ledger.trace_id(call.key, generation),
             attempt=self._attempt,
             claimed_at=now,
             updated_at=now,
@@ -83,7 +86,7 @@ class Claims:
             account=self._client.settings.account,
         )
         # A conditional put: of two attempts at the same moment one creates it, and the other gets what the first wrote.
-        entry = await self._records.create(record, call.key)
+        entry = await asyncio.to_thread(self._ledger.create, record, call.key)
         if entry.is_new and generation == 1 and self._attempt.try_number > 1 and self._warn:
             await self._warn_of_other_prompts(call)
         return entry
@@ -91,7 +94,7 @@ class Claims:
     async def _warn_of_other_prompts(self, call: PlannedCall) -> None:
         try:
             # Only for the log: without it nobody notices that `{{ ts }}` in a prompt pays for every try.
-            others = await self._records.others(call.key)
+            others = await asyncio.to_thread(self._ledger.others, call.key)
         except LedgerError as error:
             log.info("Cannot tell whether earlier tries asked for something else: %s", error)
             return

@@ -17,9 +17,8 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 
 from airflow_provider_imagegen import metrics
 from airflow_provider_imagegen.engine.options import JobOptions
-from airflow_provider_imagegen.engine.outcome import Outcome, Refused, differences, priced, shortfall
+from airflow_provider_imagegen.engine.outcome import Outcome, Refused, differences, priced, shortfall, task_error
 from airflow_provider_imagegen.engine.submit import SubmitResult
-from airflow_provider_imagegen.engine.task_error import task_error
 from airflow_provider_imagegen.exceptions import (
     GatewayError,
     ImageGenError,

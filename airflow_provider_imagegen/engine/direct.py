@@ -11,8 +11,8 @@ import time
 import uuid
 from collections.abc import Sequence
 
+from airflow_provider_imagegen.engine.outcome import task_error
 from airflow_provider_imagegen.engine.plan import check, split
-from airflow_provider_imagegen.engine.task_error import task_error
 from airflow_provider_imagegen.exceptions import ImageGenError
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.polling import PollSchedule, TaskPoller

@@ -25,9 +25,12 @@ from airflow_provider_imagegen.exceptions import (
     FewerImages,
     GenerationFailed,
     ImageGenError,
+    ModerationBlocked,
     OutcomeUnknown,
     PartialDelivery,
     PermanentError,
+    TaskTimeout,
+    UnknownTask,
 )
 from airflow_provider_imagegen.gateways.base import Gateway
 from airflow_provider_imagegen.money import NOTHING, UNKNOWN, Cost, shares, shares_of_tokens
@@ -45,6 +48,9 @@ OnPartial = Literal["fail", "accept"]
 
 FEWER_IMAGES = "fewer_images"
 """Code of images that a gateway did not make although it was asked for them."""
+
+MODERATION_CODES = frozenset({"moderation_blocked", "content_policy_violation"})
+"""Codes by which gateways say that their content policy refused."""
 
 _EXACT_SIZE = re.compile(r"\d+x\d+")
 
@@ -277,3 +283,34 @@ def with_billed(error: ImageGenError, billed: int, missing: Iterable[MissingImag
     elif "unknown" in bills:
         error.billed = "unknown"
     return error
+
+
+def task_error(task: ImageTask, gateway: str, last_fault: ImageGenError | None = None) -> ImageGenError | None:
+    """Return what is wrong with a task at the end of waiting, or ``None`` if it succeeded.
+
+    :param task: What was last seen of it.
+    :param gateway: Name of the gateway, for the error.
+    :param last_fault: Why the last lookup failed, if it did.
+    """
+    error = _end_of(task, last_fault)
+    if error is not None:
+        error.gateway, error.task_id, error.trace_id = gateway, task.task_id, task.trace_id
+    return error
+
+
+def _end_of(task: ImageTask, last_fault: ImageGenError | None) -> ImageGenError | None:
+    if task.state == "succeeded":
+        return None
+    if task.failure is not None:
+        # The same prompt is refused every time it is submitted, so that Airflow must not retry it.
+        kind = ModerationBlocked if task.failure.code in MODERATION_CODES else GenerationFailed
+        return kind(f"the gateway gave up: {task.failure.message}", code=task.failure.code)
+    if task.state in {"unseen", "lost"}:
+        return UnknownTask("the gateway shows no such task")
+    # The gateway may have finished it: the message must not claim that it was still generating.
+    if last_fault is not None:
+        return TaskTimeout(
+            f"the deadline passed and the last lookup failed: {last_fault.message}",
+            advice="A retry attaches to the task and looks again.",
+        )
+    return TaskTimeout("the deadline passed and the gateway was still generating")

@@ -127,9 +127,8 @@ class Submitter:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
-        self._ledger = ledger
         self._records = AsyncLedger(ledger, clock)
-        self._claims = Claims(self._records, client, attempt, policy, warn=turn is None, clock=clock)
+        self._claims = Claims(ledger, client, attempt, policy, warn=turn is None, clock=clock)
         self._attempt = attempt
         self._policy = policy
         self._check_free = check_free

@@ -10,7 +10,7 @@ from typing import Any
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from airflow_provider_imagegen.exceptions import ImageGenError, LedgerError
-from airflow_provider_imagegen.ledger.models import Entry, LedgerKey, LedgerRecord
+from airflow_provider_imagegen.ledger.models import Entry, LedgerKey
 from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.schemas import TaskFailure
 
@@ -30,25 +30,6 @@ class AsyncLedger:
     def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
         self._ledger = ledger
         self._clock = clock
-
-    def trace_id(self, key: LedgerKey, generation: int) -> str:
-        """Return the trace id of a generation."""
-        return self._ledger.trace_id(key, generation)
-
-    async def create(self, record: LedgerRecord, key: LedgerKey) -> Entry:
-        """Claim a generation, or find that somebody has.
-
-        :raises DestinationError: If the bucket is not there or not ours to write: nothing is paid then.
-        :raises LedgerError: If S3 fails.
-        """
-        return await asyncio.to_thread(self._ledger.create, record, key)
-
-    async def others(self, key: LedgerKey) -> list[str]:
-        """Return the fingerprints under which the same task instance asked for the same item before.
-
-        :raises LedgerError: If S3 fails.
-        """
-        return await asyncio.to_thread(self._ledger.others, key)
 
     async def read(self, key: LedgerKey, generation: int) -> Entry | None:
         """Return a record, or ``None`` if there is none.

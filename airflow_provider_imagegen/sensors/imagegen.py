@@ -178,7 +178,7 @@ class ImageTaskSensor(BaseSensorOperator):
 
 
 def _raise_first_failure(client: ImageClient, tasks: Mapping[str, ImageTask]) -> None:
-    from airflow_provider_imagegen.engine.task_error import task_error
+    from airflow_provider_imagegen.engine.outcome import task_error
 
     for task in tasks.values():
         if error := task_error(task, client.gateway.name):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from airflow_provider_imagegen.engine.batch.rows import Row
-from airflow_provider_imagegen.engine.task_error import MODERATION_CODES
+from airflow_provider_imagegen.engine.outcome import MODERATION_CODES
 from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRow, ModerationBlocked, PermanentError
 from airflow_provider_imagegen.schemas import LandedImage, Manifest, MissingImage, Submission
 from airflow_provider_imagegen.schemas.base import Money, PersistedModel
