@@ -111,7 +111,7 @@ def _end_of_riff(file: IO[bytes]) -> int:
     riff, size, webp = struct.unpack("<4sI4s", read_at(file, 0, 12))
     if riff != SIGNATURE or webp != b"WEBP":
         raise BrokenImage("it does not begin like a WebP")
-    # Before any chunk is looked at: a file that was cut between two chunks walks like a whole one.
+    # Chunks are compared with what is claimed here only: a cut inside the last one would not be noticed there.
     if size + 8 > file.seek(0, 2):
         raise cut_off()
     return int(size) + 8

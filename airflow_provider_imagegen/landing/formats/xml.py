@@ -26,6 +26,20 @@ def read_markup(pieces: Iterable[bytes], on_start: OnStart) -> None:
 
     :raises BadMarkup: If it is not well-formed, is nested too deep, or declares entities or an internal subset.
     """
+    parser = _parser(on_start)
+    try:
+        for piece in pieces:
+            parser.Parse(piece, False)
+        parser.Parse(b"", True)
+    except expat.ExpatError as error:
+        raise BadMarkup(f"it is not well-formed XML: {error}") from None
+    except BadMarkup:
+        raise
+    except (LookupError, ValueError) as error:
+        raise BadMarkup(f"its encoding cannot be read: {error}") from None
+
+
+def _parser(on_start: OnStart) -> expat.XMLParserType:
     parser = expat.ParserCreate(namespace_separator=" ")
     depth = 0
 
@@ -44,16 +58,7 @@ def read_markup(pieces: Iterable[bytes], on_start: OnStart) -> None:
     # Entities that name each other grow to gigabytes ("billion laughs"), and external ones read local files.
     parser.StartDoctypeDeclHandler = _check_doctype
     parser.EntityDeclHandler = _refuse_entity
-    try:
-        for piece in pieces:
-            parser.Parse(piece, False)
-        parser.Parse(b"", True)
-    except expat.ExpatError as error:
-        raise BadMarkup(f"it is not well-formed XML: {error}") from None
-    except BadMarkup:
-        raise
-    except (LookupError, ValueError) as error:
-        raise BadMarkup(f"its encoding cannot be read: {error}") from None
+    return parser
 
 
 def _check_doctype(name: str, system_id: str | None, public_id: str | None, has_internal_subset: bool) -> None:
