@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_provider_imagegen.hooks.aws import s3_client
+from airflow_provider_imagegen.exceptions import ConfigurationError
+from airflow_provider_imagegen.hooks.aws import as3_client, s3_client
 from tests.conftest import BUCKET
 
 pytestmark = pytest.mark.usefixtures("connections")
@@ -37,3 +38,23 @@ class TestPuts:
         client.put_object(Bucket=BUCKET, Key="s3-client/full", Body=b"a record")
         assert client.get_object(Bucket=BUCKET, Key="s3-client/full")["Body"].read() == b"a record"
         assert sent == ["PUT", "PUT", "PUT", "GET"]
+
+
+async def on_a_loop(aws_conn_id: str | None) -> Any:
+    return await as3_client(aws_conn_id)
+
+
+async def blocking(aws_conn_id: str | None) -> Any:
+    return s3_client(aws_conn_id)
+
+
+@pytest.mark.parametrize("client_of", [blocking, on_a_loop])
+class TestConnection:
+    async def test_that_is_missing_is_refused(self, client_of: Any) -> None:
+        with pytest.raises(ConfigurationError, match="there is no AWS connection 'nowhere'"):
+            await client_of("nowhere")
+
+    async def test_by_the_default_name_may_be_missing(self, client_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("AIRFLOW_CONN_AWS_DEFAULT")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://boto3s.own:1")
+        assert (await client_of("aws_default")).meta.endpoint_url == "http://boto3s.own:1"
