@@ -75,33 +75,24 @@ _BEFORE_SENDING = (
 )
 
 Phase = Literal["submit", "look_up", "cancel", "check"]
+_Way = Literal["not sent", "lost", "too large", "not stored"]
 _Failure = httpx.HTTPError | ResponseTooLarge | TempFileFailed
 _T = TypeVar("_T")
 
-
-class _Errors(NamedTuple):
-    """Errors that failures of a request stand for in one phase, each with its message."""
-
-    not_sent: tuple[type[GatewayError], str]
-    lost: tuple[type[GatewayError], str]
-    too_large: tuple[type[GatewayError], str]
-    not_stored: tuple[type[GatewayError], str]
-
-
-_PAID = _Errors(
-    not_sent=(NotSent, "could not connect to {base_url}: {reason}"),
-    lost=(OutcomeUnknown, "the request was sent and its response was lost: {reason}"),
-    too_large=(OutcomeUnknown, "{reason}"),
-    not_stored=(OutcomeUnknown, "the response came, and {reason}"),
-)
+_PAID: dict[_Way, tuple[type[GatewayError], str]] = {
+    "not sent": (NotSent, "could not connect to {base_url}: {reason}"),
+    "lost": (OutcomeUnknown, "the request was sent and its response was lost: {reason}"),
+    "too large": (OutcomeUnknown, "{reason}"),
+    "not stored": (OutcomeUnknown, "the response came, and {reason}"),
+}
 # A free request can be repeated whatever became of it, so how it was lost makes no difference.
-_FREE = _Errors(
-    not_sent=(LookUpFailed, "no response from {base_url}: {reason}"),
-    lost=(LookUpFailed, "no response from {base_url}: {reason}"),
-    too_large=(UnreadableResponse, "{reason}"),
-    not_stored=(LookUpFailed, "the response came, and {reason}"),
-)
-_ERRORS: dict[Phase, _Errors] = {"submit": _PAID, "look_up": _FREE, "cancel": _FREE, "check": _FREE}
+_FREE: dict[_Way, tuple[type[GatewayError], str]] = {
+    "not sent": (LookUpFailed, "no response from {base_url}: {reason}"),
+    "lost": (LookUpFailed, "no response from {base_url}: {reason}"),
+    "too large": (UnreadableResponse, "{reason}"),
+    "not stored": (LookUpFailed, "the response came, and {reason}"),
+}
+_ERRORS = {"submit": _PAID, "look_up": _FREE, "cancel": _FREE, "check": _FREE}
 
 
 class ImageClient:
@@ -226,23 +217,22 @@ class ImageClient:
                 async with self._response(request) as response:
                     return await read(response)
         except (httpx.HTTPError, ResponseTooLarge, TempFileFailed) as error:
-            raise self._error_for(error, _ERRORS[phase]) from None
+            raise self._error_for(error, phase) from None
 
-    def _error_for(self, failure: _Failure, errors: _Errors) -> GatewayError:
-        advice = None
+    def _error_for(self, failure: _Failure, phase: Phase) -> GatewayError:
+        way: _Way
         if isinstance(failure, TempFileFailed):
-            kind, message = errors.not_stored
-            reason = failure.message
-            if kind is OutcomeUnknown:
-                advice = f"{failure.advice} A gateway that can look it up is asked for it again."
+            way, reason = "not stored", failure.message
         elif isinstance(failure, ResponseTooLarge):
-            kind, message = errors.too_large
-            reason = str(failure)
+            way, reason = "too large", str(failure)
         else:
-            kind, message = errors.not_sent if isinstance(failure, _BEFORE_SENDING) else errors.lost
+            way = "not sent" if isinstance(failure, _BEFORE_SENDING) else "lost"
             reason = redacted(f"{type(failure).__name__} {failure}", [self.settings.token])
-        text = message.format(base_url=self.settings.base_url, reason=reason)
-        return kind(text, gateway=self.gateway.name, advice=advice)
+        kind, message = _ERRORS[phase][way]
+        error = kind(message.format(base_url=self.settings.base_url, reason=reason), gateway=self.gateway.name)
+        if isinstance(failure, TempFileFailed) and phase == "submit":
+            error.advice = f"{failure.advice} A gateway that can look it up is asked for it again."
+        return error
 
     @asynccontextmanager
     async def _response(self, request: httpx.Request) -> AsyncIterator[httpx.Response]:
