@@ -12,18 +12,6 @@ from typing import Any, Literal, NamedTuple
 
 from airflow_provider_imagegen.cli.records import StoredRecord
 from airflow_provider_imagegen.engine import recovery
-from airflow_provider_imagegen.engine.recovery import (
-    Action,
-    Adopt,
-    Attach,
-    AwaitEnd,
-    CallState,
-    Find,
-    Hand,
-    Policy,
-    Renew,
-    Stop,
-)
 from airflow_provider_imagegen.gateways.base import Capabilities
 from airflow_provider_imagegen.gateways.settings import DEFAULT_VISIBILITY_GRACE
 from airflow_provider_imagegen.ledger.models import LedgerKey, LedgerRecord, Reuse, State
@@ -53,23 +41,23 @@ _FAILED = "Nothing was billed. See to what failure says, then clear the task: it
 _CANCELLING = "The gateway was asked to cancel it. Clear the task: it gets the image if that came too late."
 
 # What to do by the step that the next try takes; second, where reuse="never" keeps it from finding the record.
-_ADVICE: dict[type[Action], tuple[str, str]] = {
-    Hand: (
+_ADVICE: dict[type[recovery.Action], tuple[str, str]] = {
+    recovery.Hand: (
         "Nothing: paid and in S3. Clearing the task hands out the same image unless on_clear='regenerate'.",
         "Nothing: paid and in S3. Clearing the task pays for a new image (reuse='never').",
     ),
-    Renew: (_FAILED, _FAILED),
-    Attach: (_LANDS, _BY_HAND),
-    AwaitEnd: (_CANCELLING, _CANCELLING),
-    Adopt: (
+    recovery.Renew: (_FAILED, _FAILED),
+    recovery.Attach: (_LANDS, _BY_HAND),
+    recovery.AwaitEnd: (_CANCELLING, _CANCELLING),
+    recovery.Adopt: (
         f"{_ADOPT}set on_unknown='resubmit' on the operator and clear the task.",
         f"{_ADOPT}clear the task.",
     ),
-    Find: (
+    recovery.Find: (
         f"{_FIND}or just clear the task: it asks first as well, and pays only if the gateway never got the request.",
         f"{_FIND}before you clear the task: clearing pays for a new image (reuse='never').",
     ),
-    Stop: (
+    recovery.Stop: (
         f"{_STOP}To send it again, and pay for it, set on_unknown='resubmit' on the operator and clear the task. "
         "Clearing it without that fails again and costs nothing.",
         f"{_STOP}Clearing the task sends the request again, and that is paid.",
@@ -129,7 +117,7 @@ def advice_for(stored: StoredRecord, asked: AskedGateway, now: float) -> str:
         return f"Wait: it is being sent, or was just now. Look again in {asked.grace:.0f} s."
     step = _step(stored, asked)
     words = _words(step, record)
-    if not isinstance(step, Attach):
+    if not isinstance(step, recovery.Attach):
         return words
     if record.state == "answered":
         return f"Paid: {words}"
@@ -141,10 +129,10 @@ def asked_how(stored: StoredRecord, asked: AskedGateway, now: float) -> Literal[
     if not asked.reaches(stored.record):
         return "not"
     match _step(stored, asked):
-        case Attach() | AwaitEnd():
+        case recovery.Attach() | recovery.AwaitEnd():
             return "id"
         # A young claim may not have been sent yet: that it does not show up proves nothing.
-        case Find() if shown_state(stored.record, asked, now) != "claimed":
+        case recovery.Find() if shown_state(stored.record, asked, now) != "claimed":
             return "trace_id"
     return "not"
 
@@ -191,7 +179,7 @@ def _shown(record: LedgerRecord, task: ImageTask) -> LookupOutcome:
         why = f" ({task.failure.code}: {task.failure.message})" if task.failure else ""
         return LookupOutcome("failed, not billed", f"Clear the task: it asks again, and that is paid{why}.", changes)
     changes = {"state": "submitted", **known} if known else {}
-    lands = _words(Attach(task.task_id), record)
+    lands = _words(recovery.Attach(task.task_id), record)
     if task.state == "succeeded":
         return LookupOutcome("finished: paid, not landed", f"Free to get: {lands}", changes)
     return LookupOutcome("running", f"Wait, or: {lands}", changes)
@@ -202,13 +190,13 @@ def iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 
 
-def _step(stored: StoredRecord, asked: AskedGateway) -> Action:
+def _step(stored: StoredRecord, asked: AskedGateway) -> recovery.Action:
     """Return what the task's next try, or the task once it is cleared, does with the record."""
-    state = CallState(stored.entry)
-    return recovery.next_action(state, stored.record.attempt, asked.capabilities, Policy(), asked.timeout)
+    state = recovery.CallState(stored.entry)
+    return recovery.next_action(state, stored.record.attempt, asked.capabilities, recovery.Policy(), asked.timeout)
 
 
-def _words(step: Action, record: LedgerRecord) -> str:
+def _words(step: recovery.Action, record: LedgerRecord) -> str:
     usual, never = _ADVICE[type(step)]
     text = never if reuse_of(record) == "never" else usual
     return text.format(gateway=record.gateway, trace_id=record.trace_id, claimed=iso(record.claimed_at))
