@@ -146,25 +146,25 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
         for name, value in ({"prompt": "", "requests": ()} | named | self._defaults_of_one).items():
             setattr(self, name, value)
 
-    def _work(self, context: Context, is_resuming: bool = False) -> TaskRun:
+    def _make_run(self, context: Context, is_resuming: bool = False) -> TaskRun:
         from airflow_provider_imagegen.engine.run import GenerateRun
         from airflow_provider_imagegen.schemas import ImageRequest
 
         if is_resuming:
             self._take(self._kept(context))
         if isinstance(self._returned, list):
-            return super()._work(context, is_resuming)
+            return super()._make_run(context, is_resuming)
         # One request is no batch of one: its objects and its XCom are those of GenerateImageOperator.
         request = ImageRequest.checked(self._asked(context))
         return GenerateRun.based_on(self._task_run(context), request=request, waits=self.wait)
 
-    def _leave(self, work: TaskRun, submission: Submission) -> dict[str, Any]:
+    def _hand_over(self, run: TaskRun, submission: Submission) -> dict[str, Any]:
         if self.wait:
             from airflow_provider_imagegen.ledger.documents import document_uri, write_document
 
-            uri = document_uri(work.ledger, work.terms.attempt, NOTE)
-            write_document(work.s3, uri, map(json.dumps, self._kept_lines()))
-        return super()._leave(work, submission)
+            uri = document_uri(run.ledger, run.options.attempt, NOTE)
+            write_document(run.s3, uri, map(json.dumps, self._kept_lines()))
+        return super()._hand_over(run, submission)
 
     def _kept_lines(self) -> list[Any]:
         """Return what the function returned as it may be kept: without what is signed."""

@@ -129,8 +129,8 @@ class LandRun(TaskRun):
     async def begin(self) -> Manifest | BatchSummary | Submission:
         """Land what is done; hand over what is not."""
         now = time.time()
-        grace = min(GRACE, self.terms.timeout) if self.deferrable else self.terms.timeout
-        return await self._go_on(now, now + self.terms.timeout, until=now + grace)
+        grace = min(GRACE, self.options.timeout) if self.deferrable else self.options.timeout
+        return await self._go_on(now, now + self.options.timeout, until=now + grace)
 
     async def resume(self, submission: Submission, gave_up: bool) -> Manifest | BatchSummary | Submission:
         """Go on after a deferral, which may have ended early; only its times are relied on."""
@@ -155,7 +155,7 @@ class LandRun(TaskRun):
             return await items[0].land() if self.is_one else await self._land_rows(items, started_at)
 
     async def _items(self, client: ImageClient, started_at: float) -> list[LandItem]:
-        poller = TaskPoller(client, self.terms.schedule)
+        poller = TaskPoller(client, self.options.schedule)
         shared = SharedResources(poller=poller, turn=nullcontext())
         items = await asyncio.gather(
             *(self._item_of_receipt(*pair, client, shared) for pair in enumerate(self.receipts))
@@ -181,7 +181,7 @@ class LandRun(TaskRun):
         )
         ledger = Ledger(self.s3, document.bucket, document.ledger_key)
         # In the submitting task's name: its records count the cost, and its retry finds that the images have landed.
-        options = replace(self.terms, attempt=document.attempt)
+        options = replace(self.options, attempt=document.attempt)
         return LandItem(
             row=Row(number=number, key=document.prefix, request=document.request),
             landing=landing,
@@ -198,13 +198,13 @@ class LandRun(TaskRun):
         # The id stands for the request in the fingerprint, so that landing it again is known to be the same.
         identity = json.dumps({"gateway": client.gateway.name, "task_id": task_id})
         digest = hashlib.sha256(identity.encode()).hexdigest()
-        landing = Landing(self.s3, self.destination, self.settings, self.metadata, self.treatment)
+        landing = Landing(self.s3, self.destination, self.settings, self.metadata, self.processing)
         ledger = NoLedger(self.s3, self.destination.bucket, "")
         task = OpenTask(index=0, count=1, task_id=task_id, scope="", fingerprint=digest, generation=0)
         return LandItem(
             row=Row(number=number, key=key, request=request),
             landing=landing,
-            job=ImageJob(request, client, landing, ledger, self.terms, name_of=f"{key}/{{}}".format, shared=shared),
+            job=ImageJob(request, client, landing, ledger, self.options, name_of=f"{key}/{{}}".format, shared=shared),
             submission=Submission(submitted_at=started_at, deadline=started_at, open=(task,), fingerprint=digest),
             is_theirs=True,
         )
@@ -223,7 +223,7 @@ class LandRun(TaskRun):
                 Landing(self.s3, self.destination, self.settings, self.metadata),
                 self.gateway,
                 started_at,
-                on_partial=self.terms.on_partial,
+                on_partial=self.options.on_partial,
                 on_moderation=self.on_moderation,
             )
 

@@ -121,18 +121,18 @@ def create_receipt(
     :raises UploadFailed: If S3 does not take the document; a retry attaches to what was submitted.
     """
     # Beside the ledger, not in XCom: it holds the prompt.
-    uri = document_uri(work.ledger, work.terms.attempt, "submitted")
+    uri = document_uri(work.ledger, work.options.attempt, "submitted")
     document = LandingDocument(
         gateway=work.gateway.name,
         request=KeptRequest.of(work.request),
-        attempt=work.terms.attempt,
+        attempt=work.options.attempt,
         ledger_key=work.ledger.prefix,
         bucket=work.destination.bucket,
         prefix=work.destination.prefix,
         options=dataclasses.asdict(work.destination.options),
         metadata=dict(work.metadata),
-        svg=work.treatment.svg,
-        provenance=work.treatment.provenance,
+        svg=work.processing.svg,
+        provenance=work.processing.provenance,
     )
     write_document(work.s3, uri, [document.model_dump_json()])
     return Receipt(

@@ -52,9 +52,9 @@ class TaskRun:
     :param s3: A boto3 S3 client.
     :param destination: Where the images go.
     :param ledger: Where claims stand.
-    :param terms: On what terms the job works.
+    :param options: The options of its jobs.
     :param metadata: User metadata of the objects.
-    :param treatment: What images go through on their way.
+    :param processing: What images go through on their way.
     :param deferrable: Whether waiting may be handed to a trigger.
     """
 
@@ -62,9 +62,9 @@ class TaskRun:
     s3: S3Client
     destination: Destination
     ledger: Ledger
-    terms: JobOptions
+    options: JobOptions
     metadata: Mapping[str, str] = field(default_factory=dict)
-    treatment: ImageProcessing = field(default_factory=ImageProcessing)
+    processing: ImageProcessing = field(default_factory=ImageProcessing)
     deferrable: bool = True
 
     @classmethod
@@ -106,13 +106,13 @@ class TaskRun:
     @property
     def cost_estimator(self) -> CostEstimator:
         """Estimates the cost of calls."""
-        return CostEstimator(self.gateway, self.ledger, self.terms.attempt, self.terms.policy)
+        return CostEstimator(self.gateway, self.ledger, self.options.attempt, self.options.policy)
 
     @property
     def dry_run_planner(self) -> DryRunPlanner:
         """Plans calls without sending them."""
-        landing = Landing(self.s3, self.destination, self.settings, self.metadata, self.treatment)
-        return DryRunPlanner(self.gateway, self.ledger, self.terms, landing)
+        landing = Landing(self.s3, self.destination, self.settings, self.metadata, self.processing)
+        return DryRunPlanner(self.gateway, self.ledger, self.options, landing)
 
     def open_tasks(self) -> list[OpenTask]:
         """Return what is known to be at the gateway; from any thread."""
@@ -147,7 +147,7 @@ class TaskRun:
 
     async def _cancel(self) -> None:
         async with ImageClient(self.settings) as client:
-            await cancel_all(self.open_tasks(), client, self.ledger, self.terms.attempt)
+            await cancel_all(self.open_tasks(), client, self.ledger, self.options.attempt)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +171,7 @@ class GenerateRun(TaskRun):
         async with self._job() as job:
             job.check()
             self._log_request()
-            await self.cost_estimator.reserve(self.terms.budget, self._calls())
+            await self.cost_estimator.reserve(self.options.budget, self._calls())
             # Everything that can refuse the request has had its say: from here on money is spent.
             submission = await job.submit()
             if not self.waits:
@@ -179,7 +179,7 @@ class GenerateRun(TaskRun):
             if not submission.open:
                 # A gateway that answers at once, or images that were there already: nothing to wait for.
                 return await job.land(submission, {})
-            grace = min(GRACE, self.terms.timeout) if self.deferrable else self.terms.timeout
+            grace = min(GRACE, self.options.timeout) if self.deferrable else self.options.timeout
             tasks = await job.wait(submission, submission.submitted_at + grace)
             if self.deferrable and _still_running(tasks):
                 return submission.without_prompts()
@@ -213,7 +213,7 @@ class GenerateRun(TaskRun):
             return await self.dry_run_planner.plan(self._calls(), lambda call: map(str, call.indices))
 
     def _calls(self) -> tuple[PlannedCall, ...]:
-        return plan(self.request, self.gateway, self.terms.attempt, self.terms.policy.reuse)
+        return plan(self.request, self.gateway, self.options.attempt, self.options.policy.reuse)
 
     def open_tasks(self) -> list[OpenTask]:
         """Return what is known to be at the gateway; from any thread."""
@@ -226,8 +226,8 @@ class GenerateRun(TaskRun):
             async with ImageClient(self.settings) as client:
                 known_fingerprint = known_fingerprint or fingerprint(self.request, client.gateway)
                 metadata = {**self.metadata, "fingerprint": known_fingerprint}
-                async with Landing(self.s3, self.destination, self.settings, metadata, self.treatment) as landing:
-                    job = ImageJob(self.request, client, landing, self.ledger, self.terms)
+                async with Landing(self.s3, self.destination, self.settings, metadata, self.processing) as landing:
+                    job = ImageJob(self.request, client, landing, self.ledger, self.options)
                     self._at_work.append(job)
                     yield job
 

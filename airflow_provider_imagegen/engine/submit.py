@@ -335,7 +335,7 @@ class Submitter:
             return lease.entry
         # Set before the write: if that stalls, the next renewal must not count from its end.
         lease.since = time.monotonic()
-        return await self._records.update_patiently(call.key, lease.entry, claimed_at=self._clock())
+        return await self._records.update_with_retries(call.key, lease.entry, claimed_at=self._clock())
 
     async def _note_lost_response(self, call: PlannedCall, entry: Entry, error: OutcomeUnknown) -> CallState:
         if self._client.gateway.capabilities.look_up_by_trace_id:

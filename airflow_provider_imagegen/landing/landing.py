@@ -58,7 +58,7 @@ class Landing:
     :param destination: Where images go.
     :param settings: The gateway's connection, which knows where results may come from.
     :param metadata: User metadata of every object.
-    :param treatment: What images go through on their way.
+    :param processing: What images go through on their way.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class Landing:
         destination: Destination,
         settings: GatewaySettings,
         metadata: Mapping[str, str],
-        treatment: ImageProcessing | None = None,
+        processing: ImageProcessing | None = None,
     ) -> None:
         self.destination = destination
         self._store = ObjectStore(s3, destination)
         self._downloader = Downloader(settings)
         self._metadata = metadata
-        self._treatment = treatment or ImageProcessing()
+        self._processing = processing or ImageProcessing()
 
     async def __aenter__(self) -> Self:
         await self._downloader.__aenter__()
@@ -100,7 +100,7 @@ class Landing:
             with temp_file_errors(), _file_for(output) as file:
                 await self._fetch(output, file)
                 with tempfile.TemporaryFile(prefix="imagegen-") as marked:
-                    verified, mark = await asyncio.to_thread(self._treated, file, marked)
+                    verified, mark = await asyncio.to_thread(self._process, file, marked)
                     image = await asyncio.to_thread(self._put, verified, output, index, task, name)
             return image.model_copy(update={"provenance": mark})
         except LandingError as error:
@@ -181,7 +181,7 @@ class Landing:
         # Not a new one: a batch of a thousand requests must share one limit on downloads and one pool.
         duplicate = copy(self)
         duplicate._metadata = {**self._metadata, "model": model or "", "fingerprint": fingerprint}
-        duplicate._treatment = replace(self._treatment, model=model)
+        duplicate._processing = replace(self._processing, model=model)
         return duplicate
 
     async def _fetch(self, output: ImageOutput, file: IO[bytes]) -> None:
@@ -193,12 +193,12 @@ class Landing:
         elif output.b64_json is not None:
             await asyncio.to_thread(decode_base64, output.b64_json, file)
 
-    def _treated(self, file: IO[bytes], marked: IO[bytes]) -> tuple[VerifiedFile, str | None]:
+    def _process(self, file: IO[bytes], marked: IO[bytes]) -> tuple[VerifiedFile, str | None]:
         """Verify an image and mark it as AI-made if that was asked for; return what to put, and the mark's fate."""
-        verified = verify(file, svg=self._treatment.svg)
-        if not self._treatment.provenance:
+        verified = verify(file, svg=self._processing.svg)
+        if not self._processing.provenance:
             return verified, None
-        mark = mark_as_ai_made(file, marked, verified.content_type, self._treatment.model)
+        mark = mark_as_ai_made(file, marked, verified.content_type, self._processing.model)
         if mark is not AiMark.ADDED:
             return verified, str(mark)
         try:

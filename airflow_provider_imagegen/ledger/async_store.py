@@ -16,7 +16,7 @@ from airflow_provider_imagegen.schemas import TaskFailure
 
 log = logging.getLogger(__name__)
 
-LEDGER_PATIENCE = 30.0
+RETRY_WRITES = 30.0
 """Seconds for which a failing write is retried."""
 
 
@@ -56,7 +56,7 @@ class AsyncLedger:
         """
         return await asyncio.to_thread(self._ledger.update, key, entry, updated_at=self._clock(), **changes)
 
-    async def update_patiently(self, key: LedgerKey, entry: Entry, **changes: Any) -> Entry:
+    async def update_with_retries(self, key: LedgerKey, entry: Entry, **changes: Any) -> Entry:
         """Change a record, and retry while S3 fails.
 
         :raises LedgerConflict: If somebody else changed it meanwhile.
@@ -67,7 +67,7 @@ class AsyncLedger:
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: type(error) is LedgerError),
             wait=wait_random_exponential(multiplier=0.5, max=10),
-            stop=stop_after_delay(LEDGER_PATIENCE),
+            stop=stop_after_delay(RETRY_WRITES),
             reraise=True,
         )
         return await retrying(self.update, key, entry, **changes)
@@ -76,7 +76,7 @@ class AsyncLedger:
         """Note that nothing was accepted, so that the next try starts a new generation."""
         failure = TaskFailure(code=error.code or error.kind, message=error.message)
         try:
-            await self.update_patiently(key, entry, state="failed", failure=failure)
+            await self.update_with_retries(key, entry, state="failed", failure=failure)
         except LedgerError as fault:
             # The refusal itself is the error that the user must see.
             log.warning("The refusal could not be noted: %s", fault)

@@ -174,7 +174,7 @@ class ImagesOperator(BaseOperator):
         # S3's own lists of ACLs and storage classes come with botocore, which no DAG parse may import.
         ObjectOptions(replace=replace, encrypt=encrypt, cache_control=cache_control)
         # Set while a task runs: Airflow calls on_kill and the links from outside of execute().
-        self._work_in_progress: TaskRun | None = None
+        self._current_run: TaskRun | None = None
         self._result: Manifest | BatchSummary | None = None
 
     def __setattr__(self, key: str, value: Any) -> None:
@@ -190,12 +190,12 @@ class ImagesOperator(BaseOperator):
         :raises ImageGenError: See :mod:`airflow_provider_imagegen.exceptions`.
         """
         with self._reporting(context):
-            self._work_in_progress = work = self._work(context)
+            self._current_run = run = self._make_run(context)
             if self.validate_only:
-                plan = asyncio.run(work.dry_run())
+                plan = asyncio.run(run.dry_run())
                 log.info("%s", plan)
                 return plan.model_dump(mode="json")
-            return self._finish_or_defer(context, work, work.begin)
+            return self._finish_or_defer(context, run, run.begin)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on after the trigger fired: look up afresh, then land; defer again if woken too early.
@@ -209,25 +209,25 @@ class ImagesOperator(BaseOperator):
         submission = Submission.model_validate(event["submission"])
         gave_up = event["status"] == "failed"
         with self._reporting(context):
-            self._work_in_progress = work = self._work_again(context, submission)
-            return self._finish_or_defer(context, work, lambda: work.resume(submission, gave_up=gave_up))
+            self._current_run = run = self._make_run_again(context, submission)
+            return self._finish_or_defer(context, run, lambda: run.resume(submission, gave_up=gave_up))
 
     def on_kill(self) -> None:
         """Cancel what was submitted, where the gateway can; elsewhere it goes on and the next try attaches to it."""
-        if self._work_in_progress is not None:
-            self._work_in_progress.cancel()
+        if self._current_run is not None:
+            self._current_run.cancel()
 
     @property
     def s3_location(self) -> tuple[str, str, str] | None:
         """S3 endpoint, bucket and key prefix of the images; ``None`` until the task knows. For its link."""
-        work = self._work_in_progress
-        return None if work is None else work.s3_location(self._result)
+        run = self._current_run
+        return None if run is None else run.s3_location(self._result)
 
     @property
     def gateway_page(self) -> str | None:
         """Address of the gateway's page of its first task, where it has such pages. For its link."""
-        work = self._work_in_progress
-        return None if work is None else work.gateway_page(self._result)
+        run = self._current_run
+        return None if run is None else run.gateway_page(self._result)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Return what was read and what landed; called by Airflow's OpenLineage listener.
@@ -242,13 +242,13 @@ class ImagesOperator(BaseOperator):
         """Return the ``s3://`` addresses of what the task reads."""
         return []
 
-    def _work(self, context: Context, is_resuming: bool = False) -> TaskRun:
+    def _make_run(self, context: Context, is_resuming: bool = False) -> TaskRun:
         """Check the arguments and connections, all of it free, and bundle what the task needs."""
         raise NotImplementedError
 
-    def _work_again(self, context: Context, submission: Submission) -> TaskRun:
+    def _make_run_again(self, context: Context, submission: Submission) -> TaskRun:
         try:
-            return self._work(context, is_resuming=True)
+            return self._make_run(context, is_resuming=True)
         except ImageGenError as error:
             # It was fine when the task began, and Airflow calls any failed lookup of a connection "not found":
             # worth a retry, which attaches.
@@ -276,9 +276,9 @@ class ImagesOperator(BaseOperator):
             s3=s3,
             destination=destination,
             ledger=Ledger(s3, destination.bucket, self.ledger_key),
-            terms=self._job_options(context, settings.currency),
+            options=self._job_options(context, settings.currency),
             metadata=self._metadata(context),
-            treatment=ImageProcessing(svg=self.svg, provenance=self.provenance, model=self.model),
+            processing=ImageProcessing(svg=self.svg, provenance=self.provenance, model=self.model),
             deferrable=self.deferrable,
         )
 
@@ -331,7 +331,7 @@ class ImagesOperator(BaseOperator):
     def _finish_or_defer(
         self,
         context: Context,
-        work: TaskRun,
+        run: TaskRun,
         step: Callable[[], Coroutine[Any, Any, Manifest | BatchSummary | Submission]],
     ) -> dict[str, Any]:
         from airflow_provider_imagegen.schemas import Submission
@@ -339,7 +339,7 @@ class ImagesOperator(BaseOperator):
         # One loop for the whole step: clients and polling are shared by all that it waits for.
         result = asyncio.run(step())
         if isinstance(result, Submission):
-            return self._leave(work, result)
+            return self._hand_over(run, result)
         self._result = result
         if self.outlets:
             from airflow_provider_imagegen.operators.asset_events import add_asset_events
@@ -369,16 +369,16 @@ class ImagesOperator(BaseOperator):
             push_failure(context["ti"], ImageGenError.of_defect(error, billed), self.model)
             raise
 
-    def _leave(self, work: TaskRun, submission: Submission) -> dict[str, Any]:
+    def _hand_over(self, run: TaskRun, submission: Submission) -> dict[str, Any]:
         """End this stretch of the task with something still open at the gateway."""
-        self._defer(work, submission)
+        self._defer(run, submission)
 
-    def _defer(self, work: TaskRun, submission: Submission) -> NoReturn:
+    def _defer(self, run: TaskRun, submission: Submission) -> NoReturn:
         from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
 
         now = time.time()
         left = max(0.0, submission.deadline - now)
-        hold = self._hold(work)
+        hold = self._cancel_context(run)
         log.info("Deferred: %d task(s) still running, deadline in %.0f s", len(submission.open), left)
         self.defer(
             trigger=ImageTasksTrigger(
@@ -394,15 +394,15 @@ class ImagesOperator(BaseOperator):
             timeout=timedelta(seconds=left) + SAFETY_NET,
         )
 
-    def _hold(self, work: TaskRun) -> CancelContext | None:
+    def _cancel_context(self, run: TaskRun) -> CancelContext | None:
         """Return whose the open tasks are, for whoever kills the trigger; ``None`` if they are not to be cancelled."""
         from airflow_provider_imagegen.schemas import CancelContext
 
         return CancelContext(
             aws_conn_id=self.aws_conn_id,
-            bucket=work.ledger.bucket,
-            ledger_key=work.ledger.prefix,
-            attempt=work.terms.attempt.model_dump(mode="json"),
+            bucket=run.ledger.bucket,
+            ledger_key=run.ledger.prefix,
+            attempt=run.options.attempt.model_dump(mode="json"),
         )
 
 

@@ -92,7 +92,7 @@ class GenerateImageBatchOperator(GenerateImageOperator):
             mask_queries([row.get("extra") for row in value if isinstance(row, dict)])
         super().__setattr__(key, value)
 
-    def _work(self, context: Context, is_resuming: bool = False) -> TaskRun:
+    def _make_run(self, context: Context, is_resuming: bool = False) -> TaskRun:
         from airflow_provider_imagegen.engine.batch.run import BatchRun
 
         return BatchRun.based_on(

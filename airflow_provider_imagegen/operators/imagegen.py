@@ -128,7 +128,7 @@ class GenerateImageOperator(ImagesOperator):
         if callback_url is not None and not isinstance(callback_url, str):
             raise InvalidRequest("callback_url", "(hidden)", "a text or template, not another task's output")
 
-    def _work(self, context: Context, is_resuming: bool = False) -> TaskRun:
+    def _make_run(self, context: Context, is_resuming: bool = False) -> TaskRun:
         """Check the arguments and connections, all of it free, and bundle what the task needs."""
         from airflow_provider_imagegen.engine.run import GenerateRun
 
@@ -137,13 +137,13 @@ class GenerateImageOperator(ImagesOperator):
         request = self._request(self._asked(context), run.s3, run.destination, is_resuming)
         return GenerateRun.based_on(run, request=request, waits=self.wait)
 
-    def _leave(self, work: TaskRun, submission: Submission) -> dict[str, Any]:
+    def _hand_over(self, run: TaskRun, submission: Submission) -> dict[str, Any]:
         from airflow_provider_imagegen.engine.receipts import create_receipt
         from airflow_provider_imagegen.engine.run import GenerateRun
 
-        if self.wait or not isinstance(work, GenerateRun):
-            return super()._leave(work, submission)
-        receipt = create_receipt(work, submission, self.imagegen_conn_id, self.aws_conn_id)
+        if self.wait or not isinstance(run, GenerateRun):
+            return super()._hand_over(run, submission)
+        receipt = create_receipt(run, submission, self.imagegen_conn_id, self.aws_conn_id)
         log.info("Submitted %d task(s), to be landed for %s", len(receipt.task_ids), receipt.document_uri)
         return receipt.model_dump(mode="json")
 

@@ -58,7 +58,7 @@ class LandImagesOperator(ImagesOperator):
         self.submitted = submitted
         self.task_ids = task_ids
 
-    def _work(self, context: Context, is_resuming: bool = False) -> TaskRun:
+    def _make_run(self, context: Context, is_resuming: bool = False) -> TaskRun:
         from airflow_provider_imagegen.engine.land_run import LandRun
         from airflow_provider_imagegen.engine.receipts import read_receipts
 
@@ -97,7 +97,7 @@ class LandImagesOperator(ImagesOperator):
         if self.s3_bucket is None and not split_uri(str(self.s3_key))[0]:
             self.s3_bucket, _ = split_uri(first.document_uri)
 
-    def _hold(self, work: TaskRun) -> None:
+    def _cancel_context(self, run: TaskRun) -> None:
         """Have nothing cancelled: it is not this task's, and others may wait for the same."""
 
 

@@ -78,7 +78,7 @@ class BatchHarness(Harness):
             s3=self.s3,
             destination=dataclasses.replace(destination, options=options),
             ledger=self.ledger,
-            terms=JobOptions(
+            options=JobOptions(
                 attempt=attempt,
                 policy=self.policy,
                 schedule=PollSchedule(interval=0.1, slowest=0.2),

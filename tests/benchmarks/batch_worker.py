@@ -50,7 +50,7 @@ def _work(s3: Any, setup: dict[str, Any], rows: int) -> BatchRun:
         s3=s3,
         destination=Destination(bucket=setup["bucket"], prefix=f"batches/{run}"),
         ledger=Ledger(s3, setup["bucket"], f"ledgers/{run}"),
-        terms=JobOptions(
+        options=JobOptions(
             attempt=Attempt(dag_id="d", task_id="t", run_id=run),
             schedule=PollSchedule(interval=setup["poll_interval"]),
             timeout=21600.0,

@@ -59,7 +59,7 @@ def work(number):
         request=ImageRequest(prompt=f"lighthouse {number}", model="gpt-image-1", size="1024x1024"),
         settings=settings, s3=s3, destination=Destination(bucket=setup["bucket"], prefix=run),
         ledger=kind(s3, setup["bucket"], "ledger"),
-        terms=JobOptions(attempt=Attempt(dag_id="d", task_id="t", run_id=run)), deferrable=False,
+        options=JobOptions(attempt=Attempt(dag_id="d", task_id="t", run_id=run)), deferrable=False,
     )
 asyncio.run(work(0).begin())
 counts.update(ledger=0, other=0)

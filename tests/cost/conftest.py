@@ -39,7 +39,7 @@ class CostHarness(BatchHarness):
     def paying(self, work: Any, budget: str) -> Any:
         """Return a try with a budget."""
         granted = Budget(Decimal(budget), self.settings.currency)
-        return dataclasses.replace(work, terms=dataclasses.replace(work.terms, budget=granted))
+        return dataclasses.replace(work, options=dataclasses.replace(work.options, budget=granted))
 
     def attempt_within(self, budget: str, **ask: Any) -> Manifest:
         """Run one try with a budget to its end."""

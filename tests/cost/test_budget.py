@@ -118,7 +118,7 @@ class TestRetry:
         harness.attempt(n=2, on_partial="accept")
         work: GenerateRun = harness.paying(harness.work(n=2, try_number=2), "1")
         with harness.s3_calls() as calls:
-            asyncio.run(work.cost_estimator.reserve(work.terms.budget, work._calls()))
+            asyncio.run(work.cost_estimator.reserve(work.options.budget, work._calls()))
         assert calls == {"ListObjectsV2": 1, "GetObject": 2}
 
 

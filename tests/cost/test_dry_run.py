@@ -107,7 +107,7 @@ class TestEdit:
         request = EditRequest(prompt="p", model="gpt-image-1", images=(self.SOURCE,))
         gateway, attempt = gateway_for(harness.settings), Attempt(dag_id="d", task_id="t", run_id="r")
         calls = plan(request, gateway, attempt, "task")
-        planner = DryRunPlanner(gateway, harness.ledger, harness.work().terms, None)  # type: ignore[arg-type]
+        planner = DryRunPlanner(gateway, harness.ledger, harness.work().options, None)  # type: ignore[arg-type]
         (told,) = planner._shown(calls, estimate_cost(calls, {}, gateway.settings.price_list))
         assert told["url"] == f"{harness.settings.base_url}/openai/images/edits"
         assert told["body"]["images"] == [self.SOURCE.identity]  # type: ignore[index, call-overload]

@@ -276,7 +276,7 @@ class OneTask(RuleBasedStateMachine):
             s3=self._world.s3,
             destination=Destination(bucket=BUCKET, prefix=f"unlucky/{self._run_id}"),
             ledger=self._ledger,
-            terms=JobOptions(
+            options=JobOptions(
                 attempt=attempt, policy=self._policy, schedule=PollSchedule(interval=0.01), timeout=3600.0
             ),
         )

@@ -104,7 +104,7 @@ class Harness:
             s3=self.s3,
             destination=Destination(bucket=BUCKET, prefix=f"failures/{self.run_id}/{dag_id}"),
             ledger=self.ledger,
-            terms=JobOptions(
+            options=JobOptions(
                 attempt=attempt,
                 policy=self.policy,
                 schedule=PollSchedule(interval=0.1, slowest=0.2),

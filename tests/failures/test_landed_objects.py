@@ -85,7 +85,7 @@ class TestProvenance:
     def marked(self, harness: Harness, **kwargs: Any) -> GenerateRun:
         harness.draw()
         return dataclasses.replace(
-            harness.work(**kwargs), treatment=ImageProcessing(provenance=True, model=kwargs.get("model"))
+            harness.work(**kwargs), processing=ImageProcessing(provenance=True, model=kwargs.get("model"))
         )
 
     @pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
@@ -123,12 +123,12 @@ class TestObjectInTheWay:
 
 
 class TestSvg:
-    async def land(self, harness: Harness, tmp_path: Path, treatment: ImageProcessing) -> LandedImage:
+    async def land(self, harness: Harness, tmp_path: Path, processing: ImageProcessing) -> LandedImage:
         file = tmp_path / "drawing"
         file.write_bytes(SVG)
         destination = Destination(bucket=BUCKET, prefix=f"svg/{harness.run_id}")
         task = ImageTask(state="succeeded", task_id="t1", trace_id="tr1")
-        async with Landing(harness.s3, destination, harness.settings, {}, treatment) as landing:
+        async with Landing(harness.s3, destination, harness.settings, {}, processing) as landing:
             return await landing.land(ImageOutput(file=file), 0, task, "0")
 
     async def test_is_refused_unless_requested(self, harness: Harness, tmp_path: Path) -> None:

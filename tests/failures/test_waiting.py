@@ -183,8 +183,8 @@ class TestDeadline:
     def test_is_not_missed_by_a_moment(self, harness: Harness) -> None:
         """A task that is done by the deadline is landed, however long the poll interval."""
         work = harness.work(timeout=DEADLINE)
-        terms = dataclasses.replace(work.terms, schedule=PollSchedule(interval=HANG))
-        slow_polling = dataclasses.replace(work, terms=terms)
+        options = dataclasses.replace(work.options, schedule=PollSchedule(interval=HANG))
+        slow_polling = dataclasses.replace(work, options=options)
         with released_after_look_ups(harness.emulator):
             assert isinstance(asyncio.run(slow_polling.begin()), Manifest)
         assert harness.emulator.totals()["lookup_requests"] == 2

@@ -215,11 +215,11 @@ class TestSubmittedAgain:
         class Interrupted(GenerateImageOperator):
             """Its first try is killed after the submit, before the XCom is stored."""
 
-            def _leave(self, work: Any, submission: Any) -> dict[str, Any]:
+            def _hand_over(self, run: Any, submission: Any) -> dict[str, Any]:
                 tries.append(1)
                 if len(tries) == 1:
                     raise RuntimeError("the worker is gone")
-                return super()._leave(work, submission)
+                return super()._hand_over(run, submission)
 
         with DAG(f"interrupted-{uuid.uuid4()}", schedule=None) as dag:
             submitted = Interrupted(prompt="a red kite", retries=1, retry_delay=0, **SUBMIT)  # type: ignore[arg-type]

@@ -128,7 +128,7 @@ class TestFailure:
         class BrokenOperator(GenerateImageOperator):
             """As a defect would break it."""
 
-            def _work(self, context: Any, is_resuming: bool = False) -> Any:
+            def _make_run(self, context: Any, is_resuming: bool = False) -> Any:
                 raise ZeroDivisionError("by token=sesame-open-sesame at https://h/x?sig=1")
 
         outcome = run_task(operator=BrokenOperator)

@@ -52,7 +52,7 @@ class TestConsole:
             s3=s3,
             destination=Destination(bucket="images", prefix="kites"),
             ledger=Ledger(s3, "images", "_imagegen/ledger"),
-            terms=JobOptions(attempt=Attempt(dag_id="d", task_id="t", run_id="r")),
+            options=JobOptions(attempt=Attempt(dag_id="d", task_id="t", run_id="r")),
         )
         s3_location = work.s3_location(None)
         assert s3_location is not None

@@ -127,11 +127,11 @@ class BatchRun(TaskRun):
     @property
     def checkpoint_uri(self) -> str:
         """Address of the checkpoint of this try."""
-        return document_uri(self.ledger, self.terms.attempt, "batch")
+        return document_uri(self.ledger, self.options.attempt, "batch")
 
     async def _go_on(self, opened: _Opened, state: BatchState, *, gave_up: bool = False) -> BatchSummary | Submission:
         """Go on with the rows that have not ended."""
-        deadline = state.started_at + self.terms.timeout
+        deadline = state.started_at + self.options.timeout
         await self._reserve_budget(state)
         job = BatchJob(
             state=state,
@@ -154,7 +154,7 @@ class BatchRun(TaskRun):
             opened.landing,
             self.gateway,
             state.started_at,
-            on_partial=self.terms.on_partial,
+            on_partial=self.options.on_partial,
             on_moderation=self.on_moderation,
             stopped_by=job.circuit_breaker.blown_by,
         )
@@ -162,15 +162,15 @@ class BatchRun(TaskRun):
     @property
     def _grace(self) -> float | None:
         can_defer = self.deferrable and self.gateway.capabilities.tasks
-        return min(GRACE, self.terms.timeout) if can_defer else None
+        return min(GRACE, self.options.timeout) if can_defer else None
 
     async def _reserve_budget(self, state: BatchState) -> None:
-        if self.terms.budget is not None and state.fresh:
+        if self.options.budget is not None and state.fresh:
             calls = await asyncio.to_thread(list, self._calls(state.fresh))
-            await self.cost_estimator.reserve(self.terms.budget, calls, is_resuming=bool(state.open))
+            await self.cost_estimator.reserve(self.options.budget, calls, is_resuming=bool(state.open))
 
     def _calls(self, rows: Iterable[Row]) -> Iterator[PlannedCall]:
-        gateway, attempt, reuse = self.gateway, self.terms.attempt, self.terms.policy.reuse
+        gateway, attempt, reuse = self.gateway, self.options.attempt, self.options.policy.reuse
         for row in rows:
             yield from plan(row.request, gateway, attempt, reuse, row.key)
 
@@ -179,7 +179,7 @@ class BatchRun(TaskRun):
         return Duplicates(calls, landed=state.results.landed)
 
     def _image_job(self, opened: _Opened, deadline: float, row: Row, counted: Collection[LedgerKey]) -> ImageJob:
-        options = replace(self.terms, timeout=max(0.0, deadline - time.time()))
+        options = replace(self.options, timeout=max(0.0, deadline - time.time()))
         if options.policy.reuse == "never":
             # Without it, equal rows would have one ledger key, and the second would be given the image of the first.
             options = replace(options, attempt=options.attempt.model_copy(update={"row": row.key}))
@@ -206,9 +206,9 @@ class BatchRun(TaskRun):
         with redact_secrets([str(self.defaults.get("callback_url") or "")]):
             async with (
                 ImageClient(settings) as client,
-                Landing(self.s3, self.destination, settings, self.metadata, self.treatment) as landing,
+                Landing(self.s3, self.destination, settings, self.metadata, self.processing) as landing,
             ):
-                poller = TaskPoller(client, self.terms.schedule)
+                poller = TaskPoller(client, self.options.schedule)
                 yield _Opened(client, landing, SharedResources(poller=poller, turn=rate_limit))
 
     async def _rows(self) -> Rows:
