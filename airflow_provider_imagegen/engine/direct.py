@@ -54,7 +54,7 @@ async def generate(
             async with slots:
                 return await submit(client, part)
         except ImageGenError as error:
-            # Returned, not raised: gather() would cancel the siblings, and what they were billed for could not be told.
+            # Returned, not raised: gather() would cancel the siblings, and their bills would be unknown.
             return error
 
     results = await asyncio.gather(*(send(part) for _, part in split(request, client.gateway)))

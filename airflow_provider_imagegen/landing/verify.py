@@ -1,4 +1,4 @@
-"""Proof that a file is an image: by its bytes, never by a header or a name, which say what a server was told."""
+"""Proof that a file is an image: by its bytes, never by a header or a name, which a server takes from anybody."""
 
 from __future__ import annotations
 

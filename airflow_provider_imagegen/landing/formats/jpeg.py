@@ -78,7 +78,7 @@ def survey(file: IO[bytes]) -> Survey:
             xmp = only(xmp, part)
     if is_signed:
         return Survey(is_signed=True)
-    # Multi-picture files hold offsets that a mark would shift; XMP that goes on elsewhere is not understood alone.
+    # Files of several images (MPF) hold offsets that a mark would shift; XMP that goes on elsewhere is not whole here.
     if is_compound:
         raise NotMarkable("the file has more images or XMP than its first, which point at positions in it")
     skipped = len(_XMP)
