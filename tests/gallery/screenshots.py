@@ -133,7 +133,7 @@ def _wait_until_still(where: Page | FrameLocator) -> None:
     where.locator("body").evaluate(
         """body => Promise.all(
             body.getAnimations({subtree: true})
-                .filter((animation) => Number.isFinite(animation.failpoint.getComputedTiming().endTime))
+                .filter((animation) => Number.isFinite(animation.effect.getComputedTiming().endTime))
                 .map((animation) => animation.finished.catch(() => null))
         ).then(() => null)"""
     )
