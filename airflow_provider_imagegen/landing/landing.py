@@ -179,10 +179,10 @@ class Landing:
         :param fingerprint: SHA-256 of everything that decides what they are.
         """
         # Not a new one: a batch of a thousand requests must share one limit on downloads and one pool.
-        duplicate = copy(self)
-        duplicate._metadata = {**self._metadata, "model": model or "", "fingerprint": fingerprint}
-        duplicate._processing = replace(self._processing, model=model)
-        return duplicate
+        other = copy(self)
+        other._metadata = {**self._metadata, "model": model or "", "fingerprint": fingerprint}
+        other._processing = replace(self._processing, model=model)
+        return other
 
     async def _fetch(self, output: ImageOutput, file: IO[bytes]) -> None:
         if output.damage is not None:
