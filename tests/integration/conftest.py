@@ -213,12 +213,13 @@ def released_when(emulator: RunningEmulator, condition: Callable[[dict[str, int]
 
 @untraced()
 def run_through(dag: DAG) -> Any:
-    """Run a DAG to its end, and measure coverage in what its tasks and triggers do; return its run."""
+    """Run a DAG to its end, and measure coverage in what its tasks, links and triggers do; return its run."""
     from airflow.sdk.definitions import dag as dags
     from airflow.sdk.execution_time import task_runner
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(task_runner, "_execute_task", traced(task_runner._execute_task))
+        patch.setattr(task_runner, "finalize", traced(task_runner.finalize))
         patch.setattr(dags, "_run_inline_trigger", traced(dags._run_inline_trigger))
         return dag.test()
 
