@@ -42,14 +42,18 @@ STACKS = (
 """Tests with a whole Airflow: two at a time are enough for two cores, so those of one line run one after the other."""
 SAMPLE = 8
 """Cases of a sampled test in the short run, at most."""
-LONGEST = ("crash/test_crash_matrix", "batch", "failures", "integration", "crash", "gallery", "polling")
+TOGETHER = "integration/"
+"""Tests with ``dag.test()``: the first one of a process takes 9 s of CPU, and any other one less than a second."""
+LONGEST = (TOGETHER, "crash/test_crash_matrix", "batch", "failures", "crash", "gallery", "polling")
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Has each file run in one process, and whole Airflows in two."""
+    """Has each file run in one process, those with ``dag.test()`` all in the same one, and whole Airflows in two."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0].removeprefix("tests/")
+        if path.startswith(TOGETHER):
+            return TOGETHER
         stack = next((number for number, starts in enumerate(STACKS) if path.startswith(starts)), None)
         return path if stack is None else f"stacks {stack}"
 
