@@ -103,11 +103,10 @@ class Delivery:
         :param task: What was last seen of it.
         :param last_fault: Why the last lookup failed, if it did.
         """
-        # The record as it was left may be hours old, and a zombie or a cleared task's new try may have landed it since.
         key = LedgerKey(open_task.scope, open_task.index, open_task.fingerprint)
         entry = await self._entry_of(open_task, key)
         if entry is not None and entry.record.state == "landed":
-            # Landed by another attempt since it was submitted.
+            # By a zombie, or a cleared task's new try, while this one waited: landed twice, it would be counted twice.
             outcome = await self._hand_out(key, entry.record, open_task.index, open_task.count)
             if outcome is not None:
                 return outcome

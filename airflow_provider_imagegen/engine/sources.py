@@ -60,7 +60,7 @@ def _read_source(entry: str | bytes, field: str, bucket: str | None, read_object
         return ImageSource(url=entry)
     named, key = split_uri(entry)
     bucket = named or bucket
-    if not bucket or not key:
+    if not bucket or not key or key.startswith("s3://"):
         raise InvalidRequest(field, entry, "an https:// address, s3://bucket/key, or a key in s3_bucket")
     return _source_of(read_object(bucket, key), field, PurePosixPath(key).stem)
 

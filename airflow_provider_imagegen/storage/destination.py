@@ -89,6 +89,9 @@ def parse_destination(s3_bucket: str | None, s3_key: str, options: ObjectOptions
     if not isinstance(s3_key, str):
         raise InvalidRequest("s3_key", s3_key, "a key prefix, or s3://bucket/prefix")
     named, prefix = split_uri(s3_key)
+    if not named and s3_key.startswith("s3://"):
+        # A variable that rendered empty: taken for a prefix, it would put what is paid for under "s3:".
+        raise InvalidRequest("s3_key", s3_key, "s3://bucket/prefix with a bucket")
     if named and s3_bucket and s3_bucket != named:
         raise InvalidRequest("s3_bucket", s3_bucket, f"the bucket of s3_key, {named!r}, or nothing")
     bucket = named or s3_bucket

@@ -71,7 +71,8 @@ class Stored:
             etag=head["ETag"].strip('"'),
             version_id=head.get("VersionId"),
             bytes=head["ContentLength"],
-            content_type=head["ContentType"],
+            # Not every store answers with it, and the objects of strangers may have none.
+            content_type=head.get("ContentType", ""),
             metadata={name: unquote(value) for name, value in head["Metadata"].items()},
         )
 

@@ -154,7 +154,7 @@ class TestPublicAddress:
     async def test_that_does_not_respond_is_followed_by_the_next(self, internet: Internet) -> None:
         internet.names.known[NAME] = [["2606:2800::2", "2606:2800::3", "93.184.216.35", PUBLIC]]
         assert await internet.fetch() == BODY
-        assert internet.dialer.dialled == ["2606:2800::2", "2606:2800::3", "93.184.216.35", PUBLIC]
+        assert internet.dialer.dialled == ["2606:2800::2", "93.184.216.35", "2606:2800::3", PUBLIC]
 
 
 class TestDnsRebinding:

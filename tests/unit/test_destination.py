@@ -169,3 +169,9 @@ class TestBucket:
     def test_is_refused_by_name_where_none_can_be_called_so(self, name: str) -> None:
         with pytest.raises(InvalidRequest, match=r"s3_bucket=.* is not allowed: a bucket's name"):
             parse_destination(name, "a", ObjectOptions())
+
+    @pytest.mark.parametrize("bucket", ["images", None])
+    @pytest.mark.parametrize("s3_key", ["s3://", "s3:///", "s3:///prefix"])
+    def test_is_missing_in_a_url_that_names_none(self, bucket: str | None, s3_key: str) -> None:
+        with pytest.raises(InvalidRequest, match=r"s3_key=.* is not allowed: s3://bucket/prefix with a bucket"):
+            parse_destination(bucket, s3_key, ObjectOptions())

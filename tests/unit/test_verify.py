@@ -319,3 +319,36 @@ class TestHostileSvg:
         drawing = '<svg xmlns="http://www.w3.org/2000/svg">' + "<g>" * 100_000
         with pytest.raises(NotAnImage, match="nested"):
             verify(file(drawing.encode()), svg=True)
+
+
+class TestDamagedHeader:
+    def test_of_a_jpeg_is_noticed_where_another_reader_notices_it(self) -> None:
+        """One bit after the other up to the pixels, each judged by Pillow too, which shares no code with this."""
+        content = whole_images()["jpeg"]
+        accepted_alone = [
+            f"byte {position} = {damaged[position]:#x}"
+            for position in range(content.index(b"\xff\xda"))
+            for bit in range(8)
+            if is_accepted(damaged := flipped(content, position, bit)) and not is_opened_by_pillow(damaged)
+        ]
+        assert accepted_alone == []
+
+
+def flipped(content: bytes, position: int, bit: int) -> bytes:
+    return content[:position] + bytes([content[position] ^ (1 << bit)]) + content[position + 1 :]
+
+
+def is_accepted(content: bytes) -> bool:
+    try:
+        verify(file(content))
+    except NotAnImage:
+        return False
+    return True
+
+
+def is_opened_by_pillow(content: bytes) -> bool:
+    try:
+        Image.open(file(content)).close()
+    except OSError:
+        return False
+    return True

@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import chain, zip_longest
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -25,6 +26,10 @@ LOOK_UP_BEFORE_PROXY = 3.0
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Returns the IP addresses of a host; raises ``OSError`` if there are none."""
+
+
+_MAX_ADDRESSES = 4
+"""Addresses of a host to try: they share one timeout, and each must have time for a slow handshake."""
 
 
 class LeadsInside(Exception):
@@ -96,7 +101,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         refused = self._hosts.first_refused(host, port, addresses)
         if refused is not None:
             raise LeadsInside(str(refused))
-        return [str(address) for address in addresses]
+        return [str(address) for address in _alternating(addresses)[:_MAX_ADDRESSES]]
 
     async def _resolved(self, host: str, port: int, deadline: float) -> list[IPAddress]:
         try:
@@ -138,3 +143,11 @@ def environment_proxy(place: Place) -> str | None:
     if not proxy or proxy_bypass(place.host) or proxy_bypass(f"{place.host}:{place.port}"):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _alternating(addresses: Sequence[IPAddress]) -> list[IPAddress]:
+    """Return addresses with their two families by turns."""
+    # A worker without IPv6 may wait for each IPv6 address in vain: this way it costs one try, and not all of them.
+    first = [address for address in addresses if address.version == addresses[0].version]
+    second = [address for address in addresses if address.version != addresses[0].version]
+    return [address for address in chain.from_iterable(zip_longest(first, second)) if address is not None]

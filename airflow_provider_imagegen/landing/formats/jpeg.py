@@ -30,9 +30,10 @@ EXTENSION = "jpg"
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _STANDALONE = {b"\x01", b"\xd8", b"\xd9"}
 _APP0, _APP1, _APP2, _APP11 = b"\xe0", b"\xe1", b"\xe2", b"\xeb"
-_START_OF_SCAN, _END = b"\xda", b"\xd9"
+_START_OF_SCAN, _END, _QUANTIZATION = b"\xda", b"\xd9", b"\xdb"
 # DHT, JPG and DAC have numbers among the frame headers.
 _START_OF_FRAME = {bytes([number]) for number in range(0xC0, 0xD0)} - {b"\xc4", b"\xc8", b"\xcc"}
+_WITH_TABLES = {b"\xc0", b"\xc1", b"\xc2"}
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _LONGER_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _MAX_SEGMENT = 0xFFFF - 2
@@ -46,6 +47,10 @@ def parts(file: IO[bytes]) -> Iterator[Part]:
     position, seen = 2, set()
     for _ in range(MAX_PARTS):
         segment = _segment_at(file, _next_marker(file, position))
+        if _START_OF_SCAN not in seen:
+            _check(file, segment)
+        if segment.kind == _START_OF_SCAN and not seen & _START_OF_FRAME:
+            break
         seen.add(segment.kind)
         yield segment
         if segment.kind == _END:
@@ -55,6 +60,8 @@ def parts(file: IO[bytes]) -> Iterator[Part]:
         raise BrokenImage("it has too many segments")
     if _START_OF_SCAN not in seen or not seen & _START_OF_FRAME:
         raise BrokenImage("it has no pixels")
+    if seen & _WITH_TABLES and _QUANTIZATION not in seen:
+        raise BrokenImage("it has no quantization tables")
 
 
 def size(file: IO[bytes]) -> tuple[int, int]:
@@ -105,6 +112,23 @@ def _behind_first_segments(file: IO[bytes]) -> int:
             break
         position = part.end
     return position
+
+
+def _check(file: IO[bytes], segment: Part) -> None:
+    """Refuse damage in the headers that leaves the file whole and the image undecodable."""
+    if b"\x01" < segment.kind < b"\xc0":
+        raise BrokenImage("it has a segment of no known kind")
+    if segment.kind in _START_OF_FRAME:
+        header = read_at(file, segment.data, 6)
+        if header[0] != 8 or header[5] not in {1, 3, 4} or segment.size != 6 + 3 * header[5]:
+            raise BrokenImage("its frame header states no image that decoders take")
+    if segment.kind == _QUANTIZATION:
+        content, position = read_at(file, segment.data, segment.size), 0
+        while position < len(content):
+            # The high half of a table's first byte: 64 values of one byte, or of two.
+            position += 1 + 64 * (1 + (content[position] >> 4))
+        if position != len(content):
+            raise BrokenImage("a quantization table of it is cut off")
 
 
 def _segment_at(file: IO[bytes], position: int) -> Part:
