@@ -26,7 +26,7 @@ def s3_client(aws_conn_id: str | None) -> S3Client:
 
     connection = None
     try:
-        if aws_conn_id:
+        if aws_conn_id is not None:
             connection = BaseHook.get_connection(aws_conn_id)
     except AirflowNotFoundException:
         _refuse_missing(aws_conn_id)
@@ -43,7 +43,7 @@ async def as3_client(aws_conn_id: str | None) -> S3Client:
 
     connection = None
     try:
-        if aws_conn_id:
+        if aws_conn_id is not None:
             connection = await get_async_connection(aws_conn_id)
     except AirflowNotFoundException:
         _refuse_missing(aws_conn_id)

@@ -122,6 +122,20 @@ class TestDuplicates:
         summary = harness.resume(rows, submission)
         assert (summary.landed, summary.billed, harness.billed) == (3, 2, 2)
 
+    def test_of_a_leader_that_failed_late_begin_with_the_next_worker(self, harness: BatchHarness) -> None:
+        """Begun in this worker, the duplicate would be a third request at a gateway that allows two."""
+        harness.emulator.hold(prompt="kite")
+        harness.emulator.arm("submit", "fail", code="api_error", prompt="an owl", times=1)
+        prompts = {"leader": "an owl", "one": "a kite", "two": "another kite", "duplicate": "an owl"}
+        rows = [{"prompt": prompt, "key": key} for key, prompt in prompts.items()]
+        submission = harness.defer(rows, max_in_flight=2, on_partial="accept")
+        assert (len(submission.open), harness.submits) == (2, 3)
+        result: Any = submission
+        while isinstance(result, Submission):
+            fire(harness, result)
+            result = harness.resume(rows, result, max_in_flight=2, on_partial="accept")
+        assert (result.landed, result.failed, harness.submits, harness.billed) == (3, 1, 4, 3)
+
 
 class TestRowsChangedMeanwhile:
     def test_are_an_error_that_says_so(self, harness: BatchHarness, deferred: Submission) -> None:

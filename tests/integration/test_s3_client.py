@@ -50,9 +50,10 @@ async def blocking(aws_conn_id: str | None) -> Any:
 
 @pytest.mark.parametrize("client_of", [blocking, on_a_loop])
 class TestConnection:
-    async def test_that_is_missing_is_refused(self, client_of: Any) -> None:
-        with pytest.raises(ConfigurationError, match="there is no AWS connection 'nowhere'"):
-            await client_of("nowhere")
+    @pytest.mark.parametrize("name", ["nowhere", ""])
+    async def test_that_is_missing_is_refused(self, client_of: Any, name: str) -> None:
+        with pytest.raises(ConfigurationError, match=f"there is no AWS connection '{name}'"):
+            await client_of(name)
 
     async def test_by_the_default_name_may_be_missing(self, client_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("AIRFLOW_CONN_AWS_DEFAULT")

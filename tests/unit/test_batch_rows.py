@@ -342,6 +342,11 @@ class TestJsonl:
         assert only_reason(rows) == f"line 2: the line is longer than {MAX_LINE_BYTES} bytes"
         assert [row.request.prompt for row in rows.valid] == ["a", "b"]
 
+    def test_the_longest_line_is_read_whole(self) -> None:
+        longest = b'"' + b"a" * (MAX_LINE_BYTES - 2) + b'"\n'
+        (entry,) = jsonl_entries(in_pieces(longest, 100_000))
+        assert entry.fields == {"prompt": "a" * (MAX_LINE_BYTES - 2)}
+
 
 class TestAnyBytes:
     @pytest.mark.parametrize("read_file", [csv_entries, jsonl_entries])

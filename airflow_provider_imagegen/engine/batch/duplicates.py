@@ -58,6 +58,10 @@ class Duplicates:
         landed = (key for key in self._keys.get(row.key, ()) if key in self._ended and self._ended[key] is None)
         return frozenset(landed)
 
+    def have_landed(self, row: Row) -> bool:
+        """Return whether the images of all calls of a row have landed for other rows."""
+        return len(self.counted(row)) == len(self._keys.get(row.key, ())) > 0
+
     def refusal(self, row: Row) -> ImageGenError | None:
         """Return the gateway's refusal of a row that asked the same; ``None`` if there is none."""
         errors = map(self._ended.get, self._keys.get(row.key, ()))

@@ -19,6 +19,8 @@ class HandOver:
 
     def __init__(self, grace: float | None, *, looks_once: bool = False) -> None:
         self.looks_once = looks_once
+        self.is_over = False
+        """Whether rows have been handed over: what begins after that, the next worker begins."""
         self._grace = grace
         # Rows that are still to begin count as one submit: without it, the first row to be submitted would be handed
         # over while the second waits for a slot.
@@ -47,6 +49,7 @@ class HandOver:
             # A library may raise it too, and that is a failure of the row, not the end of waiting.
             if not timeout.expired():
                 raise
+            self.is_over = True
             return None
         finally:
             self._waits.discard(timeout)

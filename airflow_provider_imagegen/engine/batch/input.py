@@ -106,7 +106,7 @@ class Lines(Iterator[str]):
         self.number += 1
         if self.number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
-        if len(line) > MAX_LINE_BYTES:
+        if len(line.removesuffix(b"\n")) > MAX_LINE_BYTES:
             self._note(f"the line is longer than {MAX_LINE_BYTES} bytes")
             while line and not line.endswith(b"\n"):
                 line = self._file.readline(MAX_LINE_BYTES)

@@ -72,7 +72,8 @@ class BatchJob:
     def open_tasks(self) -> list[OpenTask]:
         """Tasks that rows at work know to be at the gateway, finished or not; from any thread."""
         # A copy: a signal handler asks in the middle of everything.
-        return [task for item in list(self._at_work.values()) for task in item.job.open]
+        at_work = [task for item in list(self._at_work.values()) for task in item.job.open]
+        return [*at_work, *self.state.open_tasks]
 
     async def run(self) -> None:
         """Bring all rows to an end, except those that are handed over and their duplicates.
@@ -112,6 +113,11 @@ class BatchJob:
         while ready:
             row = ready.popleft()
             slots = await self.slots.take(row)
+            if self.hand_over.is_over and not self.duplicates.have_landed(row):
+                # It waited for a row that failed only now. Submitted here, it would exceed the limit together with
+                # those that are handed over, and hold up the worker that they have left. Copies need no gateway.
+                self.slots.release(slots)
+                continue
             # Only now: the wait for slots may have taken hours.
             refusal = self._refusal(row)
             if refusal is None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from airflow_provider_imagegen.engine import delivery, job, submit
+from airflow_provider_imagegen.engine import claims, delivery, job, submit
 from airflow_provider_imagegen.engine.batch.result_file import ResultFile
 from airflow_provider_imagegen.engine.batch.results import RowResult
 from airflow_provider_imagegen.landing import landing
@@ -25,7 +25,7 @@ MAX_WARNINGS = 20
 """Rows whose failure is logged; the others are only in the manifest."""
 
 _SAMPLES = 12
-_SUPPRESSED = (delivery, job, submit, landing, async_store)
+_SUPPRESSED = (claims, delivery, job, submit, landing, async_store)
 """Modules that log single images."""
 
 

@@ -150,6 +150,9 @@ class BatchRun(TaskRun):
                 raise job.last_fault
             await asyncio.to_thread(state.save, self.s3, self.checkpoint_uri)
             return Submission(submitted_at=state.started_at, deadline=deadline, open=state.open_tasks)
+        if state.fresh:
+            # Only a defect can leave rows without a result; a summary without them would pass for a success.
+            raise RuntimeError(f"{len(state.fresh)} row(s) have no result")
         return await state.results.publish(
             opened.landing,
             self.gateway,

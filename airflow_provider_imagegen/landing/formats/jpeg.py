@@ -44,7 +44,8 @@ def parts(file: IO[bytes]) -> Iterator[Part]:
     if read_at(file, 0, 3) != SIGNATURE:
         raise BrokenImage("it does not begin like a JPEG")
     # From segment to segment: searched for, the end mark of an embedded thumbnail would be taken for the image's.
-    position, seen = 2, set()
+    position = 2
+    seen: set[bytes] = set()
     for _ in range(MAX_PARTS):
         segment = _segment_at(file, _next_marker(file, position))
         if _START_OF_SCAN not in seen:
