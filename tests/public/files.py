@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ def schema_file(name: str) -> Path:
     return HOME / f"{name}.schema.json"
 
 
+@cache
 def current() -> dict[Path, Any]:
-    """Return what every file should say."""
+    """Return what every file should say. Not to be changed: it takes seconds, and is computed once."""
     return {API: api(), **{schema_file(name): schema for name, schema in formats().items()}}
 
 
