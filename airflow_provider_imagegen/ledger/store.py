@@ -16,6 +16,8 @@ A store without conditional writes is noticed once, and a warning names the weak
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
 import re
 import uuid
@@ -30,6 +32,7 @@ from pydantic import ValidationError
 from airflow_provider_imagegen.exceptions import DestinationError, LedgerConflict, LedgerCorrupt, LedgerError
 from airflow_provider_imagegen.failpoints import Failpoint, failpoint
 from airflow_provider_imagegen.ledger.models import Entry, LedgerKey, LedgerRecord
+from airflow_provider_imagegen.storage.client import put_checked
 from airflow_provider_imagegen.storage.errors import (
     S3_ERRORS,
     is_condition_failed,
@@ -155,13 +158,12 @@ class Ledger:
         arguments: dict[str, Any] = {
             "Bucket": self.bucket,
             "Key": self._object_key(key, record.generation),
-            "Body": record.model_dump_json().encode(),
             "ContentType": "application/json",
         }
         if self._is_conditional():
             arguments |= condition
         try:
-            return str(self._s3.put_object(**arguments)["ETag"])
+            return str(_put_bytes(self._s3, record.model_dump_json().encode(), **arguments)["ETag"])
         except S3_ERRORS as error:
             fault = self._fault(error, f"the record {key} cannot be written", what)
             fault.trace_id = record.trace_id
@@ -208,6 +210,10 @@ def _signed(record: LedgerRecord) -> LedgerRecord:
     return record.model_copy(update={"write_id": uuid.uuid4().hex})
 
 
+def _put_bytes(s3: S3Client, content: bytes, **arguments: Any) -> Mapping[str, Any]:
+    return put_checked(s3, io.BytesIO(content), hashlib.sha256(content).hexdigest(), **arguments)
+
+
 def _age(found: Mapping[str, Any]) -> float:
     """Return how old an object is by the clock of the store, which all workers share."""
     date = found["ResponseMetadata"]["HTTPHeaders"].get("date")
@@ -223,11 +229,11 @@ def _is_conditional(s3: S3Client, bucket: str, prefix: str) -> bool:
     """Return whether the store honours conditional puts; asked once per process, and never of AWS itself."""
     if "amazonaws.com" in s3.meta.endpoint_url:
         return True
-    probe = {"Bucket": bucket, "Key": f"{prefix}/conditional-writes", "Body": b"", "IfNoneMatch": "*"}
+    probe = {"Bucket": bucket, "Key": f"{prefix}/conditional-writes", "IfNoneMatch": "*"}
     # Twice: a store that ignores the condition lets the second of two puts win too.
     for _ in range(2):
         try:
-            s3.put_object(**probe)  # type: ignore[arg-type]
+            _put_bytes(s3, b"", **probe)
         except S3_ERRORS as error:
             if is_condition_failed(error):
                 return True

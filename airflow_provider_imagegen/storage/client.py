@@ -1,15 +1,25 @@
-"""How S3 is spoken to: the configuration of every boto3 client this provider uses."""
+"""How S3 is spoken to: the configuration of every boto3 client this provider uses, and puts that S3 checks."""
 
 from __future__ import annotations
 
+import base64
+import logging
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import IO, TYPE_CHECKING, Any
 
 from botocore.config import Config
+
+from airflow_provider_imagegen.storage.errors import S3_ERRORS, is_checksum_unknown
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from mypy_boto3_s3.client import S3Client
+
+log = logging.getLogger(__name__)
+
+_without_checksums: set[str] = set()
+"""Endpoints of stores that take no SHA-256, as far as this process knows."""
 
 
 def client_of(hook: S3Hook) -> S3Client:
@@ -33,3 +43,30 @@ def send_at_once(params: dict[str, Any], **_: Any) -> None:
     body of the next, botocore before 1.43.77 takes the first response for the second, and stalls for a minute.
     """
     params["headers"].pop("Expect", None)
+
+
+def put_checked(s3: S3Client, body: IO[bytes], sha256: str, **arguments: Any) -> Mapping[str, Any]:
+    """Put an object with its SHA-256, or without it into a store that takes none; return the response.
+
+    S3 compares it with the bytes that arrive: a bit that turned on the disk or on the way is noticed. A bucket with
+    default Object Lock retention takes no object without one.
+
+    :param body: A seekable file, put from its start.
+    :param arguments: Further arguments of boto3's ``put_object``.
+    """
+    endpoint = s3.meta.endpoint_url
+    body.seek(0)
+    if endpoint not in _without_checksums:
+        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
+        try:
+            return s3.put_object(**arguments, Body=body, ChecksumSHA256=checksum)
+        except S3_ERRORS as error:
+            if not is_checksum_unknown(error):
+                raise
+        body.seek(0)
+    response = s3.put_object(**arguments, Body=body)
+    # Only now: what was refused before may have been another argument.
+    if endpoint not in _without_checksums:
+        _without_checksums.add(endpoint)
+        log.warning("The S3 store at %s takes no SHA-256 checksums: it cannot prove what arrived.", endpoint)
+    return response

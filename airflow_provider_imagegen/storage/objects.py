@@ -7,20 +7,18 @@ is no digest of the content.
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
 
 from airflow_provider_imagegen.exceptions import Billed, DestinationError, ObjectExists, UploadFailed
+from airflow_provider_imagegen.storage.client import put_checked
 from airflow_provider_imagegen.storage.destination import Destination
 from airflow_provider_imagegen.storage.errors import (
     S3_ERRORS,
-    is_checksum_unknown,
     is_condition_failed,
     is_not_ours,
     is_not_there,
@@ -33,15 +31,10 @@ from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES, SVG, Ve
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-log = logging.getLogger(__name__)
-
 MAX_METADATA_VALUE = 120
 """Bytes of one value of the provider's own metadata."""
 TRACE_ID = "trace-id"
 SHA256 = "sha256"
-
-_without_checksums: set[str] = set()
-"""Endpoints of stores that take no SHA-256, as far as this process knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,21 +232,13 @@ class ObjectStore:
         self, file: IO[bytes], sha256: str, arguments: dict[str, Any], is_conditional: bool
     ) -> Mapping[str, Any]:
         """Put an object with as much protection as the store knows."""
-        endpoint = self._s3.meta.endpoint_url
-        for protection in _protections(endpoint, sha256, is_conditional):
-            file.seek(0)
-            try:
-                response = self._s3.put_object(**arguments, **protection, Body=file)
-            except S3_ERRORS as error:
-                if _is_unknown(error, protection):
-                    continue
+        condition = {"IfNoneMatch": "*"} if is_conditional else {}
+        try:
+            return put_checked(self._s3, file, sha256, **arguments, **condition)
+        except S3_ERRORS as error:
+            if not (is_conditional and is_unknown_to_store(error)):
                 raise
-            # Only now: what was refused before may have been the condition.
-            if "ChecksumSHA256" not in protection and endpoint not in _without_checksums:
-                _without_checksums.add(endpoint)
-                log.warning("The S3 store at %s takes no SHA-256 checksums: it cannot prove what arrived.", endpoint)
-            return response
-        raise AssertionError("without any protection a put either works or raises")
+        return put_checked(self._s3, file, sha256, **arguments)
 
     def _landed_before(self, key: str, sha256: str, billed: Billed = "yes") -> Mapping[str, Any] | None:
         """Return an object if it is the image that is to be put; ``None`` if there is none, or none to be seen."""
@@ -302,24 +287,6 @@ def read_object(s3: S3Client, bucket: str, key: str) -> bytes:
         return found["Body"].read()
     except S3_ERRORS as error:
         raise DestinationError(f"s3://{bucket}/{key} cannot be read: {words_of(error)}") from None
-
-
-def _protections(endpoint: str, sha256: str, is_conditional: bool) -> Iterator[dict[str, Any]]:
-    """Yield the protections of a put, all of them first; older stores refuse what they do not know."""
-    # S3 compares it with the bytes that arrive: a bit that turned on the disk or on the way is noticed.
-    checksum = {"ChecksumSHA256": base64.b64encode(bytes.fromhex(sha256)).decode()}
-    condition = {"IfNoneMatch": "*"} if is_conditional else {}
-    if endpoint not in _without_checksums:
-        yield checksum | condition
-    yield condition
-    if condition:
-        yield {}
-
-
-def _is_unknown(error: BaseException, protection: Mapping[str, Any]) -> bool:
-    if "ChecksumSHA256" in protection and is_checksum_unknown(error):
-        return True
-    return "IfNoneMatch" in protection and is_unknown_to_store(error)
 
 
 def _short_header_text(value: str) -> str:

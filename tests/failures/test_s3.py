@@ -144,6 +144,34 @@ class TestConnectionThatBreaksInMidPut:
         assert harness.submits == harness.billed == 1
 
 
+class TestBucketWithDefaultRetention:
+    """S3 takes no object into a bucket with default Object Lock retention whose put has no checksum."""
+
+    DEMAND = (
+        "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"
+    )
+
+    def test_takes_claims_images_and_manifest(self, harness: Harness, proxy: FaultProxy) -> None:
+        refused = {"status": 400, "code": "InvalidRequest", "words": self.DEMAND}
+        fault = proxy.arm(Fault("refuse", without="x-amz-checksum-sha256", times=None, **refused))  # type: ignore[arg-type]
+        assert is_intact(harness, harness.attempt())
+        assert fault.met == []
+        assert harness.entries()[0].record.state == "landed"
+
+
+class TestStoreWithoutChecksums:
+    def test_takes_claims_without_and_that_is_said_once(
+        self, harness: Harness, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        fault = proxy.arm(
+            Fault("refuse", header="x-amz-checksum-sha256", status=501, code="NotImplemented", times=None)
+        )
+        assert is_intact(harness, harness.attempt())
+        assert len(fault.met) == 1
+        assert caplog.text.count("takes no SHA-256 checksums") == 1
+        assert harness.entries()[0].record.state == "landed"
+
+
 class TestKeysThatMayOnlyRead:
     def test_are_noticed_by_the_claim_before_anything_is_paid(
         self, harness: Harness, guarded_store: ObjectStore

@@ -49,6 +49,7 @@ class Fault:
     :param method: method of the requests it is for
     :param path: pattern that is searched in their path and query
     :param header: a header they carry
+    :param without: a header they lack
     :param times: how many of them; ``None`` for all
     :param status: HTTP status of a refusal
     :param code: S3's error code of a refusal
@@ -60,6 +61,7 @@ class Fault:
     method: str = "PUT"
     path: str = ""
     header: str | None = None
+    without: str | None = None
     times: int | None = 1
     status: int = 503
     code: str = "SlowDown"
@@ -74,6 +76,7 @@ class Fault:
             and request.method == self.method
             and re.search(self.path, request.path) is not None
             and (self.header is None or self.header in request.headers)
+            and self.without not in request.headers
         )
 
 
