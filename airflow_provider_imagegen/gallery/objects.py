@@ -84,7 +84,7 @@ class Objects:
         if image.version_id:
             place["VersionId"] = image.version_id
         head = self._head(place)
-        metadata, content_type = head["Metadata"], head["ContentType"]
+        metadata, content_type = head["Metadata"], head.get("ContentType", "")
         if _DAG not in metadata or content_type not in IMAGES:
             raise HTTPException(404, "The object is not an image that this provider has landed.")
         if metadata.get(_SHA256) != image.sha256:

@@ -11,6 +11,7 @@ from fastapi import HTTPException
 
 from airflow_provider_imagegen.gallery.objects import Objects
 from airflow_provider_imagegen.redaction import redacted
+from airflow_provider_imagegen.storage.client import client_of
 from airflow_provider_imagegen.storage.errors import S3_ERRORS
 
 if TYPE_CHECKING:
@@ -53,9 +54,7 @@ class Store:
         from airflow.providers.common.compat.sdk import AirflowException
 
         try:
-            hook = S3Hook(aws_conn_id=self._aws_conn_id)
-            client: S3Client = hook.get_client_type(region_name=hook.region_name, config=_OURS.merge(hook.config))
-            return client
+            return client_of(S3Hook(aws_conn_id=self._aws_conn_id), _OURS)
         except (ValueError, AirflowException, *S3_ERRORS) as error:
             words = f"AWS connection {self._aws_conn_id!r} cannot be used: {redacted(str(error))}"
             raise HTTPException(502, words) from None

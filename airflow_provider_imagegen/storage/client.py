@@ -22,18 +22,30 @@ _without_checksums: set[str] = set()
 """Endpoints of stores that take no SHA-256, as far as this process knows."""
 
 
-def client_of(hook: S3Hook) -> S3Client:
+def client_of(hook: S3Hook, ours: Config | None = None) -> S3Client:
     """Return the boto3 client of an AWS connection, whose own ``config_kwargs`` come first.
 
-    Throttling and server faults are repeated as botocore's standard mode does, with growing pauses.
+    :param ours: What holds where the connection says nothing; by default the configuration for tasks.
     """
+    config = (ours or _config_for_tasks()).merge(hook.config)
+    client: S3Client = hook.get_client_type(region_name=hook.region_name, config=config)
+    add_handlers(client)
+    return client
+
+
+def _config_for_tasks() -> Config:
+    """Return a configuration that repeats throttling and server faults as botocore's standard mode does."""
     # Older stores refuse checksums that boto3 adds of its own accord; this provider sends SHA-256 where it counts.
     ours: dict[str, Any] = {"request_checksum_calculation": "when_required"}
     if "AWS_RETRY_MODE" not in os.environ:
         ours["retries"] = {"mode": "standard"}
-    client: S3Client = hook.get_client_type(region_name=hook.region_name, config=Config(**ours).merge(hook.config))
+    return Config(**ours)
+
+
+def add_handlers(client: S3Client) -> None:
+    """Add to a client what every request and response of this provider needs."""
     client.meta.events.register_last("before-call.s3", send_at_once)
-    return client
+    client.meta.events.register_first("after-call.s3", lower_metadata_names)
 
 
 def send_at_once(params: dict[str, Any], **_: Any) -> None:
@@ -43,6 +55,16 @@ def send_at_once(params: dict[str, Any], **_: Any) -> None:
     body of the next, botocore before 1.43.77 takes the first response for the second, and stalls for a minute.
     """
     params["headers"].pop("Expect", None)
+
+
+def lower_metadata_names(parsed: dict[str, Any], **_: Any) -> None:
+    """Spell the names of user metadata as they were put.
+
+    They are HTTP headers, whose names have no case: proxies and stores answer ``X-Amz-Meta-Sha256``, which botocore
+    passes on as ``Sha256``. An image whose digest is not found counts as another image, and is paid for again.
+    """
+    if "Metadata" in parsed:
+        parsed["Metadata"] = {name.lower(): value for name, value in parsed["Metadata"].items()}
 
 
 def put_checked(s3: S3Client, body: IO[bytes], sha256: str, **arguments: Any) -> Mapping[str, Any]:

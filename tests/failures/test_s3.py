@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import hashlib
 import resource
 from collections.abc import Iterator
@@ -10,17 +12,21 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_imagegen.engine.run import GenerateRun
 from airflow_provider_imagegen.exceptions import DestinationError, TempFileFailed, UploadFailed
+from airflow_provider_imagegen.failpoints import Failpoint
 from airflow_provider_imagegen.hooks.aws import s3_client
 from airflow_provider_imagegen.schemas import Manifest
+from airflow_provider_imagegen.storage.options import ObjectOptions
 from tests.conftest import BUCKET
-from tests.failures.conftest import IMAGE_BYTES, PASSING, Harness
+from tests.failures.conftest import IMAGE_BYTES, PASSING, Harness, killed_at
 from tests.integration.conftest import set_connection
 from tests.stack.fault_proxy import Fault, FaultProxy
 from tests.stack.object_store import Identity, ObjectStore
 from tests.stack.waiting import HANG
 
 full = pytest.mark.full
+GATEWAYS = pytest.mark.parametrize(("gateway", "prefix"), [("acedatacloud", ""), ("openai", "/openai-api")])
 IMAGES = r"/failures/.*\.png"
 HALF = IMAGE_BYTES // 2
 SILENCE = 3 * PASSING
@@ -141,6 +147,45 @@ class TestConnectionThatBreaksInMidPut:
             harness.attempt()
         proxy.disarm()
         assert is_intact(harness, harness.attempt(try_number=2))
+        assert harness.submits == harness.billed == 1
+
+
+class TestMetadataNamesInAnotherCase:
+    """HTTP header names have no case, and proxies written in Go answer ``X-Amz-Meta-Sha256``."""
+
+    @pytest.fixture(autouse=True)
+    def capitals(self, proxy: FaultProxy) -> Iterator[None]:
+        proxy.capitalize_metadata()
+        yield
+        assert proxy.capitalized
+
+    @GATEWAYS
+    def test_do_not_let_a_cleared_task_pay_again(self, harness: Harness, gateway: str, prefix: str) -> None:
+        harness.use(gateway, prefix)
+        first = harness.attempt()
+        again = harness.attempt(try_number=2, epoch=1)
+        assert [image.sha256 for image in again.images] == [image.sha256 for image in first.images]
+        assert (again.reused, harness.submits, harness.billed) == (1, 1, 1)
+
+    @GATEWAYS
+    def test_do_not_hide_an_image_that_was_put_before_a_kill(self, harness: Harness, gateway: str, prefix: str) -> None:
+        harness.use(gateway, prefix)
+        with killed_at(Failpoint.PUT_IMAGE, "after"):
+            harness.attempt()
+        assert is_intact(harness, harness.attempt(try_number=2))
+        assert harness.submits == harness.billed == 1
+
+    def test_do_not_make_it_somebody_elses_image(self, harness: Harness) -> None:
+        def kept(try_number: int) -> GenerateRun:
+            run = harness.work(try_number=try_number)
+            destination = dataclasses.replace(run.destination, options=ObjectOptions(replace=False))
+            return dataclasses.replace(run, destination=destination)
+
+        with killed_at(Failpoint.PUT_IMAGE, "after"):
+            asyncio.run(kept(1).begin())
+        manifest = asyncio.run(kept(2).begin())
+        assert isinstance(manifest, Manifest)
+        assert is_intact(harness, manifest)
         assert harness.submits == harness.billed == 1
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import io
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import boto3
@@ -20,10 +20,13 @@ from PIL import Image
 
 from airflow_provider_imagegen.gallery.airflow_api import Instance
 from airflow_provider_imagegen.gallery.objects import MAX_SIDECAR_BYTES, Objects
+from airflow_provider_imagegen.gallery.store import Store
 from airflow_provider_imagegen.gallery.thumbnails import MAX_BYTES
 from airflow_provider_imagegen.schemas import LandedImage
 from airflow_provider_imagegen.storage.destination import default_prefix
 from tests.conftest import BUCKET
+from tests.integration.conftest import set_connection
+from tests.stack.fault_proxy import FaultProxy
 from tests.stack.object_store import ObjectStore
 
 INSTANCE = Instance("shop", "nightly", "draw", -1)
@@ -125,6 +128,33 @@ class TestImage:
         with pytest.raises(HTTPException) as error:
             objects.look_at(put(bucket=bucket))
         assert status_of(error) in {404, 502}
+
+
+class TestMetadataNamesInAnotherCase:
+    """HTTP header names have no case, and proxies written in Go answer ``X-Amz-Meta-Sha256``."""
+
+    @pytest.fixture
+    async def behind_proxy(self, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Objects]:
+        with FaultProxy(int(object_store.endpoint.rpartition(":")[2])) as proxy:
+            proxy.capitalize_metadata()
+            set_connection(
+                monkeypatch,
+                "aws_default",
+                conn_type="aws",
+                login=object_store.access_key,
+                password=object_store.secret_key,
+                extra=object_store.connection_extra | {"endpoint_url": proxy.endpoint},
+            )
+            yield await Store("aws_default").objects()
+            assert proxy.capitalized
+
+    async def test_do_not_hide_an_image(self, behind_proxy: Objects, put: Callable[..., LandedImage]) -> None:
+        assert behind_proxy.content(behind_proxy.look_at(put())) == drawn()
+
+    async def test_do_not_hide_the_rows_of_a_batch(self, behind_proxy: Objects, s3: Any) -> None:
+        key = f"gallery/{uuid.uuid4()}/manifest.jsonl"
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"{}", Metadata=OWN)
+        assert behind_proxy.lines_of(f"s3://{BUCKET}/{key}", INSTANCE) == ({"Bucket": BUCKET, "Key": key}, 2)
 
 
 class TestSidecar:

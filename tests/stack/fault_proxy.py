@@ -1,4 +1,7 @@
-"""A proxy before an S3 server that spoils chosen requests on the wire: refuses, cuts or stalls them."""
+"""A proxy before an S3 server that spoils chosen requests on the wire: refuses, cuts or stalls them.
+
+It can also spell the names of user metadata in responses as proxies written in Go do: ``X-Amz-Meta-Sha256``.
+"""
 
 import asyncio
 import re
@@ -10,6 +13,8 @@ from types import TracebackType
 from typing import Literal, Self
 
 Kind = Literal["refuse", "reset", "stall"]
+
+_METADATA_NAME = re.compile(rb"\r\nx-amz-meta-[^:\r\n]+(?=:)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,9 @@ class FaultProxy:
 
     def __init__(self, port: int) -> None:
         self.requests: list[Request] = []
+        self.capitalized = 0
+        """Names of user metadata that were spelt anew."""
+        self._capitalizes = False
         self._target = port
         self._faults: list[Fault] = []
         self._connections: set[asyncio.Task[None]] = set()
@@ -104,6 +112,10 @@ class FaultProxy:
         """Spoil requests from now on."""
         self._faults.append(fault)
         return fault
+
+    def capitalize_metadata(self) -> None:
+        """Spell the names of user metadata as Go does from now on."""
+        self._capitalizes = True
 
     def disarm(self) -> None:
         """Let everything pass again."""
@@ -143,7 +155,7 @@ class FaultProxy:
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
-        answers = asyncio.ensure_future(_pump(from_server, writer))
+        answers = asyncio.ensure_future(self._pass_back(from_server, writer))
         try:
             while await self._pass_on(reader, writer, to_server):
                 pass
@@ -153,6 +165,17 @@ class FaultProxy:
             to_server.transport.abort()
             answers.cancel()
             await asyncio.gather(answers, return_exceptions=True)
+
+    async def _pass_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(65536):
+            # The head of a response is written at once, and begins a piece: no request is sent before the last is over.
+            if self._capitalizes and piece.startswith(b"HTTP/"):
+                head, end, body = piece.partition(b"\r\n\r\n")
+                head, count = _METADATA_NAME.subn(lambda name: name[0].title(), head)
+                self.capitalized += count
+                piece = head + end + body
+            writer.write(piece)
+            await writer.drain()
 
     async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to_server: asyncio.StreamWriter

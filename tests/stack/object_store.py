@@ -15,7 +15,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_provider_imagegen.storage.client import send_at_once
+from airflow_provider_imagegen.storage.client import add_handlers
 from tests.stack.environment import child_environment
 from tests.stack.ports import free_port
 from tests.stack.process import Process
@@ -94,7 +94,7 @@ class ObjectStore:
             "config": Config(connect_timeout=HANG, read_timeout=HANG, retries={"total_max_attempts": 1}),
         }
         client: S3Client = boto3.session.Session().client("s3", **(arguments | overrides))
-        client.meta.events.register_last("before-call.s3", send_at_once)
+        add_handlers(client)
         return client
 
     def start(self) -> None:
