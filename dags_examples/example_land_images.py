@@ -36,7 +36,7 @@ def example_land_images():
         replace=True,
     )
 
-    land = LandImagesOperator(task_id="land", submitted=submit.output)
+    land = LandImagesOperator(task_id="land", submitted=submit.output, s3_bucket=BUCKET)
 
     submit >> write_captions >> land
     # [END howto_operator_land_images]

@@ -166,12 +166,12 @@ class LandRun(TaskRun):
     async def _item_of_receipt(
         self, number: int, receipt: Receipt, client: ImageClient, shared: SharedResources
     ) -> LandItem:
-        document = await asyncio.to_thread(landing_document, self.s3, receipt)
+        document = await asyncio.to_thread(landing_document, self.s3, receipt, self.ledger)
         if document.gateway != client.gateway.name:
             # Its ids mean nothing to another gateway, which would answer that there are no such tasks.
             message = f"{self.settings.name} leads to {client.gateway.name}, and it was submitted to {document.gateway}"
             raise ConfigurationError(message, billed="unknown", advice="Was its gateway changed? Change it back.")
-        submission = receipt.submission
+        submission = document.submission
         landing = Landing(
             self.s3,
             document.destination,
@@ -179,13 +179,12 @@ class LandRun(TaskRun):
             {**document.metadata, "fingerprint": submission.fingerprint},
             ImageProcessing(svg=document.svg, provenance=document.provenance, model=document.request.model),
         )
-        ledger = Ledger(self.s3, document.bucket, document.ledger_key)
         # In the submitting task's name: its records count the cost, and its retry finds that the images have landed.
         options = replace(self.options, attempt=document.attempt)
         return LandItem(
             row=Row(number=number, key=document.prefix, request=document.request),
             landing=landing,
-            job=ImageJob(document.request, client, landing, ledger, options, shared=shared),
+            job=ImageJob(document.request, client, landing, self.ledger, options, shared=shared),
             submission=await _without_lost(submission, landing),
         )
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
     from airflow_provider_imagegen.engine.run import GenerateRun
+    from airflow_provider_imagegen.ledger.store import Ledger
 
 _RECEIPT = "what a task with wait=False returned, or a list of that"
 
@@ -53,9 +54,10 @@ class KeptRequest(ImageRequest):
 
 
 class LandingDocument(PersistedModel):
-    """All that landing a submitted request needs besides its ids.
+    """All that landing a submitted request needs.
 
     :param gateway: Name of the gateway it was submitted to.
+    :param submission: What became of the submits.
     :param request: What was asked for.
     :param attempt: Who asked, and pays.
     :param ledger_key: Key prefix of the ledger's records, in the images' bucket.
@@ -70,6 +72,7 @@ class LandingDocument(PersistedModel):
 
     version: Literal[1] = 1
     gateway: str
+    submission: Submission
     request: KeptRequest
     attempt: Attempt
     ledger_key: str
@@ -92,11 +95,14 @@ class LandingDocument(PersistedModel):
 class Receipt(PersistedModel):
     """What was submitted, for a later task to land: the XCom of a task with ``wait=False``.
 
+    Whoever may write XComs may change it. So it only says which document to read, and the task that lands checks that
+    the document is its own ledger's; ids and addresses are taken from there.
+
     :param gateway: Name of the gateway.
     :param model: Name of the model, as far as it was named.
     :param requested: Number of images asked for.
     :param task_ids: The gateway's ids of what was open when the task ended.
-    :param submission: What became of the submits.
+    :param submission: What became of the submits; for readers, as the counts are.
     :param document_uri: Address of the :class:`LandingDocument`.
     :param imagegen_conn_id: Connection that it was submitted through.
     :param aws_conn_id: Connection to S3.
@@ -124,6 +130,7 @@ def create_receipt(
     uri = document_uri(work.ledger, work.options.attempt, "submitted")
     document = LandingDocument(
         gateway=work.gateway.name,
+        submission=submission,
         request=KeptRequest.of(work.request),
         attempt=work.options.attempt,
         ledger_key=work.ledger.prefix,
@@ -161,13 +168,22 @@ def read_receipts(given: object) -> Iterator[Receipt]:
             raise InvalidRequest("submitted", type(entry).__name__, _RECEIPT) from None
 
 
-def landing_document(s3: S3Client, receipt: Receipt) -> LandingDocument:
+def landing_document(s3: S3Client, receipt: Receipt, ledger: Ledger) -> LandingDocument:
     """Return the document of a receipt. Blocking.
 
+    :param ledger: The ledger of the task that lands, beside which the document must be.
+    :raises InvalidRequest: If the receipt or its document names another bucket or ledger.
     :raises LedgerError: If S3 does not return it.
     :raises LedgerCorrupt: If it cannot be understood.
     """
+    uri, own = receipt.document_uri, f"s3://{ledger.bucket}/{ledger.prefix}/"
+    allowed = f"what was submitted to the s3_bucket and ledger_key of this task: {own}"
+    if not uri.startswith(own):
+        raise InvalidRequest("submitted", uri, allowed)
     try:
-        return LandingDocument.model_validate_json("".join(read_document(s3, receipt.document_uri)))
+        document = LandingDocument.model_validate_json("".join(read_document(s3, uri)))
     except ValidationError:
-        raise LedgerCorrupt(f"{receipt.document_uri} cannot be understood") from None
+        raise LedgerCorrupt(f"{uri} cannot be understood") from None
+    if (document.bucket, document.ledger_key) != (ledger.bucket, ledger.prefix):
+        raise InvalidRequest("submitted", f"s3://{document.bucket}/{document.ledger_key}/", allowed)
+    return document

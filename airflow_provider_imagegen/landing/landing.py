@@ -17,7 +17,7 @@ from functools import partial
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
-from airflow_provider_imagegen.exceptions import LandingError, NotAnImage, ObjectExists
+from airflow_provider_imagegen.exceptions import LandingError, LedgerCorrupt, NotAnImage, ObjectExists
 from airflow_provider_imagegen.failpoints import Failpoint, failpoint
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.landing.download.download import Downloader
@@ -123,6 +123,7 @@ class Landing:
         :param image: As it landed.
         :param name: File name of the object, without extension.
         :return: The image under this destination, marked as reused; ``None`` if it is no longer in S3.
+        :raises LedgerCorrupt: If it is said to be in another bucket.
         :raises UploadFailed: If S3 does not answer.
         """
         return await asyncio.to_thread(self._reuse, image, name)
@@ -245,16 +246,19 @@ class Landing:
         )
 
     def _reuse(self, image: LandedImage, name: str) -> LandedImage | None:
+        if image.bucket != self.destination.bucket:
+            # A ledger is in the bucket of its images: nothing of ours wrote this.
+            raise LedgerCorrupt(f"a record of bucket {self.destination.bucket!r} names {image.uri}")
         # Its digest decides whether it is still the image that was paid for; by its key it could be anything by now.
         extension = image.key.rpartition(".")[2]
         key = self.destination.key(f"{name}.{extension}")
-        if (image.bucket, image.key) == (self.destination.bucket, key):
+        if image.key == key:
             is_there = self._store.holds(image.bucket, image.key, image.sha256)
             return image.model_copy(update={"reused": True}) if is_there else None
         copied = self._store.copy(image.bucket, image.key, key, image.sha256)
         if copied is None:
             return None
-        place = {"uri": self.destination.uri(key), "bucket": self.destination.bucket, "key": key}
+        place = {"uri": self.destination.uri(key), "key": key}
         version = {"etag": copied.etag, "version_id": copied.version_id}
         return image.model_copy(update={**place, **version, "reused": True})
 

@@ -22,7 +22,8 @@ class LandImagesOperator(ImagesOperator):
     """Land images in S3 that were submitted before, waiting deferred for those that are still being generated.
 
     Nothing is paid by it: retried or cleared, it lands what is missing and returns the same. What it lands for a task
-    with ``wait=False`` goes where that task said, through its connections, and is noted in its ledger records.
+    with ``wait=False`` goes where that task said and is noted in its ledger records, provided that bucket, ledger and
+    connections are those of this operator: a receipt is an XCom, which others may be allowed to change.
 
     For one receipt it returns the manifest (see :class:`~airflow_provider_imagegen.schemas.Manifest`), with
     ``manifest.json`` beside the images; for a list, or for ``task_ids``, a summary (see
@@ -30,14 +31,15 @@ class LandImagesOperator(ImagesOperator):
     ``<s3_key>/manifest.jsonl``.
 
     Of the parameters of :class:`~airflow_provider_imagegen.operators.base.ImagesOperator` it heeds those that say how
-    to wait, what counts as a failure, and, for ``task_ids``, where images go and how.
+    to wait, what counts as a failure, the connections, and, for ``task_ids``, where images go and how.
 
     :param submitted: What a task with ``wait=False`` returned, or a list of that, such as a mapped task's output.
         (templated)
     :param task_ids: Ids of tasks at the gateway, submitted by anybody; their images are called
         ``<s3_key>/<id>/<index>.<ext>``. (templated)
-    :param s3_bucket: Bucket for images of ``task_ids``, and for ``manifest.jsonl``; by default that of the first
-        receipt. (templated)
+    :param s3_bucket: Bucket of the images, as for the task that submitted; also where ``manifest.jsonl`` goes.
+        (templated)
+    :param ledger_key: As for the task that submitted.
     :param timeout: Seconds, or a timedelta, from its beginning to its deadline.
     """
 
@@ -67,8 +69,8 @@ class LandImagesOperator(ImagesOperator):
             raise InvalidRequest("submitted", None, allowed)
         receipts = [] if self.submitted is None else list(read_receipts(self.submitted))
         task_ids = self._ids()
-        if receipts:
-            self._go_by(receipts)
+        for receipt in receipts:
+            self._check_connections(receipt)
         return LandRun.based_on(
             self._task_run(context),
             receipts=receipts,
@@ -84,18 +86,12 @@ class LandImagesOperator(ImagesOperator):
         # An id given twice would be landed twice at once, under one key.
         return list(dict.fromkeys(given))
 
-    def _go_by(self, receipts: Sequence[Receipt]) -> None:
-        """Use the connections, and if need be the bucket, of those who submitted."""
-        first = receipts[0]
-        connections = {(receipt.imagegen_conn_id, receipt.aws_conn_id) for receipt in receipts}
-        if len(connections) > 1:
-            raise InvalidRequest("submitted", connections, "what was submitted through one connection")
+    def _check_connections(self, receipt: Receipt) -> None:
         # Before the connections are read: ids are only known to the account that they were submitted with.
-        self.imagegen_conn_id, self.aws_conn_id = first.imagegen_conn_id, first.aws_conn_id
-        from airflow_provider_imagegen.storage.destination import split_uri
-
-        if self.s3_bucket is None and not split_uri(str(self.s3_key))[0]:
-            self.s3_bucket, _ = split_uri(first.document_uri)
+        for name in ("imagegen_conn_id", "aws_conn_id"):
+            own, theirs = getattr(self, name), getattr(receipt, name)
+            if own != theirs:
+                raise InvalidRequest(name, own, f"the connection that the receipt names, {theirs!r}")
 
     def _cancel_context(self, run: TaskRun) -> None:
         """Have nothing cancelled: it is not this task's, and others may wait for the same."""

@@ -12,8 +12,16 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from airflow_provider_imagegen.engine.recovery import Policy
-from airflow_provider_imagegen.exceptions import FewerImages, ImageGenError, LandingError, OutcomeUnknown, OutOfBalance
+from airflow_provider_imagegen.exceptions import (
+    FewerImages,
+    ImageGenError,
+    LandingError,
+    LedgerCorrupt,
+    OutcomeUnknown,
+    OutOfBalance,
+)
 from airflow_provider_imagegen.failpoints import Failpoint, Moment, observe
+from airflow_provider_imagegen.ledger.models import LedgerKey
 from airflow_provider_imagegen.schemas import Manifest
 from tests.failures.conftest import PASSING, Harness, killed_at
 from tests.stack.object_store import ObjectStore
@@ -154,6 +162,21 @@ class TestImagesGoneFromS3:
         again = harness.attempt(prompt="A", try_number=3, epoch=2)
         head = harness.s3.head_object(Bucket=again.images[0].bucket, Key=again.images[0].key)
         assert head["Metadata"]["sha256"] == again.images[0].sha256 != other.images[0].sha256
+
+
+class TestRecordThatNamesAnotherBucket:
+    def test_is_refused_and_nothing_is_paid_again(self, harness: Harness) -> None:
+        harness.attempt()
+        (entry,) = harness.entries()
+        record = entry.record
+        (image,) = record.images
+        scope, _, name = record.key.partition("/")
+        key = LedgerKey(scope, record.item, record.fingerprint)
+        assert str(key) == f"{scope}/{name}"
+        harness.ledger.update(key, entry, images=(image.model_copy(update={"bucket": "another"}),))
+        with pytest.raises(LedgerCorrupt, match="a record of bucket 'images' names"):
+            harness.attempt(try_number=2, epoch=1)
+        assert harness.submits == harness.billed == 1
 
 
 class TestUnknownOutcomeThatWasPaidAgain:

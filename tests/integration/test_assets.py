@@ -81,7 +81,7 @@ class TestEvents:
     def test_come_from_the_one_who_lands(self, run_dag: RunDag) -> None:
         with DAG(f"assets-{uuid.uuid4()}", schedule=None) as dag:
             submitted = GenerateImageOperator(prompt="a kite", wait=False, **DRAW)
-            LandImagesOperator(task_id="land", submitted=submitted.output, outlets=[asset()])
+            LandImagesOperator(task_id="land", submitted=submitted.output, s3_bucket=BUCKET, outlets=[asset()])
         ((_, extra),) = events(run_dag(dag))
         assert extra["delivered"] == 1
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG, task
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from airflow_provider_imagegen.exceptions import InvalidRequest, LookUpFailed
+from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
 from airflow_provider_imagegen.ledger.models import LedgerRecord
 from airflow_provider_imagegen.ledger.store import Ledger
@@ -26,7 +24,9 @@ from tests.ledgers import entries_of
 from tests.stack.object_store import ObjectStore
 
 RunDag = Callable[[DAG], Run]
+LAND: dict[str, Any] = {"task_id": "land", "s3_bucket": BUCKET}
 SUBMIT: dict[str, Any] = {"task_id": "submit", "model": "gpt-image-1", "s3_bucket": BUCKET, "wait": False}
+SHARED = ("s3_bucket", "ledger_key", "imagegen_conn_id")
 
 
 @pytest.fixture
@@ -37,7 +37,8 @@ def run_pair(run_dag: RunDag) -> Callable[..., Run]:
         settings = SUBMIT | {"prompt": "a red kite", "ledger_key": f"ledgers/{uuid.uuid4()}"} | submit
         with DAG(f"pair-{uuid.uuid4()}", schedule=None) as dag:
             submitted = operator(**settings)
-            LandImagesOperator(task_id="land", submitted=submitted.output, **(land or {}))
+            shared = {name: settings[name] for name in SHARED if name in settings}
+            LandImagesOperator(**LAND | shared, submitted=submitted.output, **(land or {}))
         return run_dag(dag)
 
     return run
@@ -151,8 +152,8 @@ class TestLandedAgain:
     def test_returns_the_same_and_fetches_nothing(self, run_dag: RunDag, emulator: RunningEmulator) -> None:
         with DAG(f"again-{uuid.uuid4()}", schedule=None) as dag:
             submitted = GenerateImageOperator(prompt="a red kite", **SUBMIT)
-            first = LandImagesOperator(task_id="first", submitted=submitted.output)
-            first >> LandImagesOperator(task_id="second", submitted=submitted.output)
+            first = LandImagesOperator(task_id="first", s3_bucket=BUCKET, submitted=submitted.output)
+            first >> LandImagesOperator(task_id="second", s3_bucket=BUCKET, submitted=submitted.output)
         run = run_dag(dag)
         first_image, second_image = (run.returned(name)["images"][0] for name in ("first", "second"))
         assert (first_image["sha256"], first_image["reused"]) == (second_image["sha256"], False)
@@ -171,8 +172,8 @@ class TestLandedAgain:
             def lose(manifest: dict[str, Any]) -> None:
                 object_store.client().delete_object(Bucket=BUCKET, Key=manifest["images"][0]["key"])
 
-            lost = lose(LandImagesOperator(task_id="first", submitted=submitted.output).output)
-            lost >> LandImagesOperator(task_id="second", submitted=submitted.output)
+            lost = lose(LandImagesOperator(task_id="first", s3_bucket=BUCKET, submitted=submitted.output).output)
+            lost >> LandImagesOperator(task_id="second", s3_bucket=BUCKET, submitted=submitted.output)
         run = run_dag(dag)
         (image,) = run.returned("second")["images"]
         assert len(content(object_store, image["uri"])) == image["bytes"]
@@ -180,7 +181,7 @@ class TestLandedAgain:
 
     def test_lands_in_a_retry_what_the_first_try_could_not(self, run_pair: RunPair, emulator: RunningEmulator) -> None:
         # Once, and once more at a fresh address.
-        emulator.arm("result", "expire", status=404, times=2)
+        emulator.arm("result", "expire", status=410, times=2)
         run = run_pair({"retries": 1, "retry_delay": 0})
         assert "ResultExpired" in run.log
         assert run.states == {"submit": ["success"], "land": ["success"]}
@@ -200,7 +201,8 @@ class TestLandedAgain:
                 key = receipt["submission"]["landed"][0]["key"]
                 object_store.client().delete_object(Bucket=BUCKET, Key=key)
 
-            lose(submitted.output) >> LandImagesOperator(task_id="land", submitted=submitted.output, retries=3)
+            land = LandImagesOperator(submitted=submitted.output, imagegen_conn_id="imagegen_openai", retries=3, **LAND)
+            lose(submitted.output) >> land
         run = run_dag(dag)
         assert run.states["land"] == ["failed"]
         assert "had landed and is not there any more; clear the task that submitted it" in run.log
@@ -223,7 +225,7 @@ class TestSubmittedAgain:
 
         with DAG(f"interrupted-{uuid.uuid4()}", schedule=None) as dag:
             submitted = Interrupted(prompt="a red kite", retries=1, retry_delay=0, **SUBMIT)  # type: ignore[arg-type]
-            LandImagesOperator(task_id="land", submitted=submitted.output)
+            LandImagesOperator(submitted=submitted.output, **LAND)
         run = run_dag(dag)
         assert (len(tries), run.states["land"]) == (2, ["success"])
         totals = emulator.totals()
@@ -236,7 +238,7 @@ class TestListOfReceipts:
             settings = {name: value for name, value in SUBMIT.items() if name != "task_id"}
             partial = GenerateImageOperator.partial(task_id="submit", **settings)
             submitted = partial.expand(prompt=["a kite", "an owl", "an ox"])
-            LandImagesOperator(task_id="land", submitted=submitted.output)
+            LandImagesOperator(submitted=submitted.output, **LAND)
         run = run_dag(dag)
         summary = run.returned("land")
         assert [summary[name] for name in ("rows", "landed", "images", "billed")] == [3, 3, 3, 3]
@@ -251,8 +253,8 @@ class TestListOfReceipts:
             settings = {name: value for name, value in SUBMIT.items() if name != "task_id"}
             partial = GenerateImageOperator.partial(task_id="submit", **settings)
             submitted = partial.expand(prompt=["a kite", "an owl"])
-            LandImagesOperator(task_id="strict", submitted=submitted.output, retries=3)
-            LandImagesOperator(task_id="lenient", submitted=submitted.output, on_partial="accept")
+            LandImagesOperator(task_id="strict", s3_bucket=BUCKET, submitted=submitted.output, retries=3)
+            LandImagesOperator(task_id="lenient", s3_bucket=BUCKET, submitted=submitted.output, on_partial="accept")
         run = run_dag(dag)
         assert (run.states["strict"], run.states["lenient"]) == (["failed"], ["success"])
         assert "1 of 2 rows landed" in run.log
@@ -262,7 +264,7 @@ class TestListOfReceipts:
         with DAG(f"mapped-{uuid.uuid4()}", schedule=None) as dag:
             settings = {name: value for name, value in SUBMIT.items() if name != "task_id"}
             submitted = GenerateImageOperator.partial(task_id="submit", **settings).expand(prompt=["a kite", "an owl"])
-            LandImagesOperator.partial(task_id="land").expand(submitted=submitted.output)
+            LandImagesOperator.partial(**LAND).expand(submitted=submitted.output)
         run = run_dag(dag)
         assert run.states["land"] == ["success"] * 2
         assert [run.returned("land", map_index=number)["delivered"] for number in (0, 1)] == [1, 1]
@@ -272,7 +274,7 @@ class TestListOfReceipts:
         with DAG(f"list-{uuid.uuid4()}", schedule=None) as dag:
             settings = {name: value for name, value in SUBMIT.items() if name != "task_id"}
             submitted = GenerateImageOperator.partial(task_id="submit", **settings).expand(prompt=["a kite", "an owl"])
-            LandImagesOperator(task_id="land", submitted=submitted.output, poll_interval=0.2)
+            LandImagesOperator(submitted=submitted.output, poll_interval=0.2, **LAND)
         run = run_dag(dag)
         assert "Deferred: 2 task(s)" in run.log
         assert run.returned("land")["landed"] == 2
@@ -333,63 +335,6 @@ class TestBareIds:
         run = run_dag(dag)
         assert run.states["land"] == ["failed"]
         assert "UnknownTask" in run.log
-
-
-class TestSomethingElseThanBefore:
-    def spoilt(self, run_dag: RunDag, spoil: Callable[[dict[str, Any]], Any]) -> Run:
-        """Run a DAG in which something happens to a receipt between the two tasks."""
-        with DAG(f"spoilt-{uuid.uuid4()}", schedule=None) as dag:
-            submitted = GenerateImageOperator(prompt="a red kite", **SUBMIT)
-            LandImagesOperator(task_id="land", submitted=task(task_id="spoil")(spoil)(submitted.output))
-        return run_dag(dag)
-
-    def test_note_that_is_no_note_is_an_error_and_nothing_else(
-        self, run_dag: RunDag, object_store: ObjectStore
-    ) -> None:
-        def spoil(receipt: dict[str, Any]) -> dict[str, Any]:
-            key = receipt["document_uri"].removeprefix(f"s3://{BUCKET}/")
-            object_store.client().put_object(Bucket=BUCKET, Key=key, Body=b'{"version": 9}')
-            return receipt
-
-        run = self.spoilt(run_dag, spoil)
-        assert run.states["land"] == ["failed"]
-        assert "LedgerCorrupt" in run.log
-        assert "submitted.1.jsonl cannot be understood" in run.log
-
-    def test_note_that_is_gone_is_named(self, run_dag: RunDag, object_store: ObjectStore) -> None:
-        def spoil(receipt: dict[str, Any]) -> dict[str, Any]:
-            object_store.client().delete_object(
-                Bucket=BUCKET, Key=receipt["document_uri"].removeprefix(f"s3://{BUCKET}/")
-            )
-            return receipt
-
-        run = self.spoilt(run_dag, spoil)
-        assert f"{run.returned('submit')['document_uri']} cannot be read" in run.log
-
-    def test_gateway_is_noticed_before_it_is_asked(
-        self, run_dag: RunDag, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        fields = {"host": emulator.base_url, "password": emulator.token, "extra": {"gateway": "nano_banana"}}
-        set_connection(monkeypatch, "imagegen_other", conn_type="imagegen", **fields)
-        run = self.spoilt(run_dag, lambda receipt: receipt | {"imagegen_conn_id": "imagegen_other"})
-        assert run.states["land"] == ["failed"]
-        assert "leads to nano_banana, and it was submitted to acedatacloud" in run.log
-
-    def test_two_connections_are_refused(self, run_dag: RunDag) -> None:
-        run = self.spoilt(run_dag, lambda receipt: [receipt, receipt | {"imagegen_conn_id": "another"}])
-        assert run.states["land"] == ["failed"]
-        assert "what was submitted through one connection" in run.log
-
-    def test_later_release_may_have_written_more(self, run_dag: RunDag) -> None:
-        run = self.spoilt(run_dag, lambda receipt: receipt | {"added_in_2031": True})
-        assert run.states["land"] == ["success"]
-
-    def test_receipt_that_vanished_during_the_deferral_is_worth_a_retry(self) -> None:
-        operator = LandImagesOperator(task_id="land", submitted=None)
-        event = {"status": "done", "submission": {"submitted_at": 0.0, "deadline": 1.0}}
-        with pytest.raises(LookUpFailed, match="A retry attaches") as caught:
-            operator.execute_complete({"ti": SimpleNamespace(xcom_push=lambda **_: None)}, event)  # type: ignore[arg-type]
-        assert not isinstance(caught.value, AirflowFailException)
 
 
 class TestArguments:

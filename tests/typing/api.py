@@ -40,7 +40,7 @@ def dag() -> DAG:
             budget=Decimal(1),
         )
         submitted = GenerateImageOperator(task_id="submit", prompt="A raft", s3_bucket="images", wait=False)
-        LandImagesOperator(task_id="land", submitted=submitted.output)
+        LandImagesOperator(task_id="land", submitted=submitted.output, s3_bucket="images")
         ImageTaskSensor(task_id="watch", task_ids=["a", "b"], deferrable=True)
         ImageTaskSensor(task_id="watch_more", task_ids=submitted.output)
         GenerateImageBatchOperator(task_id="rows", requests=generated.output, s3_bucket="images")

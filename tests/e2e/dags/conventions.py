@@ -10,7 +10,8 @@ from airflow_provider_imagegen.operators.landing import LandImagesOperator
 from airflow_provider_imagegen.sensors.imagegen import ImageTaskSensor
 
 CONNECTION = {"imagegen_conn_id": "imagegen_paged"}
-COMMON = {"model": "gpt-image-1", "size": "1024x1024", "s3_bucket": "{{ var.value.imagegen_bucket }}", **CONNECTION}
+DESTINATION = {"s3_bucket": "{{ var.value.imagegen_bucket }}"}
+COMMON = {"model": "gpt-image-1", "size": "1024x1024", **DESTINATION, **CONNECTION}
 
 with DAG("conventions", schedule=None) as dag:
 
@@ -38,7 +39,8 @@ with DAG("conventions", schedule=None) as dag:
     boat.expand(kind=["dinghy", "barge"])
     fleet()
     submitted = GenerateImageOperator(task_id="submit", prompt="A raft", n=2, wait=False, **COMMON)
-    LandImagesOperator(task_id="land", submitted=submitted.output, poll_interval=1, outlets=[Asset("rafts")])
+    shared = {**DESTINATION, **CONNECTION}
+    LandImagesOperator(task_id="land", submitted=submitted.output, poll_interval=1, outlets=[Asset("rafts")], **shared)
     ImageTaskSensor(task_id="watch", task_ids=ids(submitted.output), poke_interval=1, **CONNECTION)
 
 enable_lineage(dag)
