@@ -12,8 +12,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
+from http import HTTPStatus
 
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_chain,
+    wait_none,
+    wait_random_exponential,
+)
 
 from airflow_provider_imagegen import metrics
 from airflow_provider_imagegen.engine.options import JobOptions
@@ -40,6 +50,10 @@ from airflow_provider_imagegen.schemas import ImageOutput, ImageRequest, ImageTa
 
 log = logging.getLogger(__name__)
 
+RESULT_DELAY = 45.0
+"""Seconds for which a finished task's image may be missing at its address: CDNs are slower than task records."""
+RESULT_PAUSE = wait_random_exponential(multiplier=0.5, max=8)
+"""Seconds between two attempts meanwhile."""
 RETRY_LANDING = 120.0
 """Seconds for which landing is retried of an image that the gateway keeps no copy of."""
 
@@ -223,19 +237,27 @@ class Delivery:
         return image
 
     async def _land_fresh(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage:
-        """Land an output; if its address has expired, look the task up once more: lookups sign addresses again."""
-        try:
-            return await self._landing.land(output, index, task, self._name_of(index))
-        except ResultExpired as error:
-            if task.task_id is None:
+        """Land an output; while it is not at its address, ask the gateway again: lookups sign addresses again."""
+        # By position: a fresh lookup signs new addresses for the same images, and only the order tells them apart.
+        outputs, position = task.outputs, task.outputs.index(output)
+
+        async def land() -> LandedImage:
+            try:
+                return await self._landing.land(outputs[position], index, task, self._name_of(index))
+            except ResultExpired as error:
+                log.info("Image %d is not at its address, or not yet: %s", index, error.message)
                 raise
-            log.warning("Image %d: %s; asking the gateway for a new address", index, error.message)
-            # By position: a fresh lookup signs new addresses for the same images, and only the order tells them apart.
-            position = task.outputs.index(output)
-            fresh = await self._look_up_again(task.task_id)
-            if position >= len(fresh):
-                raise
-            return await self._landing.land(fresh[position], index, task, self._name_of(index))
+
+        async def look_up(_: RetryCallState) -> None:
+            nonlocal outputs
+            fresh = () if task.task_id is None else await self._look_up_again(task.task_id)
+            outputs = fresh if position < len(fresh) else outputs
+
+        # The fresh address is tried at once.
+        wait = wait_chain(wait_none(), RESULT_PAUSE)
+        retry = retry_if_exception_type(ResultExpired)
+        retrying = AsyncRetrying(retry=retry, stop=_is_gone, wait=wait, before_sleep=look_up, reraise=True)
+        return await retrying(land)
 
     async def _land_with_retries(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage:
         """Land an output of which the gateway keeps no copy: what is given up here is lost."""
@@ -299,6 +321,14 @@ class Delivery:
         except LedgerError as error:
             # The images are in S3 and the manifest says so; a retry lands them again for free.
             log.warning("Could not update the ledger record: %s", error)
+
+
+def _is_gone(state: RetryCallState) -> bool:
+    """Return whether an image that is not at its address will not come there, as far as its host or the time tell."""
+    # "Not yet" must not be taken for "no longer": what is noted as expired may be paid for again.
+    error = state.outcome.exception() if state.outcome else None
+    is_gone = isinstance(error, ResultExpired) and error.status == HTTPStatus.GONE
+    return state.attempt_number > 1 and (is_gone or (state.seconds_since_start or 0.0) >= RESULT_DELAY)
 
 
 def _is_hopeless(error: LandingError, output: ImageOutput) -> bool:

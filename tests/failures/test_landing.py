@@ -14,7 +14,7 @@ full = pytest.mark.full
 
 
 class TestResultThatIsNoImage:
-    @pytest.mark.parametrize("kind", ["html", "bomb", "truncated", "empty"])
+    @pytest.mark.parametrize("kind", ["html", "bomb", "truncated"])
     def test_is_never_put_and_a_retry_downloads_it_without_paying(self, harness: Harness, kind: str) -> None:
         harness.emulator.arm("result", kind, times=1)
         with pytest.raises((NotAnImage, DownloadFailed), match="billed: yes"):

@@ -47,6 +47,11 @@ class BodyFile:
         # Objects that were stored packed are served packed, although only plain bytes are asked for.
         self._unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if encoding in _ZIPPED else None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has come."""
+        return not self._size
+
     def write(self, piece: bytes) -> None:
         """Take a piece of the body.
 

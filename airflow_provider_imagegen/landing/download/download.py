@@ -96,7 +96,7 @@ class Downloader:
     async def fetch(self, url: str, file: IO[bytes]) -> None:
         """Fetch a result into an empty file; one that is cut off is fetched again.
 
-        :raises ResultExpired: If the URL no longer leads to it.
+        :raises ResultExpired: If the URL does not lead to it, or not yet.
         :raises ResultHostRefused: If it leads to an address that is not public.
         :raises DownloadFailed: If it could not be fetched whole.
         :raises NotAnImage: If it is larger than allowed.
@@ -141,6 +141,9 @@ class Downloader:
             async for piece in response.aiter_stream():
                 body.write(piece)
             body.finish()
+            if body.is_empty:
+                # Object stores and CDNs answer so while what is asked for is still being written.
+                raise ResultExpired(f"{hop} answered {response.status} without a body", status=response.status)
             return None
 
     @asynccontextmanager
