@@ -253,9 +253,9 @@ class Landing:
         extension = image.key.rpartition(".")[2]
         key = self.destination.key(f"{name}.{extension}")
         if image.key == key:
-            is_there = self._store.holds(image.bucket, image.key, image.sha256)
+            is_there = self._store.holds(image.key, image.sha256)
             return image.model_copy(update={"reused": True}) if is_there else None
-        copied = self._store.copy(image.bucket, image.key, key, image.sha256)
+        copied = self._store.copy(image.key, key, image.sha256)
         if copied is None:
             return None
         place = {"uri": self.destination.uri(key), "key": key}

@@ -145,18 +145,18 @@ class ObjectStore:
             raise UploadFailed(f"{self._destination.uri(start)}* cannot be looked for: {words_of(error)}") from None
         return next((stored for stored in heads if stored.metadata.get(TRACE_ID) == trace_id), None)
 
-    def holds(self, bucket: str, key: str, sha256: str) -> bool:
+    def holds(self, key: str, sha256: str) -> bool:
         """Return whether an object is there and still the image that was put.
 
         :raises UploadFailed: If S3 does not answer.
         """
         try:
-            return self._head(bucket, key, sha256) is not None
+            return self._head(key, sha256) is not None
         except S3_ERRORS as error:
-            raise self._not_reused(bucket, key, error) from None
+            raise self._not_reused(key, error) from None
 
-    def copy(self, bucket: str, key: str, to_key: str, sha256: str) -> Stored | None:
-        """Copy an image from anywhere to a key of the destination.
+    def copy(self, key: str, to_key: str, sha256: str) -> Stored | None:
+        """Copy an image of the same bucket to a key of the destination.
 
         :param sha256: Its digest, by which an earlier copy of it is known.
         :return: The copy; ``None`` if the image is gone, or something else is in its place.
@@ -164,23 +164,24 @@ class ObjectStore:
         :raises UploadFailed: If S3 did not do it.
         """
         try:
-            head = self._head(bucket, key, sha256)
+            head = self._head(key, sha256)
             if head is None:
                 return None
             there = None if self._options.replace else self._landed_before(to_key, sha256, billed="no")
-            return Stored.of(to_key, there or self._copy(bucket, key, head, to_key))
+            return Stored.of(to_key, there or self._copy(key, head, to_key))
         except S3_ERRORS as error:
             # Either condition may have failed, that of the source or that of the target: looking tells.
-            if is_condition_failed(error) and self.holds(bucket, key, sha256):
+            if is_condition_failed(error) and self.holds(key, sha256):
                 there = self._landed_before(to_key, sha256, billed="no")
                 return Stored.of(to_key, there) if there else None
             if is_not_there(error) or is_condition_failed(error):
                 return None
-            raise self._not_reused(bucket, key, error) from None
+            raise self._not_reused(key, error) from None
 
-    def _copy(self, bucket: str, key: str, head: Mapping[str, Any], to_key: str) -> Mapping[str, Any]:
+    def _copy(self, key: str, head: Mapping[str, Any], to_key: str) -> Mapping[str, Any]:
+        bucket = self._destination.bucket
         copied = self._s3.copy_object(
-            Bucket=self._destination.bucket,
+            Bucket=bucket,
             Key=to_key,
             CopySource={"Bucket": bucket, "Key": key},
             # What was looked at: the source may be replaced between the two requests.
@@ -254,10 +255,10 @@ class ObjectStore:
             raise ObjectExists(f"{uri} is there already, and replace is False", billed=billed)
         return head
 
-    def _head(self, bucket: str, key: str, sha256: str) -> Mapping[str, Any] | None:
+    def _head(self, key: str, sha256: str) -> Mapping[str, Any] | None:
         """Return what S3 says about an image; ``None`` if it is gone, or something else is in its place."""
         try:
-            head = self._s3.head_object(Bucket=bucket, Key=key)
+            head = self._s3.head_object(Bucket=self._destination.bucket, Key=key)
         except S3_ERRORS as error:
             if is_not_there(error):
                 return None
@@ -269,8 +270,8 @@ class ObjectStore:
         found = self._s3.list_objects_v2(Bucket=self._destination.bucket, Prefix=start)
         return [entry["Key"] for entry in found.get("Contents", [])]
 
-    def _not_reused(self, bucket: str, key: str, error: BaseException) -> UploadFailed:
-        return UploadFailed(f"s3://{bucket}/{key} could not be reused: {words_of(error)}", billed="no")
+    def _not_reused(self, key: str, error: BaseException) -> UploadFailed:
+        return UploadFailed(f"{self._destination.uri(key)} could not be reused: {words_of(error)}", billed="no")
 
 
 def read_object(s3: S3Client, bucket: str, key: str) -> bytes:

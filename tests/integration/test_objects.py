@@ -308,7 +308,7 @@ class TestCopy:
             ({"metadata": {"owner": "y"}, "tag_set": {"c": "d"}}, "max-age=1", "y", {"c": "d"}),
         ):
             target = objects(prefix=f"objects/{uuid.uuid4()}", **options)
-            copied = target.copy(BUCKET, key_of(source), key_of(target), image.sha256)
+            copied = target.copy(key_of(source), key_of(target), image.sha256)
             head = s3.head_object(Bucket=BUCKET, Key=key_of(target))
             found = s3.get_object_tagging(Bucket=BUCKET, Key=key_of(target))["TagSet"]
             assert (head["CacheControl"], head["ContentType"]) == (cache, "image/png")
@@ -319,17 +319,17 @@ class TestCopy:
 
     def test_of_something_gone_is_none(self, objects: MakeObjects) -> None:
         for options in ({}, {"cache_control": "max-age=2"}, {"replace": False}):
-            assert objects(**options).copy(BUCKET, "gone", "to", "0") is None
+            assert objects(**options).copy("gone", "to", "0") is None
 
     def test_does_not_replace_something_else_either(self, objects: MakeObjects, s3: Any) -> None:
         source, image = objects(), sample()
         source.put(key_of(source), image, {"sha256": image.sha256})
         target = objects(prefix=f"objects/{uuid.uuid4()}", replace=False)
         for _ in range(2):
-            assert target.copy(BUCKET, key_of(source), key_of(target), image.sha256)
+            assert target.copy(key_of(source), key_of(target), image.sha256)
         s3.put_object(Bucket=BUCKET, Key=key_of(target), Body=b"newer")
         with pytest.raises(ObjectExists, match="billed: no"):
-            target.copy(BUCKET, key_of(source), key_of(target), image.sha256)
+            target.copy(key_of(source), key_of(target), image.sha256)
         assert read(s3, key_of(target)) == b"newer"
 
 
