@@ -50,7 +50,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_imagegen.redaction import redacted, short_value, without_secrets
+from airflow_provider_imagegen.redaction import foreign_id, foreign_text, redacted, short_value
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -68,7 +68,7 @@ class ImageGenError(Exception):
     """Base of all errors of this provider.
 
     Its text reads: what happened (to which task); whether it was billed; what to do. Whoever raises it redacts the
-    words of others; whatever still looks like a secret is cut out here.
+    words of others; whatever still looks like a secret is cut out here, and ids are foreign words too.
 
     :param message: What happened, in one line.
     :param gateway: Name of the gateway that was spoken to.
@@ -107,17 +107,17 @@ class ImageGenError(Exception):
         billed: Billed | None = None,
         advice: str | None = None,
     ) -> None:
-        message = without_secrets(message)
+        message = foreign_text(message)
         super().__init__(message)
         self.message = message
         self.gateway = gateway
-        self.task_id = task_id
-        self.trace_id = trace_id
-        self.request_id = request_id
-        self.code = None if code is None else without_secrets(code)
+        self.task_id = None if task_id is None else foreign_id(task_id)
+        self.trace_id = None if trace_id is None else foreign_id(trace_id)
+        self.request_id = None if request_id is None else foreign_id(request_id)
+        self.code = None if code is None else redacted(code)
         self.status = status
         self.billed = billed or self.billed
-        self.advice = self.advice if advice is None else without_secrets(advice)
+        self.advice = self.advice if advice is None else foreign_text(advice)
 
     @classmethod
     def of_defect(cls, fault: Exception, billed: Billed = "unknown") -> ImageGenError:

@@ -1,6 +1,7 @@
-"""Text from outside, made fit for logs and errors: short, one line, without secrets.
+"""The door for text from outside: made fit to be stored and shown, short, without secrets.
 
-Called wherever a message of a gateway or a result host is quoted.
+Whatever a gateway, a result host or a store says passes :func:`foreign_text` (or :func:`foreign_id`,
+:func:`foreign_json`, :func:`redacted`) before a validator, a log, the ledger or XCom gets it.
 """
 
 from __future__ import annotations
@@ -17,16 +18,29 @@ from urllib.parse import quote, quote_plus, urlsplit
 SHORTEST_SECRET = 8
 """Characters a secret has at least: anything shorter is part of ordinary words too."""
 
+MAX_TEXT = 32_000
+"""Characters that are kept of a text from outside: the longest prompt of any known model has as many."""
+MAX_ID = 512
+"""Characters that are kept of an id from outside."""
+MAX_DEPTH = 32
+"""Levels of JSON data from outside that are kept: deeper ones overflow the stack of whoever reads them."""
+
 # Characters of a text that are read to make one short line of it: a response may be megabytes long.
 _READ = 10_000
 
-# Repetitions are bounded, so that no text takes long. Compiled when first used: compiling takes a millisecond, which
-# every parse of a DAG file would pay.
-_URL = r"(?i)(?P<address>[a-z][a-z0-9+.-]{0,30}://[^\s?#\"'<>]*)[?#][^\s\"'<>]*"
+# Every pattern takes time linear in the text, whatever the text: the event loop of a triggerer waits for it. So none
+# begins anew inside what it has read in vain. _URL matches addresses without a query too, and the first class of _LOGIN
+# ends at every character after which it can begin. Compiled when first used: compiling takes a millisecond, which every
+# parse of a DAG file would pay.
+_URL = r"(?P<address>://[^\s?#\"'<>]*)(?P<query>[?#][^\s\"'<>]*)?"
 _TEMPLATE = r"\{[{%#]"
-_USERINFO = r"(?i)(?P<scheme>[a-z][a-z0-9+.-]{0,30}://)[^\s/@\"'<>]*@"
+_USERINFO = r"://[^\s/@\"'<>]*@"
 # As people write it who forget the scheme.
-_LOGIN = r"(?<![\w/:*])[^\s/@:\"'<>=(]{1,100}:[^\s/@\"'<>]{1,100}@(?=[\w\[])"
+_LOGIN = r"(?<![^\s@\"'<>=(])[^\s/@:\"'<>=(]+:[^\s/@\"'<>]{1,100}@(?=[\w\[])"
+# Half of a surrogate pair, which JSON can spell and UTF-8 cannot.
+_HALVES = "[\ud800-\udfff]"
+# PostgreSQL takes no NUL, and terminals obey the others. Tabs and line breaks stay.
+_CONTROLS = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+"
 _BEARER = r"(?i)(?P<scheme>\b(?:bearer|key|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"
 
 
@@ -48,6 +62,59 @@ def redact_secrets(secrets: Iterable[str]) -> Iterator[None]:
         _hidden.reset(token)
 
 
+def plain_text(text: str) -> str:
+    """Return a text as anything can store and show it: valid UTF-8 without control characters."""
+    if text.isprintable():
+        return text
+    return re.sub(_CONTROLS, "", re.sub(_HALVES, "\ufffd", text))
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return a text of at most so many characters."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def foreign_text(text: str, secrets: Iterable[str] = (), limit: int = MAX_TEXT) -> str:
+    """Return a text from outside as :func:`plain_text` does, short and without secrets.
+
+    :param text: Text from outside.
+    :param secrets: Strings that must not appear, beside those of :func:`redact_secrets`.
+    :param limit: Characters to read at most.
+    """
+    # Known secrets are replaced before it is shortened: half of one would not be found.
+    text = _without_known(plain_text(text), secrets)
+    return re.sub(_LOGIN, "***@", _without_queries(shortened(text, limit)))
+
+
+def foreign_id(text: str) -> str:
+    """Return an id from outside as :func:`plain_text` does, short and without known secrets."""
+    # Nothing else is cut out: a task is looked up by its id.
+    return shortened(_without_known(plain_text(text)), MAX_ID)
+
+
+def foreign_json(value: Any, *, depth: int = MAX_DEPTH) -> Any:
+    """Return JSON data from outside with its texts as :func:`plain_text` returns them, and too deep parts ``None``.
+
+    :param value: Parsed JSON.
+    :param depth: Levels to keep.
+    """
+    if isinstance(value, str):
+        # Of any length: it may be an image.
+        return plain_text(value)
+    if not isinstance(value, Mapping | list):
+        return value
+    if not depth:
+        return None
+    if isinstance(value, list):
+        return [foreign_json(entry, depth=depth - 1) for entry in value]
+    return {plain_text(name): foreign_json(entry, depth=depth - 1) for name, entry in value.items()}
+
+
+def is_utf8(value: Any) -> bool:
+    """Return whether UTF-8 can hold every text in JSON data."""
+    return not any(re.search(_HALVES, text) for text in _texts_in(value))
+
+
 def redacted(text: str, secrets: Iterable[str] = (), limit: int = 200) -> str:
     """Return one short line of ``text`` without secrets.
 
@@ -58,27 +125,17 @@ def redacted(text: str, secrets: Iterable[str] = (), limit: int = 200) -> str:
     :param secrets: Strings that must not appear, e.g. the connection's token.
     :param limit: Characters to keep at most.
     """
-    line = re.sub(_BEARER, r"\g<scheme>***", without_secrets(_beginning(text), secrets))
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+    line = " ".join(foreign_text(text, secrets, _READ).split())
+    return shortened(re.sub(_BEARER, r"\g<scheme>***", line), limit)
 
 
-def _beginning(text: str) -> str:
-    """Return the beginning of a text as one line, with no word cut in two."""
-    if len(text) > _READ:
-        text = text[:_READ].rpartition(" ")[0] or text[:_READ]
-    return " ".join(text.split())
-
-
-def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return a text of any length without secrets, those of :func:`redact_secrets` included.
-
-    :param secrets: Further strings that must not appear.
-    """
+def _without_known(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return a text without the given secrets and those of :func:`redact_secrets`, however it spells them."""
     spellings = {spelling for secret in (*secrets, *_hidden.get()) if secret for spelling in _spellings(secret)}
     # The longest first: one may begin like another.
     for spelling in sorted(spellings, key=len, reverse=True):
         text = text.replace(spelling, "***")
-    return re.sub(_LOGIN, "***@", _without_queries(text))
+    return text
 
 
 def _spellings(secret: str) -> Iterator[str]:
@@ -112,20 +169,28 @@ def without_queries(value: Any) -> Any:
 
 def queries_in(value: Any) -> Iterator[str]:
     """Yield the query of every address in JSON data, with or without a scheme, as far as it is no template."""
-    if isinstance(value, str):
-        parted = (word.partition("?") for word in value.split())
+    for text in _texts_in(value):
+        parted = (word.partition("?") for word in text.split())
         queries = (query for address, _, query in parted if "/" in address)
         yield from (query for query in queries if len(query) >= SHORTEST_SECRET and not re.search(_TEMPLATE, query))
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield every text in JSON data, names included."""
+    if isinstance(value, str):
+        yield value
     elif isinstance(value, Mapping):
-        for entry in value.values():
-            yield from queries_in(entry)
+        for name, entry in value.items():
+            yield from _texts_in(name)
+            yield from _texts_in(entry)
     elif isinstance(value, list | tuple):
         for entry in value:
-            yield from queries_in(entry)
+            yield from _texts_in(entry)
 
 
 def _without_queries(text: str) -> str:
-    return re.sub(_USERINFO, r"\g<scheme>***@", re.sub(_URL, r"\g<address>?…", text))
+    text = re.sub(_URL, lambda url: f"{url['address']}?…" if url["query"] else url["address"], text)
+    return re.sub(_USERINFO, "://***@", text)
 
 
 def short_in_json(text: str, limit: int) -> str:

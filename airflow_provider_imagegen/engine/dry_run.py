@@ -22,7 +22,7 @@ from airflow_provider_imagegen.gateways.base import Gateway
 from airflow_provider_imagegen.landing import Landing
 from airflow_provider_imagegen.ledger.models import LedgerKey
 from airflow_provider_imagegen.ledger.store import Ledger
-from airflow_provider_imagegen.redaction import address_of, short_in_json, without_secrets
+from airflow_provider_imagegen.redaction import address_of, foreign_text, short_in_json
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest
 from airflow_provider_imagegen.schemas.base import Money, StrictModel
 
@@ -209,7 +209,7 @@ def _shown_without(body: Mapping[str, Any], secrets: Iterable[str]) -> dict[str,
 
     def shown(value: Any) -> Any:
         if isinstance(value, str):
-            return short_in_json(without_secrets(value, secrets), _TEXT_BYTES)
+            return short_in_json(foreign_text(value, secrets), _TEXT_BYTES)
         if isinstance(value, Mapping):
             return {short_in_json(name, _TEXT_BYTES): shown(entry) for name, entry in value.items()}
         return [shown(entry) for entry in value] if isinstance(value, list) else value

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import httpx
 
 from airflow_provider_imagegen.gateways.base import Capabilities, Gateway, Handle
-from airflow_provider_imagegen.gateways.responses import read_document, read_error, read_success, text_or_none
+from airflow_provider_imagegen.gateways.responses import id_or_none, read_document, read_error, read_success
 from airflow_provider_imagegen.redaction import redacted
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageTask, TaskFailure, TaskState
 
@@ -63,8 +63,8 @@ class AceDataCloudGateway(Gateway):
             raise self.fault(response, "submit")
         if finished := read_success(document):
             return finished
-        if task_id := text_or_none(document.get("task_id")):
-            return ImageTask(state="running", task_id=task_id, trace_id=text_or_none(document.get("trace_id")))
+        if task_id := id_or_none(document.get("task_id")):
+            return ImageTask(state="running", task_id=task_id, trace_id=id_or_none(document.get("trace_id")))
         raise self.fault(response, "submit")
 
     def look_up(self, keys: Sequence[str], by: Handle = "id") -> httpx.Request:
@@ -86,7 +86,7 @@ class AceDataCloudGateway(Gateway):
         # A trace id that was sent twice has two tasks: one that failed must not hide the one that is billed.
         if by == "trace_id":
             records = sorted(records, key=lambda record: self._read_record(record, {}).state != "failed")
-        found = {_handle(record, by) or only_key: record for record in records}
+        found = {id_or_none(record.get(by)) or only_key: record for record in records}
         # Absence lets a request be sent again, so a response that counts more than it shows must not prove it.
         if by == "trace_id" and (document["items"] or document.get("count")) and found.keys().isdisjoint(keys):
             raise self.fault(response, "look_up")
@@ -96,7 +96,7 @@ class AceDataCloudGateway(Gateway):
         handle = {"task_id": key} if by == "id" else {"trace_id": key}
         if record is None:
             return ImageTask(state="unseen", **handle)
-        handle_fields = {"task_id": _handle(record, "id"), "trace_id": text_or_none(record.get("trace_id"))}
+        handle_fields = {"task_id": id_or_none(record.get("id")), "trace_id": id_or_none(record.get("trace_id"))}
         return self._read_record(record, {**handle_fields, **handle})
 
     def _read_record(self, record: dict[str, Any], handle: dict[str, str | None]) -> ImageTask:
@@ -126,9 +126,3 @@ class AceDataCloudGateway(Gateway):
     def probe(self) -> httpx.Request:
         """Build a lookup of a task that cannot exist: free, and refused unless the token is right."""
         return self.look_up([_NO_SUCH_TASK])
-
-
-def _handle(record: dict[str, Any], by: Handle) -> str | None:
-    """Return what a record is known by; an id may come as a number."""
-    value = record.get(by)
-    return str(value) if type(value) is int else text_or_none(value)

@@ -245,6 +245,8 @@ class ImageClient:
             async with asyncio.timeout(self.timeout):
                 with quiet_httpx():
                     response = await http.send(request, stream=True)
+                # For server-sent events, which are UTF-8 whatever the header says.
+                response.encoding = "utf-8"
         except TimeoutError:
             raise httpx.ReadTimeout(f"no response within {self.timeout:g} s") from None
         try:

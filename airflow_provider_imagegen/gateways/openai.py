@@ -13,7 +13,7 @@ import httpx
 
 from airflow_provider_imagegen.catalog import models as catalog
 from airflow_provider_imagegen.gateways.base import Capabilities, Gateway
-from airflow_provider_imagegen.gateways.responses import read_document, read_success
+from airflow_provider_imagegen.gateways.responses import id_or_none, read_document, read_success
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageTask
 
 
@@ -70,7 +70,7 @@ class OpenAIGateway(Gateway):
         error = self.fault(response, "submit")
         if response.is_success and document and document.get("task_id"):
             error.advice = (
-                f"It answered with task id {document['task_id']!r}: this is no {self.name} gateway. Set the "
+                f"It answered with task id {id_or_none(document['task_id'])}: this is no {self.name} gateway. Set the "
                 "connection's extra gateway to acedatacloud; the task goes on and may be billed."
             )
         return error

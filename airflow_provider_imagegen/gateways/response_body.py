@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import codecs
 import re
 import secrets
 from collections.abc import Mapping
@@ -39,6 +40,8 @@ _SHORT_ESCAPES = {b"\\/": b"/", b"\\n": b"\n", b"\\r": b"\r"}
 _UNICODE_ESCAPE = re.compile(rb"\\u00([0-7][0-9A-Fa-f])")
 _BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 _BACKSLASH = 0x5C
+# In which error pages come; JSON is UTF-8. Others are no texts (hex, zlib), or take time quadratic in it (punycode).
+_CHARSETS = frozenset({"iso8859-1", "cp1252", "gb2312", "gbk", "gb18030", "big5", "shift_jis", "euc_jp", "euc_kr"})
 
 
 class ResponseTooLarge(ValueError):
@@ -81,7 +84,17 @@ async def read_response(response: httpx.Response, directory: Path) -> ResponseCo
     stripped = {"content-length", "content-encoding", "transfer-encoding"}
     headers = [(name, value) for name, value in response.headers.multi_items() if name not in stripped]
     body = httpx.Response(response.status_code, headers=headers, content=extractor.skeleton, request=response.request)
+    body.encoding = encoding_of(response)
     return ResponseContent(body, extractor.files, extractor.damaged)
+
+
+def encoding_of(response: httpx.Response) -> str:
+    """Return the charset of a response, as far as it is one of those of texts, else UTF-8."""
+    try:
+        name = codecs.lookup(response.charset_encoding or "").name
+    except (LookupError, ValueError):
+        return "utf-8"
+    return name if name in _CHARSETS else "utf-8"
 
 
 async def _feed(extractor: Base64Extractor, response: httpx.Response) -> None:

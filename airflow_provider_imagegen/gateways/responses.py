@@ -5,6 +5,7 @@ Lenient about everything that is not needed, strict about success: a response is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from airflow_provider_imagegen.exceptions import (
     RequestRefused,
     UnreadableResponse,
 )
-from airflow_provider_imagegen.redaction import redacted
+from airflow_provider_imagegen.redaction import foreign_id, foreign_json, redacted
 from airflow_provider_imagegen.schemas import ImageOutput, ImageTask
 
 Phase = Literal["submit", "look_up"]
@@ -86,10 +87,18 @@ def text_or_none(value: object) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
+def id_or_none(value: object) -> str | None:
+    """Return ``value`` as an id, which may come as a number, else ``None``."""
+    text = str(value) if type(value) is int else text_or_none(value)
+    return None if text is None else foreign_id(text)
+
+
 def read_document(response: httpx.Response) -> dict[str, Any] | None:
-    """Return the JSON object of a response, or ``None`` if its body is none."""
+    """Return the JSON object of a response, or ``None`` if its body is none; see :func:`foreign_json`."""
+    # More lenient than response.json(): one byte that is no UTF-8, or a bare control character, loses no paid image.
+    body = response.content
     try:
-        document = response.json()
+        document = foreign_json(json.loads(body.decode(json.detect_encoding(body), "replace"), strict=False))
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
@@ -110,8 +119,8 @@ def read_success(
     usage, created = document.get("usage"), document.get("created")
     return ImageTask(
         state="succeeded",
-        task_id=text_or_none(document.get("task_id")) or task_id,
-        trace_id=text_or_none(document.get("trace_id")) or trace_id,
+        task_id=id_or_none(document.get("task_id")) or task_id,
+        trace_id=id_or_none(document.get("trace_id")) or trace_id,
         outputs=outputs,
         usage=usage if isinstance(usage, dict) else None,
         # nano-banana answers 0 where it does not know.
@@ -140,7 +149,7 @@ def read_error(document: Mapping[str, Any]) -> ErrorWords | None:
 
     Understands ``{"error": {"code", "message"}}``, ``{"error": "words"}`` and ``{"detail": …}``.
     """
-    trace_id = text_or_none(document.get("trace_id"))
+    trace_id = id_or_none(document.get("trace_id"))
     error = document.get("error")
     if isinstance(error, dict):
         code = text_or_none(error.get("code"))

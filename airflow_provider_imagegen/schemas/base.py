@@ -1,11 +1,30 @@
-"""Bases of all models here, and the type of amounts of money."""
+"""Bases of all models here, the types of text from outside, and the type of amounts of money."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, PlainSerializer
+
+from airflow_provider_imagegen.redaction import foreign_id, foreign_json, foreign_text, redacted
+
+
+def _if_text(change: Callable[[str], str]) -> BeforeValidator:
+    """Return a validator that changes texts before pydantic sees them, which takes no half of a surrogate pair."""
+    return BeforeValidator(lambda value: change(value) if isinstance(value, str) else value)
+
+
+# A gateway of another distribution builds its tasks as it likes: what it reads comes through these types.
+ForeignText = Annotated[str, _if_text(foreign_text)]
+"""A text from outside."""
+ForeignWord = Annotated[str, _if_text(redacted)]
+"""A short text from outside."""
+ForeignId = Annotated[str, _if_text(foreign_id)]
+"""An id from outside."""
+ForeignJson = Annotated[dict[str, JsonValue], BeforeValidator(foreign_json)]
+"""JSON data from outside."""
 
 # Exact inside; in XCom and S3 a plain JSON number, so that anybody can add amounts up. They have at most nine decimal
 # places, which a JSON number holds exactly enough to be read back the same.

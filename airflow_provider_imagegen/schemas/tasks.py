@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field
 
-from airflow_provider_imagegen.redaction import without_secrets
-from airflow_provider_imagegen.schemas.base import PersistedModel, StrictModel
+from airflow_provider_imagegen.schemas.base import (
+    ForeignId,
+    ForeignJson,
+    ForeignText,
+    ForeignWord,
+    PersistedModel,
+    StrictModel,
+)
 
 TaskState = Literal["running", "succeeded", "failed", "unseen", "lost"]
 
@@ -29,12 +35,7 @@ class ImageOutput(StrictModel):
     file: Path | None = Field(default=None, repr=False)
     content: bytes | None = Field(default=None, repr=False)
     damage: str | None = None
-    revised_prompt: str | None = None
-
-    @field_validator("revised_prompt")
-    @classmethod
-    def _without_secrets(cls, value: str | None) -> str | None:
-        return None if value is None else without_secrets(value)
+    revised_prompt: ForeignText | None = None
 
 
 class TaskFailure(PersistedModel):
@@ -44,14 +45,9 @@ class TaskFailure(PersistedModel):
     :param message: The gateway's message.
     """
 
-    code: str
-    message: str
-
-    @field_validator("code", "message")
-    @classmethod
-    def _holds_no_secret(cls, value: str) -> str:
-        # Gateways repeat the request in their messages, and failures are kept in the ledger and shown in manifests.
-        return without_secrets(value)
+    # Gateways repeat the request in their messages, and failures are kept in the ledger and shown in manifests.
+    code: ForeignWord
+    message: ForeignText
 
 
 class ImageTask(StrictModel):
@@ -70,14 +66,14 @@ class ImageTask(StrictModel):
     """
 
     state: TaskState
-    task_id: str | None = None
-    trace_id: str | None = None
+    task_id: ForeignId | None = None
+    trace_id: ForeignId | None = None
     outputs: tuple[ImageOutput, ...] = ()
     previews: tuple[ImageOutput, ...] = ()
     failure: TaskFailure | None = None
-    usage: dict[str, JsonValue] | None = None
+    usage: ForeignJson | None = None
     created: float | None = None
-    reported: dict[str, str] = Field(default_factory=dict)
+    reported: dict[str, ForeignWord] = Field(default_factory=dict)
 
     @property
     def is_terminal(self) -> bool:

@@ -17,11 +17,13 @@ from airflow_provider_imagegen.exceptions import (
     LookUpFailed,
     NotSent,
     OutcomeUnknown,
+    RequestRefused,
     UnreadableResponse,
 )
 from airflow_provider_imagegen.gateways.acedatacloud import AceDataCloudGateway
 from airflow_provider_imagegen.gateways.base import Capabilities
 from airflow_provider_imagegen.gateways.client import ImageClient
+from airflow_provider_imagegen.gateways.openai import OpenAIGateway
 from airflow_provider_imagegen.gateways.response_body import MAX_SKELETON_BYTES
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.schemas import ImageRequest
@@ -124,6 +126,31 @@ async def fault_of(request: Awaitable[object]) -> GatewayError:
         await request
     assert "sesame-token" not in str(caught.value)
     return caught.value
+
+
+@pytest.mark.parametrize("charset", ["hex", "zlib", "rot13", "idna", "undefined"])
+class TestCharset:
+    """Some charsets yield no text at all, and some take long."""
+
+    @staticmethod
+    def server(status: str, content_type: str, body: bytes) -> FailingServer:
+        head = f"HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n\r\n"
+        return FailingServer(head.encode() + body)
+
+    async def test_of_an_error_page_is_ignored(self, charset: str) -> None:
+        page = self.server("400 Bad Request", f"text/html; charset={charset}", "no kité".encode())
+        async with page.client() as client:
+            fault = await fault_of(PHASES["submit"](client))
+        assert type(fault) is RequestRefused
+        assert "no kité" in str(fault)
+
+    async def test_of_a_stream_is_ignored(self, charset: str) -> None:
+        event = json.dumps({"type": "image_generation.completed", "b64_json": IMAGE})
+        stream = self.server("200 OK", f"text/event-stream; charset={charset}", f"data: {event}\n\n".encode())
+        async with stream.client() as client:
+            client.gateway = OpenAIGateway(client.settings)
+            task = await client.submit(ImageRequest(prompt="p", stream=True), "trace-1")
+        assert task.state == "succeeded"
 
 
 @pytest.mark.parametrize("phase", PHASES)

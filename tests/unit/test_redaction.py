@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_imagegen.exceptions import GenerationFailed
-from airflow_provider_imagegen.redaction import address_of, queries_in, redact_secrets, redacted, without_secrets
+from airflow_provider_imagegen.redaction import (
+    MAX_ID,
+    MAX_TEXT,
+    address_of,
+    foreign_id,
+    foreign_json,
+    foreign_text,
+    queries_in,
+    redact_secrets,
+    redacted,
+)
 from airflow_provider_imagegen.schemas import TaskFailure
 
 SECRET = 'sk-3f9a/+"b7=='
@@ -29,10 +39,15 @@ class TestRedacted:
         assert len(shown.splitlines()) <= 1
         assert secret not in shown
 
-    @pytest.mark.parametrize("endless", ["a", "a:", "-", "://", "a/?", "a b"])
+    @pytest.mark.parametrize(
+        "endless", ["a", "a:", "-", "://", "a/?", "a b", "a" * 31 + "://", "a:(", "key ", "\ud83d\x00"]
+    )
     def test_gets_through_megabytes(self, endless: str) -> None:
         """In time linear in the text: a quadratic pattern would take hours, and the test be ended as one that hangs."""
-        assert len(redacted(endless * 1_000_000)) <= 200
+        text = endless * (2_000_000 // len(endless))
+        assert len(redacted(text)) <= 200
+        assert len(foreign_text(text)) <= 2 * MAX_TEXT
+        assert len(foreign_id(text)) <= MAX_ID
 
     def test_cuts_a_login_whose_scheme_was_forgotten(self) -> None:
         assert redacted("host='user:pw@h.example' at 10:30") == "host='***@h.example' at 10:30"
@@ -74,10 +89,42 @@ class TestRedactSecrets:
         assert (failure.message, failure.code) == ("no ***", "odd ***")
 
 
-class TestWithoutSecrets:
+class TestForeignText:
+    def test_holds_nothing_that_utf8_a_database_or_a_terminal_does_not_take(self) -> None:
+        assert foreign_text("a\ud83db\x00c\x1b[31md\x9be\tf\ng\U0001f600") == "a\ufffdbc[31mde\tf\ng\U0001f600"
+
+    @given(st.text(st.characters()))
+    def test_of_any_characters_can_be_stored(self, text: str) -> None:
+        stored = foreign_text(text)
+        assert "\x00" not in stored
+        assert stored.encode().decode() == stored
+
+    def test_hides_a_secret_that_is_cut_in_two_or_interrupted(self) -> None:
+        with redact_secrets([SECRET]):
+            shown = foreign_text("x" * (MAX_TEXT - 8) + SECRET)
+            assert (shown[-9:], foreign_text(f"{SECRET[:5]}\x00{SECRET[5:]}")) == ("xxxxxx***", "***")
+
     def test_keeps_the_text_as_long_as_it_is(self) -> None:
         text = "a line\n" * 100
-        assert without_secrets(f"{text}https://h.example/a?sig=1") == f"{text}https://h.example/a?…"
+        assert foreign_text(f"{text}https://h.example/a?sig=1") == f"{text}https://h.example/a?…"
+
+
+class TestForeignId:
+    def test_is_short_and_without_the_token_and_otherwise_as_it_is(self) -> None:
+        with redact_secrets([SECRET]):
+            assert foreign_id(f"task-{SECRET}") == "task-***"
+        assert foreign_id("https://h.example/tasks/1?page=2") == "https://h.example/tasks/1?page=2"
+        assert len(foreign_id("t" * 60_000)) == MAX_ID
+
+
+class TestForeignJson:
+    def test_has_its_texts_and_names_replaced_and_is_not_deep(self) -> None:
+        assert foreign_json({"a\x00": ["\ud83d", 1, None, {"b": True}]}) == {"a": ["\ufffd", 1, None, {"b": True}]}
+        deep: object = "text"
+        for _ in range(200):
+            deep = [deep]
+        assert "text" not in str(foreign_json(deep))
+        assert str(foreign_json(deep)).count("[") < 100
 
 
 class TestQueriesIn:

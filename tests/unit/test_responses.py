@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from typing import ClassVar
+
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_imagegen import exceptions
-from airflow_provider_imagegen.gateways.responses import error_of, retry_after
+from airflow_provider_imagegen.gateways.responses import error_of, read_document, read_success, retry_after
+from airflow_provider_imagegen.redaction import MAX_ID, redact_secrets
 
 TOKEN = "sesame-token"
 
@@ -70,6 +74,53 @@ class TestErrorOfALookup:
 
     def test_a_refused_token_cannot(self) -> None:
         assert isinstance(error(401, {}, "look_up"), exceptions.AuthenticationError)
+
+
+class TestForeignWords:
+    """What a gateway says is short, without the token, and can be stored, wherever it stands."""
+
+    IMAGE: ClassVar[dict[str, object]] = {
+        "data": [{"url": "https://h.example/0.png", "revised_prompt": "a \ud83d kite\x00"}]
+    }
+
+    def test_of_an_error_hold_neither_the_token_nor_half_a_character(self) -> None:
+        echo = f"{TOKEN} \ud83d\x00 " + "a" * 60_000
+        body = {"error": {"code": echo, "message": echo}, "trace_id": echo}
+        response = httpx.Response(400, text=json.dumps(body), headers={"x-request-id": f"{TOKEN}-{'a' * 60_000}"})
+        with redact_secrets([TOKEN]):
+            fault = error_of(response, "acedatacloud", "submit", TOKEN)
+        text = str(fault)
+        assert TOKEN not in text
+        assert "\x00" not in text
+        assert len(text.encode()) < 1000 + 2 * MAX_ID
+
+    def test_of_a_task_hold_neither_the_token_nor_half_a_character(self) -> None:
+        body = {"task_id": f"{TOKEN}-\ud83d", "trace_id": TOKEN, "size": "\ud83d" * 60_000} | self.IMAGE
+        with redact_secrets([TOKEN]):
+            task = read_success(read_document(httpx.Response(200, text=json.dumps(body))) or {})
+        assert task is not None
+        assert (task.task_id, task.trace_id) == ("***-\ufffd", "***")
+        assert task.outputs[0].revised_prompt == "a \ufffd kite"
+        assert len(task.reported["size"]) <= 200
+        assert TOKEN not in task.model_dump_json()
+
+    @pytest.mark.parametrize("text", [b"\xff", b"\xed\xa0\xbd", b"\x01", b"line\nbreak"])
+    def test_that_are_no_proper_json_lose_no_image(self, text: bytes) -> None:
+        body = b'{"data": [{"url": "https://h.example/0.png", "revised_prompt": "' + text + b'"}]}'
+        task = read_success(read_document(httpx.Response(200, content=body)) or {})
+        assert task is not None
+        assert task.model_dump_json()
+
+    def test_in_usage_may_be_nested_deep(self) -> None:
+        usage: object = 1
+        for _ in range(300):
+            usage = {"deeper": usage}
+        body = self.IMAGE | {"usage": {"total_tokens": 7, "details": usage}}
+        task = read_success(read_document(httpx.Response(200, text=json.dumps(body))) or {})
+        assert task is not None
+        assert task.usage is not None
+        assert task.usage["total_tokens"] == 7
+        assert task.model_dump_json()
 
 
 class TestRetryAfter:
