@@ -12,7 +12,9 @@ from pathlib import PurePosixPath
 from PIL import Image, UnidentifiedImageError
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
+from airflow_provider_imagegen.redaction import is_utf8
 from airflow_provider_imagegen.schemas import EditRequest, ImageSource
+from airflow_provider_imagegen.schemas.requests import UTF8
 from airflow_provider_imagegen.storage.destination import split_uri
 
 MAX_SOURCE_BYTES = 50 * 1024 * 1024
@@ -47,7 +49,10 @@ def name_sources(given: Sequence[str], bucket: str) -> tuple[ImageSource, ...]:
 
     :param given: ``https://`` addresses, ``s3://bucket/key`` addresses, or keys in ``bucket``.
     :param bucket: Bucket of bare keys.
+    :raises InvalidRequest: If UTF-8 cannot hold one of them.
     """
+    for entry in given:
+        _check_utf8(entry, "images")
     return tuple(ImageSource(url=entry if "://" in entry else f"s3://{bucket}/{entry}") for entry in given)
 
 
@@ -56,6 +61,7 @@ def _read_source(entry: str | bytes, field: str, bucket: str | None, read_object
         return _source_of(entry, field, "image")
     if not isinstance(entry, str) or not entry:
         raise InvalidRequest(field, entry, "addresses, S3 keys or bytes")
+    _check_utf8(entry, field)
     if entry.startswith(("http://", "https://")):
         return ImageSource(url=entry)
     named, key = split_uri(entry)
@@ -63,6 +69,11 @@ def _read_source(entry: str | bytes, field: str, bucket: str | None, read_object
     if not bucket or not key or key.startswith("s3://"):
         raise InvalidRequest(field, entry, "an https:// address, s3://bucket/key, or a key in s3_bucket")
     return _source_of(read_object(bucket, key), field, PurePosixPath(key).stem)
+
+
+def _check_utf8(entry: str, field: str) -> None:
+    if not is_utf8(entry):
+        raise InvalidRequest(field, entry, UTF8)
 
 
 def _source_of(content: bytes, field: str, stem: str) -> ImageSource:

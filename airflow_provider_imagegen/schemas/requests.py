@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
-from airflow_provider_imagegen.redaction import address_of, without_queries
+from airflow_provider_imagegen.redaction import address_of, is_utf8, plain_text, shortened, without_queries
 from airflow_provider_imagegen.schemas.base import StrictModel
 
 MAX_PROMPT_IN_LOGS = 80
@@ -19,6 +20,9 @@ MAX_PROMPT_IN_LOGS = 80
 # take as extra is a rendered field, which is stored and shown; the address of a callback may hold a secret.
 _ONLY_BY_NAME = frozenset({"prompt", "n", "images", "mask", "callback_url", "extra"})
 _HIDDEN_FIELDS = frozenset({"callback_url", "extra", "images", "mask"})
+
+UTF8 = "text that UTF-8 can hold, without half of a surrogate pair"
+"""What any text of a user must be."""
 
 _ALLOWED = {
     "prompt": "a text that is not empty",
@@ -75,6 +79,13 @@ class ImageRequest(StrictModel):
     callback_url: str | None = Field(default=None, repr=False)
     async_: bool | None = None
     extra: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @field_validator("*")
+    @classmethod
+    def _text_is_utf8(cls, value: object) -> object:
+        if not is_utf8(value):
+            raise PydanticKnownError("string_unicode")
+        return value
 
     @field_validator("prompt")
     @classmethod
@@ -134,8 +145,7 @@ class ImageRequest(StrictModel):
 
     def shown_prompt(self) -> str:
         """Return the prompt as a log may show it: one line, at most 80 characters."""
-        line = " ".join(self.prompt.split())
-        return line if len(line) <= MAX_PROMPT_IN_LOGS else f"{line[: MAX_PROMPT_IN_LOGS - 1]}…"
+        return shortened(" ".join(plain_text(self.prompt).split()), MAX_PROMPT_IN_LOGS)
 
 
 class ImageSource(StrictModel):
@@ -220,5 +230,7 @@ def _refusal(error: ValidationError, model: type[ImageRequest]) -> InvalidReques
     if first["type"] == "extra_forbidden":
         known = ", ".join(name for name in model.model_fields if name != "extra")
         return InvalidRequest(field, value, f"known parameters are {known}; put others into extra")
+    if first["type"] == "string_unicode":
+        return InvalidRequest(field, value, UTF8)
     allowed = _ALLOWED.get(str(first["loc"][0])) or first["msg"].removeprefix("Value error, ")
     return InvalidRequest(field, value, allowed)

@@ -336,6 +336,15 @@ class TestJsonl:
         assert words in only_reason(rows)
         assert len(rows.valid) == 2
 
+    def test_a_line_with_text_that_utf8_cannot_hold_is_reported_and_the_others_are_read(self) -> None:
+        fields = ['"prompt": "\\ud83d"', '"prompt": "p", "key": "\\ud83d"', '"prompt": "p", "\\ud83d": 1']
+        lines = "".join(f"{{{field}}}\n" for field in [*fields, '"prompt": "p", "extra": {"a": ["\\ud83d"]}'])
+        rows = from_jsonl(f'{lines}"fine"\n')
+        assert [row.request.prompt for row in rows.valid] == ["fine"]
+        assert [row.place for row in rows.invalid] == ["line 1", "line 2", "line 3", "line 4"]
+        assert "text that UTF-8 can hold" in rows.invalid[0].reason
+        assert all(row.reason.encode() for row in rows.invalid)
+
     def test_a_line_longer_than_any_request_is_reported_and_not_kept(self) -> None:
         longest = b'"' + b"a" * (MAX_LINE_BYTES * 3) + b'"\n'
         rows = rows_of(jsonl_entries(in_pieces(b'"a"\n' + longest + b'"b"\n', 1000)))

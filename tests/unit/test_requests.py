@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_imagegen.engine.plan import fingerprint
+from airflow_provider_imagegen.engine.sources import name_sources, read_sources
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.gateways import gateway_for
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
@@ -43,6 +44,29 @@ class TestRefusals:
         assert words in str(caught.value)
         assert "\n" not in str(caught.value)
         assert caught.value.billed == "no"
+
+    @pytest.mark.parametrize(
+        ("fields", "field"),
+        [
+            ({"prompt": "half \ud83d"}, "prompt"),
+            ({"prompt": "p", "size": "\ud83d"}, "size"),
+            ({"prompt": "p", "extra": {"style": "\udc00"}}, "style"),
+            ({"prompt": "p", "extra": {"a": [{"b": "\ud83d"}]}}, "extra"),
+            ({"prompt": "p", "extra": {"\ud83d": 1}}, "extra"),
+            ({"prompt": "p", "callback_url": "https://h.example/\ud83d"}, "callback_url"),
+        ],
+    )
+    def test_name_the_field_whose_text_utf8_cannot_hold(self, fields: dict[str, object], field: str) -> None:
+        with pytest.raises(InvalidRequest, match="text that UTF-8 can hold") as caught:
+            ImageRequest.checked(fields)
+        assert caught.value.field == field
+        assert str(caught.value).encode()
+
+    def test_name_images_whose_address_utf8_cannot_hold(self) -> None:
+        with pytest.raises(InvalidRequest, match=r"images=.* UTF-8"):
+            read_sources(["https://h.example/\ud83d.png"], "images", "bucket", lambda *_: b"")
+        with pytest.raises(InvalidRequest, match=r"images=.* UTF-8"):
+            name_sources(["\ud83d.png"], "bucket")
 
     def test_never_show_the_callback_url(self) -> None:
         with pytest.raises(InvalidRequest) as caught:

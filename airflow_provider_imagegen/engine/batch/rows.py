@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from airflow_provider_imagegen.engine.batch.input import Entry, json_value, unknown_fields
 from airflow_provider_imagegen.exceptions import InvalidRequest, InvalidRow, InvalidRows
+from airflow_provider_imagegen.redaction import shortened
 from airflow_provider_imagegen.schemas import ImageRequest
 from airflow_provider_imagegen.schemas.requests import with_extra_named
 from airflow_provider_imagegen.storage.destination import safe_part
@@ -213,4 +214,4 @@ def _line(reasons: Iterable[str]) -> str:
     """Return reasons as one short line that any log takes."""
     text = " ".join("; ".join(reasons).split())
     text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-    return text if len(text) <= _MAX_REASON else f"{text[: _MAX_REASON - 1]}…"
+    return shortened(text, _MAX_REASON)
