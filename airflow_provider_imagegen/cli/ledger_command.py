@@ -61,7 +61,7 @@ def ledger_list(args: Namespace) -> None:
     listed = [tables.row(stored, _usual(stored.record.gateway), now) for stored in records]
     wanted = {name: getattr(args, name) for name in ("state", "dag_id", "run_id", "task_id")}
     listed = [row for row in listed if all(value is None or row[name] == value for name, value in wanted.items())]
-    AirflowConsole().print_as(listed, args.output)
+    _print(listed, args.output)
     _write_to_stderr(tables.totals(listed))
     _stop_if_any(unreadable)
 
@@ -85,10 +85,10 @@ def ledger_show(args: Namespace) -> None:
         uri = f"s3://{ledger.bucket}/{ledger.prefix}"
         raise SystemExit(f"No record with address, trace id or task id {args.record!r} among {len(where)} in {uri}.")
     if args.output in ("json", "yaml"):
-        AirflowConsole().print_as(shown, args.output)
+        _print(shown, args.output)
         return
     for one in shown:
-        AirflowConsole().print_as([{"property": name, "value": value} for name, value in one.items()], args.output)
+        _print([{"property": name, "value": value} for name, value in one.items()], args.output)
 
 
 @_for_people
@@ -112,7 +112,7 @@ def ledger_reconcile(args: Namespace) -> None:
         outcome = advice.outcome_of(stored, seen.get(stored.location), asked, now)
         noted = _noted(ledger, stored, outcome, args.dry_run)
         reported.append(tables.reconciled(stored.record, outcome, noted))
-    AirflowConsole().print_as(reported, args.output)
+    _print(reported, args.output)
     _write_to_stderr(tables.reconciliation(len(seen), reported, client.settings.name, args.dry_run))
     _stop_if_any(unreadable)
 
@@ -173,6 +173,11 @@ def _noted(ledger: Ledger, stored: StoredRecord, outcome: LookupOutcome, is_dry_
     return state
 
 
+def _print(rows: Sequence[tables.Row], output: str) -> None:
+    # What stands in a record is foreign: to the console it is neither markup nor an emoji.
+    AirflowConsole(markup=False, emoji=False).print_as([tables.printable(row) for row in rows], output)
+
+
 def _write_to_stderr(text: str) -> None:
     # Not among the rows: --output json is piped on.
     sys.stdout.flush()
@@ -183,4 +188,4 @@ def _stop_if_any(unreadable: Sequence[str]) -> None:
     # After the rest was shown: one record must not hide the others, and must not be taken for absent.
     if unreadable:
         words = f"{len(unreadable)} record(s) cannot be understood, so nothing is known of them"
-        raise SystemExit(f"{words}: {', '.join(unreadable)}")
+        raise SystemExit(f"{words}: {', '.join(map(tables.printable, unreadable))}")

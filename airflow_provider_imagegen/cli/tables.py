@@ -10,8 +10,21 @@ from airflow_provider_imagegen.cli import advice
 from airflow_provider_imagegen.cli.advice import AskedGateway, LookupOutcome
 from airflow_provider_imagegen.cli.records import StoredRecord
 from airflow_provider_imagegen.ledger.models import LedgerRecord
+from airflow_provider_imagegen.redaction import plain_text, shortened
 
 Row = dict[str, Any]
+
+MAX_CELL = 1_200
+"""Characters that are shown of a value; addresses in S3 have at most 1,100."""
+
+
+def printable(value: Any) -> Any:
+    """Return a value as a terminal may get it: its texts short and without control characters."""
+    if isinstance(value, str):
+        return shortened(plain_text(value), MAX_CELL)
+    if isinstance(value, dict):
+        return {name: printable(entry) for name, entry in value.items()}
+    return [printable(entry) for entry in value] if isinstance(value, list) else value
 
 
 def row(stored: StoredRecord, asked: AskedGateway, now: float) -> Row:

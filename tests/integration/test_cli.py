@@ -185,6 +185,25 @@ class TestList:
         assert len(listed.rows) == 1
         assert listed.status == f"1 record(s) cannot be understood, so nothing is known of them: s3://{BUCKET}/{name}"
 
+    @pytest.mark.parametrize("output", ["table", "plain", "json", "yaml"])
+    def test_shows_foreign_words_neither_as_markup_nor_as_escapes_of_a_terminal(
+        self, draw: RunTask, ledger: Command, object_store: ObjectStore, ledger_key: str, output: str
+    ) -> None:
+        draw()
+        s3 = object_store.client()
+        stored = s3.list_objects_v2(Bucket=BUCKET, Prefix=ledger_key)["Contents"]
+        (name,) = [entry["Key"] for entry in stored if entry["Key"].endswith(".json")]
+        record = json.loads(s3.get_object(Bucket=BUCKET, Key=name)["Body"].read())
+        record["attempt"] |= {"dag_id": "[/nope]", "task_id": "[red]\x1b]0;title\x07", "run_id": "r" * 60_000}
+        s3.put_object(Bucket=BUCKET, Key=name, Body=json.dumps(record).encode())
+        for listed in (ledger("list", output=output), ledger("show", record["trace_id"], output=output)):
+            assert listed.status == 0
+            assert "\x1b" not in listed.out
+            assert listed.out.count("r") < 3000
+        shown = "".join(ledger("list", output="json").out.split())
+        assert "[/nope]" in shown
+        assert "[red]]0;title" in shown
+
 
 class TestShow:
     def test_finds_a_record_by_any_id(self, draw: RunTask, ledger: Command) -> None:
