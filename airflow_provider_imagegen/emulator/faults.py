@@ -49,6 +49,7 @@ class FaultKind(StrEnum):
     WRONG_TYPES = "wrong_types"
     EMPTY = "empty"
     HOLLOW = "hollow"
+    ODD_TEXT = "odd_text"
     CUT = "cut"
     STALL = "stall"
 
@@ -82,7 +83,7 @@ OF_RESULTS = frozenset(
         FaultKind.REDIRECT,
     }
 )
-OF_JSON = frozenset({FaultKind.WRONG_TYPES, FaultKind.HOLLOW})
+OF_JSON = frozenset({FaultKind.WRONG_TYPES, FaultKind.HOLLOW, FaultKind.ODD_TEXT})
 
 
 class Fault(BaseModel):

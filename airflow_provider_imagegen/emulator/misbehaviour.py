@@ -17,6 +17,7 @@ from airflow_provider_imagegen.emulator.transport import Drop, Endless, Hang, In
 PAGE = "<!DOCTYPE html><html><head><title>502</title></head><body><h1>Bad gateway</h1></body></html>"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 BOMB_EDGE = 60_000
+ODD_TEXT = "half a pair \ud83d, NUL \x00"
 
 
 def spoil(fault: Fault, answer: Response | None) -> Response:
@@ -74,6 +75,29 @@ def _wrong(value: object) -> object:
             return ["1", 2]
 
 
+def _odd_text(fault: Fault, answer: Response | None) -> Response:
+    """Return the right response, and in its texts what JSON can spell, and UTF-8 or a database cannot hold."""
+    right = json.loads(_body(answer) or b"{}")
+    # Escaped, as JSON takes it: as UTF-8 it could not be sent.
+    content = json.dumps(_with_odd_texts(right)).encode()
+    status = fault.status or (answer.status_code if answer else 200)
+    return Response(content, status, media_type="application/json")
+
+
+def _with_odd_texts(value: object) -> object:
+    match value:
+        case {"message": str(message), **rest}:
+            return {**rest, "message": f"{message}: {ODD_TEXT}"}
+        case dict() if not value.keys().isdisjoint({"url", "image_url", "b64_json"}):
+            return {**value, "revised_prompt": ODD_TEXT}
+        case dict():
+            return {name: _with_odd_texts(entry) for name, entry in value.items()}
+        case list():
+            return [_with_odd_texts(entry) for entry in value]
+        case _:
+            return value
+
+
 def _interrupted(fault: Fault, answer: Response | None) -> Response:
     return Interrupted(answer or json_answer({"success": True}), silent=fault.kind is FaultKind.STALL)
 
@@ -103,6 +127,7 @@ _SPOILERS: dict[FaultKind, Callable[[Fault, Response | None], Response]] = {
     FaultKind.HOLLOW: _hollow,
     FaultKind.TRUNCATED: _truncated,
     FaultKind.WRONG_TYPES: _wrong_types,
+    FaultKind.ODD_TEXT: _odd_text,
     FaultKind.CUT: _interrupted,
     FaultKind.STALL: _interrupted,
     FaultKind.WRONG_CONTENT_TYPE: _wrong_content_type,

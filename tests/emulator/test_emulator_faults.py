@@ -10,6 +10,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from airflow_provider_imagegen.emulator.misbehaviour import ODD_TEXT
 from tests.emulator.conftest import LATENCY, PROMPT, Client
 from tests.stack.waiting import HANG, wait_until
 
@@ -188,6 +189,15 @@ class TestGarbage:
             "task_id": {"value": 7},
             "trace_id": {"value": 7},
         }
+
+    def test_a_record_can_hold_text_that_utf8_cannot(self, client: Client) -> None:
+        task_id = client.submit()
+        client.clock.advance(LATENCY)
+        client.emulator.arm("lookup", "odd_text")
+        odd, usual = client.look_up(id=task_id), client.look_up(id=task_id)
+        (shown,) = odd["response"]["data"]
+        assert shown.pop("revised_prompt") == ODD_TEXT
+        assert odd.keys() == usual.keys()
 
 
 class TestOutcomes:
