@@ -14,8 +14,8 @@ from airflow_provider_imagegen.schemas import EditRequest, ImageRequest
 
 TOKENS_PER_PREVIEW = 100
 
-# Counts come from gateways: an absurd one is no count, and would make every sum absurd.
-_MOST = 10**12
+MOST_TOKENS = 10**12
+"""Counts come from gateways: an absurd one is no count, and would make every sum absurd."""
 
 _SQUARE, _PORTRAIT, _LANDSCAPE = "1024x1024", "1024x1536", "1536x1024"
 _OUTPUT = {
@@ -88,4 +88,4 @@ def chosen(value: str | None) -> str | None:
 
 def _count(document: object, name: str) -> int | None:
     value = document.get(name) if isinstance(document, Mapping) else None
-    return value if type(value) is int and 0 <= value <= _MOST else None
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None

@@ -27,7 +27,15 @@ from tenacity import (
 
 from airflow_provider_imagegen import metrics
 from airflow_provider_imagegen.engine.options import JobOptions
-from airflow_provider_imagegen.engine.outcome import Outcome, Refused, differences, priced, shortfall, task_error
+from airflow_provider_imagegen.engine.outcome import (
+    Outcome,
+    Refused,
+    differences,
+    priced,
+    shortfall,
+    task_error,
+    without_surplus,
+)
 from airflow_provider_imagegen.engine.submit import SubmitResult
 from airflow_provider_imagegen.exceptions import (
     GatewayError,
@@ -183,6 +191,10 @@ class Delivery:
 
     async def _land_outputs(self, task: ImageTask, first_index: int, count: int) -> Outcome:
         """Land every output on its own, so that one fault does not cost the others."""
+        given, task = len(task.outputs), without_surplus(task, count)
+        if given > len(task.outputs):
+            message = "Image %d: the gateway made more than the %d images asked for; only the first %d are landed"
+            log.warning(message, first_index, count, len(task.outputs))
         indices = [
             # What came beyond what was asked for is landed behind everything that was.
             first_index + position if position < count else self._request.n * (position - count + 1) + first_index

@@ -13,23 +13,24 @@ from collections.abc import Sequence
 
 from airflow_provider_imagegen.engine.outcome import task_error
 from airflow_provider_imagegen.engine.plan import check, split
-from airflow_provider_imagegen.exceptions import ImageGenError
-from airflow_provider_imagegen.gateways.client import ImageClient
+from airflow_provider_imagegen.exceptions import ImageGenError, TaskTimeout
+from airflow_provider_imagegen.gateways.client import SUBMIT_TIME, ImageClient
 from airflow_provider_imagegen.polling import PollSchedule, TaskPoller
 from airflow_provider_imagegen.schemas import ImageRequest, ImageTask
 
 
-async def submit(client: ImageClient, request: ImageRequest) -> ImageTask:
+async def submit(client: ImageClient, request: ImageRequest, within: float = SUBMIT_TIME) -> ImageTask:
     """Send one paid call, once.
 
     :param client: An opened client.
     :param request: What one call can make.
+    :param within: Seconds until the response must be whole.
     :raises InvalidRequest: Before anything is sent, if model or gateway are known to refuse it.
     :raises GatewayError: As the gateway answers.
     """
     check(request, client.gateway)
     # No later process will look for it, so the trace id need not be derived from anything.
-    return await client.submit(request, str(uuid.uuid4()))
+    return await client.submit(request, str(uuid.uuid4()), within)
 
 
 async def generate(
@@ -52,7 +53,10 @@ async def generate(
     async def send(part: ImageRequest) -> ImageTask | ImageGenError:
         try:
             async with slots:
-                return await submit(client, part)
+                left = started + timeout - time.time()
+                if left <= 0:
+                    raise TaskTimeout("the deadline passed before it was sent", billed="no")
+                return await submit(client, part, left)
         except ImageGenError as error:
             # Returned, not raised: gather() would cancel the siblings, and their bills would be unknown.
             return error

@@ -52,6 +52,9 @@ FEWER_IMAGES = "fewer_images"
 MODERATION_CODES = frozenset({"moderation_blocked", "content_policy_violation"})
 """Codes by which gateways say that their content policy refused."""
 
+SURPLUS = 9
+"""Images beyond those asked for that are taken: one that is landed by its task id alone may be one of ten."""
+
 _EXACT_SIZE = re.compile(r"\d+x\d+")
 
 
@@ -123,6 +126,16 @@ def shortfall(first_index: int, count: int, made: int) -> tuple[Refused, ...]:
         return ()
     fewer = GenerationFailed("the gateway made fewer images than asked", code=FEWER_IMAGES)
     return (Refused(first_index + made, count - made, fewer),)
+
+
+def without_surplus(task: ImageTask, count: int) -> ImageTask:
+    """Return a task without the images that go too far beyond what it was asked for.
+
+    A gateway that answers with thousands would fill the bucket, and the bill.
+
+    :param count: Number of images it was asked for.
+    """
+    return task.model_copy(update={"outputs": task.outputs[: count + SURPLUS]})
 
 
 def most_severe(errors: Iterable[ImageGenError]) -> ImageGenError:

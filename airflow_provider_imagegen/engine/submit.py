@@ -21,6 +21,7 @@ from typing import Any
 from airflow_provider_imagegen import metrics
 from airflow_provider_imagegen.engine.budget import Budget
 from airflow_provider_imagegen.engine.claims import Claims
+from airflow_provider_imagegen.engine.outcome import without_surplus
 from airflow_provider_imagegen.engine.plan import PlannedCall
 from airflow_provider_imagegen.engine.recovery import (
     Action,
@@ -300,11 +301,12 @@ class Submitter:
         async def send_once() -> ImageTask:
             # The deadline is checked and the claim renewed inside: both may have grown old in the queue for a slot.
             async with self._slots, self._turn:
-                if self._clock() > deadline:
+                left = deadline - self._clock()
+                if left <= 0:
                     raise TaskTimeout("the deadline passed before it was sent", billed="no")
                 lease.entry = await self._renewed(call, lease)
                 with failpoint(Failpoint.SUBMIT):
-                    return await self._client.submit(call.request, lease.entry.record.trace_id)
+                    return await self._client.submit(call.request, lease.entry.record.trace_id, left)
 
         try:
             # Repeats only what certainly was not accepted. Transport and proxies get no retries of their own: a reset
@@ -354,7 +356,8 @@ class Submitter:
         metrics.count("submitted")
         changes: dict[str, Any] = {"state": "submitted", "task_id": task.task_id}
         if task.outputs:
-            made, usage = len(task.outputs), task.usage or {}
+            # Only what is landed: what never gets to S3 must not look like images that are lost.
+            made, usage = len(without_surplus(task, call.count).outputs), task.usage or {}
             cost = self._client.settings.price_list.cost(call.request, made, usage, task.reported)
             changes |= {"state": "answered", "billed": made, "usage": usage, "cost": cost}
         else:

@@ -139,7 +139,8 @@ class Gateway(ABC):
     def read_events(self, events: Sequence[Mapping[str, Any]]) -> ImageTask | None:
         """Read the server-sent events of a streamed response; only where ``capabilities.streaming``.
 
-        :param events: The parsed ``data`` of every event so far.
+        :param events: The parsed ``data`` of the newest event, after those so far that hold an image. Where a gateway
+            names an event in its ``event:`` line only, that name is in ``type``.
         :return: The finished task, or ``None`` if the events do not hold the image.
         :raises GatewayError: If an event reports an error.
         """

@@ -27,7 +27,7 @@ import logging
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -35,9 +35,8 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from httpx_sse import EventSource
 
-from airflow_provider_imagegen import metrics
+from airflow_provider_imagegen import __version__, metrics
 from airflow_provider_imagegen.exceptions import (
     AuthenticationError,
     ConfigurationError,
@@ -50,9 +49,11 @@ from airflow_provider_imagegen.exceptions import (
 )
 from airflow_provider_imagegen.gateways import gateway_for
 from airflow_provider_imagegen.gateways.base import Handle
-from airflow_provider_imagegen.gateways.response_body import ResponseContent, ResponseTooLarge, read_response
-from airflow_provider_imagegen.gateways.responses import read_document
+from airflow_provider_imagegen.gateways.response_body import MAX_IMAGES, ResponseContent, ResponseTooLarge
+from airflow_provider_imagegen.gateways.response_reader import ResponseReader, read_response, reading
+from airflow_provider_imagegen.gateways.responses import read_document, read_outputs
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
+from airflow_provider_imagegen.gateways.unpack import CODINGS
 from airflow_provider_imagegen.redaction import redact_secrets, redacted
 from airflow_provider_imagegen.schemas import EditRequest, ImageOutput, ImageRequest, ImageTask
 from airflow_provider_imagegen.storage.tempfiles import temp_file_errors
@@ -61,6 +62,12 @@ CONNECT_TIMEOUT = 10.0
 """Seconds to establish a connection."""
 KEEP_ALIVE = 60.0
 """Seconds an idle connection is kept; httpx's own 5 s is just one poll interval."""
+SUBMIT_TIME = 1800.0
+"""Seconds a submit may take where the caller has no deadline."""
+USER_AGENT = f"airflow-provider-imagegen/{__version__}"
+# A request built outside the HTTP client has none of its headers. Without the first a server may choose any coding
+# (RFC 9110, 12.5.3), and firewalls refuse requests without the second.
+_HEADERS = {"accept-encoding": CODINGS, "user-agent": USER_AGENT}
 
 # Raised before a byte of the request left, so nothing can have been accepted. WriteError and RemoteProtocolError are
 # not among them: a server that hangs up early may have read enough of the request to bill it.
@@ -136,11 +143,12 @@ class ImageClient:
             self._open.images.cleanup()
             self._open = None
 
-    async def submit(self, request: ImageRequest, trace_id: str) -> ImageTask:
+    async def submit(self, request: ImageRequest, trace_id: str, within: float = SUBMIT_TIME) -> ImageTask:
         """Send the paid call, once; it is never repeated here.
 
         :param request: What to generate, or to edit.
         :param trace_id: Our id of the call.
+        :param within: Seconds until the response must be whole; its head may take the connection's timeout at most.
         :return: A running task, or a finished one where the gateway answers at once. Files of its outputs
             live as long as this client is open.
         :raises NotSent: No byte left; safe to repeat.
@@ -153,7 +161,7 @@ class ImageClient:
                     call = self.gateway.edit(request, trace_id)
                 else:
                     call = self.gateway.submit(request, trace_id)
-                task = await self._request("submit", call, self._read_submitted)
+                task = await self._request("submit", call, self._read_submitted, within)
             except GatewayError as error:
                 error.trace_id = error.trace_id or trace_id
                 raise
@@ -204,18 +212,28 @@ class ImageClient:
             self.gateway.read_probe((await self._request("check", self.gateway.probe(), self._read)).response)
 
     async def _request(
-        self, phase: Phase, request: httpx.Request, read: Callable[[httpx.Response], Awaitable[_T]]
+        self,
+        phase: Phase,
+        request: httpx.Request,
+        read: Callable[[httpx.Response], Awaitable[_T]],
+        within: float | None = None,
     ) -> _T:
         """Send a request, once, and return what its response says.
 
         :param phase: Decides what a failure means.
         :param read: Reads the response, whose body is still to come.
+        :param within: Seconds until the response must be whole; the connection's timeout if omitted.
         :raises GatewayError: As the table of the phase has it, or as ``read`` raises.
         """
+        within = self.timeout if within is None else within
         try:
-            with temp_file_errors():
-                async with self._response(request) as response:
-                    return await read(response)
+            # A timeout of httpx starts again with every piece, and a gateway may send one now and then for ever.
+            async with asyncio.timeout(within):
+                with temp_file_errors():
+                    async with self._response(request) as response:
+                        return await read(response)
+        except TimeoutError:
+            raise self._error_for(httpx.ReadTimeout(f"no whole response within {within:g} s"), phase) from None
         except (httpx.HTTPError, ResponseTooLarge, TempFileFailed) as error:
             raise self._error_for(error, phase) from None
 
@@ -237,11 +255,13 @@ class ImageClient:
     @asynccontextmanager
     async def _response(self, request: httpx.Request) -> AsyncIterator[httpx.Response]:
         http = self._opened.http
+        for name, value in _HEADERS.items():
+            request.headers.setdefault(name, value)
         # A request built outside the client carries no timeout of its own.
         request.extensions.setdefault("timeout", http.timeout.as_dict())
         try:
-            # A timeout of httpx starts again with every piece; how long a request can be on its way must be known:
-            # a claim whose request does not show up by then is taken over, and sent again.
+            # How long a request can be on its way must be known: a claim whose request does not show up by then is
+            # taken over, and sent again.
             async with asyncio.timeout(self.timeout):
                 with quiet_httpx():
                     response = await http.send(request, stream=True)
@@ -258,10 +278,14 @@ class ImageClient:
         return await read_response(response, self._images)
 
     async def _read_submitted(self, response: httpx.Response) -> ImageTask:
-        if response.headers.get("content-type", "").startswith("text/event-stream"):
-            return await self._read_events(response)
-        content = await self._read(response)
-        return _with_files(self.gateway.read_submitted(content.response), content)
+        task = None
+        async with reading(response, self._images) as reader:
+            if self.gateway.capabilities.streaming and response.is_success:
+                task = await self._read_events(reader)
+            else:
+                await reader.read()
+        content = reader.content
+        return _with_files(task or self.gateway.read_submitted(content.response), content)
 
     async def _read_looked_up(self, keys: Sequence[str], by: Handle, response: httpx.Response) -> dict[str, ImageTask]:
         content = await self._read(response)
@@ -270,22 +294,28 @@ class ImageClient:
         _remove_unused(content, tasks.values())
         return tasks
 
-    async def _read_events(self, response: httpx.Response) -> ImageTask:
-        """Read a streamed response until the image is there.
+    async def _read_events(self, reader: ResponseReader) -> ImageTask | None:
+        """Read a response until its events hold the image; return ``None`` if it has no events at all.
 
         A stream that stays silent too long raises ``httpx.ReadTimeout``; one that ends early has no image.
         """
-        events: list[dict[str, Any]] = []
-        contents: list[ResponseContent] = []
-        async for event in EventSource(response).aiter_sse():
-            content = await self._read(httpx.Response(200, text=event.data, request=response.request))
-            document = read_document(content.response)
-            if document is None:
-                continue
-            events.append(document)
-            contents.append(content)
-            if task := self.gateway.read_events(events):
-                return _with_files(task, *contents)
+        previews: list[dict[str, Any]] = []
+        has_events = False
+        async with aclosing(reader.events()) as events:
+            async for event in events:
+                document = read_document(httpx.Response(200, text=event.data))
+                if document is None:
+                    continue
+                has_events = True
+                # Some gateways say what an event is only in its "event:" line; "message" is what the others are.
+                if event.event != "message":
+                    document.setdefault("type", event.event)
+                if task := self.gateway.read_events([*previews, document]):
+                    return task
+                if read_outputs([document]) and len(previews) < MAX_IMAGES:
+                    previews.append(document)
+        if not has_events:
+            return None
         raise OutcomeUnknown("the stream ended before the image was complete", gateway=self.gateway.name)
 
     @property
@@ -316,18 +346,15 @@ class _OpenClient(NamedTuple):
     images: tempfile.TemporaryDirectory[str]
 
 
-def _with_files(task: ImageTask, *contents: ResponseContent) -> ImageTask:
-    """Return the task with the decoded files in place of the markers that stand for them."""
-    decoded: dict[str, dict[str, object]] = {}
-    for content in contents:
-        decoded |= {marker: {"file": path} for marker, path in content.files.items()}
-        decoded |= {marker: {"damage": reason} for marker, reason in content.damaged.items()}
-    if not decoded:
-        return task
+def _with_files(task: ImageTask, content: ResponseContent) -> ImageTask:
+    """Return the task with decoded files in place of base64, and of the markers that stand for it."""
 
     def resolved(output: ImageOutput) -> ImageOutput:
-        update = decoded.get(output.b64_json or output.url or "")
-        return output if update is None else output.model_copy(update={"url": None, "b64_json": None, **update})
+        text = output.b64_json or output.url or ""
+        if output.b64_json is None and not content.is_image(text):
+            return output
+        file, damage = content.file_of(text)
+        return output.model_copy(update={"url": None, "b64_json": None, "file": file, "damage": damage})
 
     outputs, previews = tuple(map(resolved, task.outputs)), tuple(map(resolved, task.previews))
     return task.model_copy(update={"outputs": outputs, "previews": previews})

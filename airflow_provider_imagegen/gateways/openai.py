@@ -13,7 +13,7 @@ import httpx
 
 from airflow_provider_imagegen.catalog import models as catalog
 from airflow_provider_imagegen.gateways.base import Capabilities, Gateway
-from airflow_provider_imagegen.gateways.responses import id_or_none, read_document, read_success
+from airflow_provider_imagegen.gateways.responses import id_or_none, read_document, read_outputs, read_success
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageTask
 
 
@@ -76,22 +76,31 @@ class OpenAIGateway(Gateway):
         return error
 
     def read_events(self, events: Sequence[Mapping[str, Any]]) -> ImageTask | None:
-        """Read ``image_generation.*`` and ``image_edit.*`` events; only ``.completed`` is a success."""
+        """Read ``image_generation.*`` and ``image_edit.*`` events, as OpenAI sends them and as its copies do."""
         previews: list[Mapping[str, Any]] = []
         for event in events:
             kind = str(event.get("type") or "")
-            if kind == "error" or event.get("error"):
+            end = kind.rpartition(".")[2]
+            if end in {"error", "failed"} or event.get("error"):
                 text = json.dumps({"error": event.get("error") or dict(event)})
                 raise self.fault(httpx.Response(200, text=text), "submit")
             # A preview, however final it looks.
-            if kind.endswith(".partial_image"):
+            if end == "partial_image":
                 previews.append(event)
-            elif kind.endswith(".completed"):
-                task = read_success({**event, "data": [dict(event)], "created": event.get("created_at")})
-                shown = read_success({"data": previews})
-                return task and task.model_copy(update={"previews": shown.outputs if shown else ()})
+            elif task := _read_completed(event, end):
+                return task.model_copy(update={"previews": read_outputs(previews)})
         return None
 
     def probe(self) -> httpx.Request:
         """Build a call for the list of models: free, and refused unless the token is right."""
         return httpx.Request("GET", self.url("/v1/models"), headers=self.headers())
+
+
+def _read_completed(event: Mapping[str, Any], end: str) -> ImageTask | None:
+    """Read an event that holds whole images: ``.completed``, or the response itself sent as one event."""
+    data = event.get("data")
+    if isinstance(data, list) and end in {"completed", ""}:
+        return read_success(event)
+    if end == "completed":
+        return read_success({**event, "data": [dict(event)], "created": event.get("created_at")})
+    return None

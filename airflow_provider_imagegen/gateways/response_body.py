@@ -1,12 +1,12 @@
 """Split an image API's response into a small document and the images it carried, decoded as they stream.
 
-The client calls :func:`read_response`; gateways read the small document as they read any response. Whether a long
-string is an image is decided by its first bytes, never by the name of its field: other vendors use other names.
+``response_reader`` feeds it; gateways read the small document as they read any response. Whether a long string is an
+image is decided by its first bytes, never by the name of its field: other vendors use other names. Server-sent events
+are split the same way: their lines are the document, so no image of a stream is ever one long line in memory.
 """
 
 from __future__ import annotations
 
-import asyncio
 import binascii
 import codecs
 import re
@@ -26,12 +26,11 @@ MAX_IMAGES = 16
 MAX_SKELETON_BYTES = 8 * 1024 * 1024
 # Strings up to this length stay in the document, images or not: a file for each would cost more than it saves.
 INLINE_BYTES = 4096
-# A thread is asked for every batch, not for every piece of the network: the hand-over costs more than the scan.
-BATCH = 512 * 1024
 
 # How PNG, JPEG, GIF and RIFF (WebP) files begin, in base64.
 _SIGNATURES = (b"iVBORw0KGg", b"/9j/", b"R0lGO", b"UklGR")
-_DATA_URL = re.compile(rb"data:image/[\w.+-]+(?:;[\w.=+-]+)*;base64,", re.IGNORECASE)
+_DATA_URL = re.compile(rb"data:[\w.+/-]*(?:;[\w.=+-]+)*;base64,", re.IGNORECASE)
+_SCHEME = "data:"
 _LETTERS = re.compile(rb"[A-Za-z0-9+/]+")
 _END_OF_BASE64 = re.compile(rb"[A-Za-z0-9+/]{0,3}={0,2}")
 _STANDARD_ALPHABET = bytes.maketrans(b"-_", b"+/")
@@ -39,6 +38,8 @@ _LINE_BREAKS = b"\r\n"
 _SHORT_ESCAPES = {b"\\/": b"/", b"\\n": b"\n", b"\\r": b"\r"}
 _UNICODE_ESCAPE = re.compile(rb"\\u00([0-7][0-9A-Fa-f])")
 _BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
+# Of JSON; of the lines of server-sent events, whose fields are data, event, id and retry, and of their comments.
+_FIRST_CHARACTERS = b"{[deir:"
 _BACKSLASH = 0x5C
 # In which error pages come; JSON is UTF-8. Others are no texts (hex, zlib), or take time quadratic in it (punycode).
 _CHARSETS = frozenset({"iso8859-1", "cp1252", "gb2312", "gbk", "gb18030", "big5", "shift_jis", "euc_jp", "euc_kr"})
@@ -56,36 +57,31 @@ class ResponseContent:
         a marker.
     :param files: Marker → the decoded image. A string is a marker only if it is a key here or in ``damaged``.
     :param damaged: Marker → what is wrong, for strings that begin like an image and are not base64 to the end.
+    :param directory: Where the files are.
     """
 
     response: httpx.Response
     files: Mapping[str, Path]
     damaged: Mapping[str, str]
+    directory: Path
 
+    def is_image(self, address: str) -> bool:
+        """Return whether an address is the image itself: a marker, or a ``data:`` URL."""
+        return address in self.files or address in self.damaged or address[: len(_SCHEME)].lower() == _SCHEME
 
-async def read_response(response: httpx.Response, directory: Path) -> ResponseContent:
-    """Read a response to its end, decoding images into files as they come, off the event loop.
+    def file_of(self, text: str) -> tuple[Path | None, str | None]:
+        """Return the file of an image, or what is wrong with it.
 
-    :param response: A response whose body is not read yet (``send(request, stream=True)``); closed here.
-    :param directory: Where the images go; the caller removes it, whatever happens.
-    :raises ResponseTooLarge: If the response holds more than is accepted.
-    :raises httpx.HTTPError: If the response did not arrive whole.
-    :raises OSError: If the directory cannot be written.
-    """
-    extractor = Base64Extractor(directory)
-    try:
-        await _feed(extractor, response)
-    finally:
-        await response.aclose()
-        extractor.close()
-        # httpx ties response and stream into a circle, which would keep the request's body (source images of
-        # an edit) until the garbage collector comes by.
-        response.stream = httpx.ByteStream(b"")
-    stripped = {"content-length", "content-encoding", "transfer-encoding"}
-    headers = [(name, value) for name, value in response.headers.multi_items() if name not in stripped]
-    body = httpx.Response(response.status_code, headers=headers, content=extractor.skeleton, request=response.request)
-    body.encoding = encoding_of(response)
-    return ResponseContent(body, extractor.files, extractor.damaged)
+        :param text: A marker, or base64 that stayed in the document: being short, or by its first bytes no image.
+        """
+        if text in self.files or text in self.damaged:
+            return self.files.get(text), self.damaged.get(text)
+        data = text.encode(errors="replace")
+        data_url = _DATA_URL.match(data)
+        image = _ImageFile(self.directory / secrets.token_hex(16), MAX_IMAGE_BYTES)
+        image.write(data[data_url.end() if data_url else 0 :])
+        image.finish()
+        return (None if image.damage else image.path), image.damage
 
 
 def encoding_of(response: httpx.Response) -> str:
@@ -97,48 +93,18 @@ def encoding_of(response: httpx.Response) -> str:
     return name if name in _CHARSETS else "utf-8"
 
 
-async def _feed(extractor: Base64Extractor, response: httpx.Response) -> None:
-    pieces: list[bytes] = []
-    gathered = 0
-    has_begun = False
-    async for piece in response.aiter_bytes():
-        pieces.append(piece)
-        gathered += len(piece)
-        if gathered >= BATCH:
-            await _feed_in_thread(extractor, b"".join(pieces))
-            pieces.clear()
-            gathered = 0
-            has_begun = True
-    rest = b"".join(pieces)
-    # A lookup of a hundred tasks has no string long enough to be decoded, and one comes every few seconds.
-    if has_begun or max(map(len, rest.split(b'"'))) > INLINE_BYTES:
-        await _feed_in_thread(extractor, rest)
-    else:
-        extractor.copy(rest)
-
-
-async def _feed_in_thread(extractor: Base64Extractor, data: bytes) -> None:
-    scan = asyncio.ensure_future(asyncio.to_thread(extractor.feed, data))
-    try:
-        await asyncio.shield(scan)
-    except asyncio.CancelledError:
-        # A thread cannot be cancelled; let it finish before its file is closed under it.
-        await asyncio.gather(scan, return_exceptions=True)
-        raise
-
-
 _Place = Enum("_Place", "START VERBATIM BETWEEN HEAD TEXT IMAGE")
-"""Where in a body the extractor is: before its first character; in one that is no JSON; between two strings; in the
+"""Where in a body the extractor is: before its first character; in one that holds no JSON; between two strings; in the
 first bytes of a string, when it may be an image; in a long string that stays, or that is decoded."""
 
 
 class Base64Extractor:
-    """Splits JSON text, fed in pieces, into a small document and decoded images; does not judge its grammar.
+    """Splits JSON text or events of it, fed in pieces, into a small document and decoded images; judges no grammar.
 
     Every string longer than :data:`INLINE_BYTES` that starts like an image in base64 (either alphabet, padded
     or not, line breaks and JSON escapes allowed, also as a ``data:`` URL) is decoded into a file and replaced by
-    a marker that nobody outside can guess. Everything else is copied byte for byte, and so is a body that is no
-    JSON. A string that was not fed to its end leaves no file, and a document that is not JSON.
+    a marker that nobody outside can guess. Everything else is copied byte for byte, and so is a body that is
+    neither. A string that was not fed to its end leaves no file, and a document that is not JSON.
 
     :param directory: Where the files go; it must exist.
     :param max_image_bytes: Largest image.
@@ -169,6 +135,10 @@ class Base64Extractor:
     def skeleton(self) -> bytes:
         """The document so far."""
         return bytes(self._skeleton)
+
+    def skeleton_from(self, start: int) -> bytes:
+        """Return what the document has from a position on."""
+        return bytes(self._skeleton[start:])
 
     @property
     def _images(self) -> int:
@@ -216,7 +186,7 @@ class Base64Extractor:
     def _find_start(self, data: bytes, position: int) -> int:
         first = data[position:].lstrip(_BEFORE_JSON)[:1]
         if first:
-            self._place = _Place.BETWEEN if first in {b"{", b"["} else _Place.VERBATIM
+            self._place = _Place.BETWEEN if first in _FIRST_CHARACTERS else _Place.VERBATIM
             return position
         self.copy(data[position:])
         return len(data)
@@ -342,7 +312,7 @@ class _ImageFile:
 
     def _spoil(self) -> None:
         self._rest = b""
-        self.damage = "it begins like an image and is not base64 to its end"
+        self.damage = "the image in the response is not base64 to its end"
 
 
 def _start_of_base64(text: bytes) -> int | None:

@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import islice
+from math import isfinite, nan
 from typing import Any, Literal
 
 import httpx
 
+from airflow_provider_imagegen.catalog.tokens import MOST_TOKENS
 from airflow_provider_imagegen.exceptions import (
     AuthenticationError,
     GatewayError,
@@ -29,6 +32,9 @@ from airflow_provider_imagegen.redaction import foreign_id, foreign_json, redact
 from airflow_provider_imagegen.schemas import ImageOutput, ImageTask
 
 Phase = Literal["submit", "look_up"]
+
+MAX_OUTPUTS = 20
+"""Images of one response that are read: more than ten, which is the most that a call asks for, and their surplus."""
 
 _REPORTED = ("size", "quality", "background", "output_format")
 
@@ -122,18 +128,27 @@ def read_success(
         task_id=id_or_none(document.get("task_id")) or task_id,
         trace_id=id_or_none(document.get("trace_id")) or trace_id,
         outputs=outputs,
-        usage=usage if isinstance(usage, dict) else None,
+        usage=_read_usage(usage) if isinstance(usage, dict) else None,
         # nano-banana answers 0 where it does not know.
-        created=float(created) if isinstance(created, int | float) and created else None,
+        created=number_or_none(created) or None,
         reported={name: value for name in _REPORTED if (value := text_or_none(document.get(name)))},
     )
 
 
+def _read_usage(usage: dict[str, Any]) -> dict[str, Any]:
+    """Return token counts without those that are absurd: their sum may be more than JSON can hold."""
+    return {
+        name: count
+        for name, count in usage.items()
+        if not isinstance(count, int | float) or -MOST_TOKENS <= count <= MOST_TOKENS
+    }
+
+
 def read_outputs(data: object) -> tuple[ImageOutput, ...]:
-    """Return the images of a ``data`` list; entries without one are left out."""
+    """Return the images of a ``data`` list, :data:`MAX_OUTPUTS` at most; entries without one are left out."""
     entries = data if isinstance(data, list) else []
     outputs = (_read_output(entry) for entry in entries if isinstance(entry, dict))
-    return tuple(output for output in outputs if output is not None)
+    return tuple(islice((output for output in outputs if output is not None), MAX_OUTPUTS))
 
 
 def _read_output(entry: dict[str, Any]) -> ImageOutput | None:
@@ -211,21 +226,28 @@ def _mention_proxy(error: GatewayError, response: httpx.Response) -> None:
         )
 
 
+def number_or_none(value: object) -> float | None:
+    """Return ``value`` as a finite number, or ``None`` if it is none: JSON has integers that no float holds."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else nan
+    except (OverflowError, ValueError):
+        return None
+    return number if isfinite(number) else None
+
+
 def retry_after(headers: httpx.Headers) -> float | None:
     """Return how many seconds the gateway asks to wait, from ``retry-after-ms`` or ``Retry-After``."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers[name]) * unit
-        except (KeyError, ValueError):
-            continue
-        return seconds if 0 <= seconds < float("inf") else None
+        seconds = number_or_none(headers.get(name))
+        if seconds is not None:
+            return seconds * unit if seconds >= 0 else None
     try:
         moment = parsedate_to_datetime(headers["retry-after"])
-    except (KeyError, ValueError):
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    except (KeyError, ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
 def _error_class(code: str | None, status: int, phase: Phase) -> type[GatewayError]:

@@ -49,7 +49,8 @@ class GatewaySettings:
     :param gateway: The gateway's registered name; ``None`` lets the host decide.
     :param submit_path: Path of the generation call, if not the gateway's usual one.
     :param tasks_path: Path of the task lookup, if not the gateway's usual one.
-    :param timeout: Seconds to wait for bytes of a response; ``None`` leaves it to the gateway.
+    :param timeout: Seconds until a response must begin, and that of a lookup be whole; ``None`` leaves it to the
+        gateway.
     :param headers: Headers to add to every call.
     :param max_in_flight: Requests to have running at once, at most.
     :param visibility_grace: Seconds a request that the gateway accepted may stay invisible to lookups.

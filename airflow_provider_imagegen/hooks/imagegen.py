@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import time
 from collections.abc import Sequence
 from copy import copy
@@ -287,10 +286,4 @@ def _in_memory(task: ImageTask) -> ImageTask:
 def _output_in_memory(output: ImageOutput) -> ImageOutput:
     if output.file is not None:
         return output.model_copy(update={"file": None, "content": output.file.read_bytes()})
-    if output.b64_json is not None:
-        from airflow_provider_imagegen.landing import decode_base64
-
-        decoded = io.BytesIO()
-        decode_base64(output.b64_json, decoded)
-        return output.model_copy(update={"b64_json": None, "content": decoded.getvalue()})
     return output

@@ -5,6 +5,6 @@ such files without decoding them, ``provenance`` marks them as made by AI, and `
 """
 
 from airflow_provider_imagegen.landing.landing import ImageProcessing, Landing
-from airflow_provider_imagegen.landing.verify import decode_base64, verify
+from airflow_provider_imagegen.landing.verify import verify
 
-__all__ = ["ImageProcessing", "Landing", "decode_base64", "verify"]
+__all__ = ["ImageProcessing", "Landing", "verify"]

@@ -1,4 +1,4 @@
-"""From an address, base64 or a decoded file to a verified S3 object.
+"""From an address or a decoded file to a verified S3 object.
 
 The job calls :meth:`Landing.land` for every output. Nothing is put that was not verified, and no image is
 ever whole in memory.
@@ -22,7 +22,7 @@ from airflow_provider_imagegen.failpoints import Failpoint, failpoint
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.landing.download.download import Downloader
 from airflow_provider_imagegen.landing.provenance import AiMark, mark_as_ai_made
-from airflow_provider_imagegen.landing.verify import decode_base64, verify
+from airflow_provider_imagegen.landing.verify import verify
 from airflow_provider_imagegen.schemas import ImageOutput, ImageTask, LandedImage, Sidecar
 from airflow_provider_imagegen.storage.destination import Destination
 from airflow_provider_imagegen.storage.objects import SHA256, TRACE_ID, ObjectStore, Stored
@@ -191,8 +191,6 @@ class Landing:
             raise NotAnImage(output.damage)
         if output.url is not None:
             await self._downloader.fetch(output.url, file)
-        elif output.b64_json is not None:
-            await asyncio.to_thread(decode_base64, output.b64_json, file)
 
     def _process(self, file: IO[bytes], marked: IO[bytes]) -> tuple[VerifiedFile, str | None]:
         """Verify an image and mark it as AI-made if that was asked for; return what to put, and the mark's fate."""

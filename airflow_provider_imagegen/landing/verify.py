@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 from typing import IO
@@ -12,24 +11,10 @@ from airflow_provider_imagegen.landing.formats import FORMATS
 from airflow_provider_imagegen.landing.formats.parts import PIECE, BrokenImage
 from airflow_provider_imagegen.landing.formats.svg import svg_size
 from airflow_provider_imagegen.redaction import redacted
-from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES, SVG, VerifiedFile
+from airflow_provider_imagegen.storage.tempfiles import SVG, VerifiedFile
 
 MAX_PIXELS = 80_000_000
 """Largest image that is accepted; the largest known model makes 8 294 400 pixels."""
-
-
-def decode_base64(text: str, file: IO[bytes]) -> None:
-    """Decode base64 into a file.
-
-    :raises NotAnImage: If the text is not base64, or decodes to more than :data:`MAX_IMAGE_BYTES`.
-    """
-    if len(text) // 4 * 3 > MAX_IMAGE_BYTES:
-        raise NotAnImage(f"the response holds more than {MAX_IMAGE_BYTES} bytes of base64")
-    try:
-        # At once: the client decodes images while the response arrives; what it leaves in the text has 8 MiB at most.
-        file.write(base64.b64decode(text, validate=True))
-    except ValueError as error:
-        raise NotAnImage(f"the response's b64_json is not base64: {error}") from None
 
 
 def verify(file: IO[bytes], svg: bool = False) -> VerifiedFile:

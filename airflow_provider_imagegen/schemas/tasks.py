@@ -23,7 +23,7 @@ class ImageOutput(StrictModel):
     """One image as a gateway hands it out: where it is, or what it is.
 
     :param url: Address to fetch it from; may expire, may be signed: never logged whole.
-    :param b64_json: The image itself as base64, short enough to have stayed in the response.
+    :param b64_json: The image itself as base64, or a marker in its place; the client turns both into ``file``.
     :param file: The image itself, decoded while the response streamed in; lives as long as the client.
     :param content: The image itself, in memory; what the hook hands out instead of ``file``.
     :param damage: Why the base64 in the response could not be decoded.

@@ -21,7 +21,7 @@ PROLOGUE = """
 import asyncio, base64, json, sys, tempfile, time
 from pathlib import Path
 import httpx
-from airflow_provider_imagegen.gateways.response_body import read_response
+from airflow_provider_imagegen.gateways.response_reader import read_response
 setup = json.loads(sys.argv[1])
 def peak():
     # Not ru_maxrss: that is inherited from the process that started this one. Linux only.

@@ -16,12 +16,18 @@ from pathlib import Path
 from random import Random
 from typing import IO
 
+import httpx
 from PIL import Image, ImageSequence
 
 from airflow_provider_imagegen.exceptions import NotAnImage
-from airflow_provider_imagegen.gateways.response_body import MAX_IMAGES, Base64Extractor, ResponseTooLarge
+from airflow_provider_imagegen.gateways.response_body import (
+    MAX_IMAGES,
+    Base64Extractor,
+    ResponseContent,
+    ResponseTooLarge,
+)
 from airflow_provider_imagegen.landing.provenance import AiMark, mark_as_ai_made
-from airflow_provider_imagegen.landing.verify import MAX_PIXELS, decode_base64, verify
+from airflow_provider_imagegen.landing.verify import MAX_PIXELS, verify
 from airflow_provider_imagegen.storage.tempfiles import VerifiedFile
 from tests.fuzz.corpus import SVG, whole_images
 from tests.fuzz.mutations import mutate
@@ -91,13 +97,16 @@ def run_mark(content: bytes) -> str:
 
 
 def run_base64(content: bytes) -> str:
-    text, out = content.decode("utf-8", "replace"), io.BytesIO()
-    try:
-        decode_base64(text, out)
-    except NotAnImage:
-        return "refused"
-    # The last letter may hold bits that no byte takes, and Python bears padding where none is needed.
-    assert base64.b64encode(out.getvalue()).decode().rstrip("=")[:-1] == text.rstrip("=")[:-1]
+    text = content.decode("utf-8", "replace")
+    with tempfile.TemporaryDirectory(prefix="imagegen-fuzz-") as home:
+        path, _ = ResponseContent(httpx.Response(200), {}, {}, Path(home)).file_of(text)
+        if path is None:
+            assert not list(Path(home).iterdir()), "a damaged image was left behind"
+            return "refused"
+        decoded = path.read_bytes()
+    letters = text.translate({ord("\n"): None, ord("\r"): None, ord("+"): "-", ord("/"): "_"}).rstrip("=")
+    # The last letter may hold bits that no byte takes.
+    assert base64.urlsafe_b64encode(decoded).decode().rstrip("=")[:-1] == letters[:-1]
     return "decoded"
 
 

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -27,8 +27,11 @@ from airflow_provider_imagegen.gateways.openai import OpenAIGateway
 from airflow_provider_imagegen.gateways.response_body import MAX_SKELETON_BYTES
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.schemas import ImageRequest
+from tests.stack.result_host import Asked, ResultHost, whole
+from tests.stack.waiting import HANG, scaled
 
 IMAGE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(9000)).decode()
+DATA_URL = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(90)).decode()
 
 
 @pytest.fixture
@@ -57,6 +60,7 @@ class TestImagesInLookups:
         [
             ({"id": "t1", "response": {"data": [{"b64_json": IMAGE}]}, "finished_at": None}, "running", 0),
             ({"id": "t1", "response": {"data": [{"b64_json": IMAGE}]}, "finished_at": 1.0}, "succeeded", 1),
+            ({"id": "t1", "response": {"data": [{"url": DATA_URL}]}, "finished_at": 1.0}, "succeeded", 1),
         ],
     )
     async def test_stay_on_the_disk_only_if_somebody_holds_them(
@@ -114,8 +118,9 @@ class FailingServer:
 
 
 @asynccontextmanager
-async def client_of(port: int) -> AsyncIterator[ImageClient]:
-    settings = GatewaySettings(base_url=f"http://127.0.0.1:{port}", token="sesame-token", gateway="acedatacloud")
+async def client_of(port: int, **changes: Any) -> AsyncIterator[ImageClient]:
+    fields = {"base_url": f"http://127.0.0.1:{port}", "token": "sesame-token", "gateway": "acedatacloud"} | changes
+    settings = GatewaySettings(**fields)
     async with ImageClient(settings) as opened:
         opened.gateway = CancellingGateway(settings)
         yield opened
@@ -186,3 +191,82 @@ class TestRequestThatFails:
         assert type(fault) is (OutcomeUnknown if phase == "submit" else LookUpFailed)
         assert fault.message.startswith("the response came, and the image could not be kept in")
         assert server.requests == 1
+
+
+async def trickle(asked: Asked) -> None:
+    """Send JSON whose blanks never end."""
+    await asked.send("200 OK\r\nContent-Type: application/json")
+    while not asked.writer.is_closing():
+        asked.writer.write(b" ")
+        await asked.writer.drain()
+        await asyncio.sleep(0)
+
+
+class TestResponseThatTrickles:
+    @pytest.mark.parametrize("phase", ["look_up", "cancel", "check"])
+    async def test_ends_at_the_timeout_of_the_connection(self, phase: str) -> None:
+        async with ResultHost(trickle) as host, client_of(host.port, timeout=scaled(1.0)) as client:
+            fault = await fault_of(PHASES[phase](client))
+        assert type(fault) is LookUpFailed
+        assert "no whole response within" in fault.message
+
+    async def test_ends_at_the_deadline_where_it_was_paid_for(self) -> None:
+        async with ResultHost(trickle) as host, client_of(host.port, timeout=HANG) as client:
+            request = ImageRequest(prompt="p", model="m")
+            fault = await fault_of(client.submit(request, "trace-1", within=scaled(1.0)))
+        assert type(fault) is OutcomeUnknown
+        assert "no whole response within" in fault.message
+
+    async def test_of_a_paid_request_may_take_longer_than_the_connection_may_be_silent(self) -> None:
+        passed = asyncio.Event()
+
+        async def slowly(asked: Asked) -> None:
+            await asked.send("200 OK\r\nContent-Type: application/json")
+            while not passed.is_set():
+                asked.writer.write(b" ")
+                await asked.writer.drain()
+                await asyncio.sleep(0)
+            asked.writer.write(b'{"task_id": "t1"}')
+
+        timeout = scaled(1.0)
+        async with ResultHost(slowly) as host, client_of(host.port, timeout=timeout) as client:
+            asyncio.get_running_loop().call_later(2 * timeout, passed.set)
+            task = await client.submit(ImageRequest(prompt="p", model="m"), "trace-1", within=HANG)
+        assert task.task_id == "t1"
+
+
+class ForeignGateway(CancellingGateway):
+    """A gateway of somebody else, which builds its requests with what httpx gives."""
+
+    def submit(self, request: ImageRequest, trace_id: str) -> httpx.Request:
+        return httpx.Request("POST", self.submit_url, json={})
+
+
+class TestHeadersOfEveryRequest:
+    @pytest.mark.parametrize("phase", PHASES)
+    @pytest.mark.parametrize("kind", [CancellingGateway, ForeignGateway])
+    async def test_say_who_asks_and_what_can_be_unpacked(self, phase: str, kind: type[CancellingGateway]) -> None:
+        async with ResultHost(whole(b"{}")) as host, client_of(host.port) as client:
+            client.gateway = kind(client.settings)
+            with suppress(GatewayError):
+                await PHASES[phase](client)
+        assert host.asked[0].headers["accept-encoding"] == "gzip, deflate"
+        assert host.asked[0].headers["user-agent"].startswith("airflow-provider-imagegen/")
+
+    @pytest.mark.parametrize("phase", PHASES)
+    async def test_are_those_of_the_connection_where_it_has_some(self, phase: str) -> None:
+        headers = {"User-Agent": "curl/8", "Accept-Encoding": "identity"}
+        async with ResultHost(whole(b"{}")) as host, client_of(host.port, headers=headers) as client:
+            with suppress(GatewayError):
+                await PHASES[phase](client)
+        assert host.asked[0].headers["accept-encoding"] == "identity"
+        assert host.asked[0].headers["user-agent"] == "curl/8"
+
+
+class TestUnaskedCoding:
+    async def test_of_a_lookup_is_named(self) -> None:
+        body = whole(b"\x8b\x00", "Content-Encoding: br")
+        async with ResultHost(body) as host, client_of(host.port) as client:
+            fault = await fault_of(client.look_up(["t1"]))
+        assert type(fault) is UnreadableResponse
+        assert "a body encoded as 'br', which was not asked for" in fault.message

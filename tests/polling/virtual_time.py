@@ -69,7 +69,9 @@ class SlowMachine:
         await asyncio.sleep(self.latency)
         loop.stand_still(self.standstill)
         items = [self._record(task_id, loop.time()) for task_id in ids]
-        return httpx.Response(200, json={"items": items, "count": len(items)})
+        # Unread, as a response from the network is.
+        body = json.dumps({"items": items, "count": len(items)}).encode()
+        return httpx.Response(200, stream=httpx.ByteStream(body))
 
     def _record(self, task_id: str, now: float) -> dict[str, Any]:
         if now < self.ready.get(task_id, math.inf):

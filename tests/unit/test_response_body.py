@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import gc
-import gzip
 import json
 import os
 import random
 import tempfile
 import textwrap
-import threading
-import weakref
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,11 +24,8 @@ from airflow_provider_imagegen.gateways.response_body import (
     Base64Extractor,
     ResponseContent,
     ResponseTooLarge,
-    _feed_in_thread,
-    read_response,
 )
 from tests.examples import examples
-from tests.stack.waiting import wait_until
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 SIGNATURES = (PNG, b"\xff\xd8\xff\xe0", b"GIF89a", b"RIFF\0\0\0\0WEBP")
@@ -195,10 +186,16 @@ class TestWhatIsAImage:
         assert got.document["data"][0]["revised_prompt"] == text
         assert not got.files
 
-    @pytest.mark.parametrize("body", [b"<html>%s</html>", b"data: {%s}\n\n", b"event: x\ndata: [%s]\n\n", b"%s"])
+    @pytest.mark.parametrize("body", [b"<html>%s</html>", b"%s"])
     def test_a_body_that_is_no_json_is_copied(self, body: bytes) -> None:
         body %= b'"%s"' % encoded().encode()
         assert Extracted(body).skeleton == body
+
+    @pytest.mark.parametrize("body", [b"data: {%s}\n\n", b"event: x\ndata: [%s]\n\n", b": hello\n\ndata: [%s]\n\n"])
+    def test_events_are_json_as_well(self, body: bytes) -> None:
+        got = Extracted(body % (b'"%s"' % encoded().encode()))
+        assert list(got.files.values()) == [image()]
+        assert got.skeleton == body % (b'"%s"' % next(iter(got.files)).encode())
 
     def test_a_byte_order_mark_does_not_hide_the_json(self) -> None:
         assert len(Extracted(b"\xef\xbb", b"\xbf" + answer_with(encoded())).files) == 1
@@ -287,149 +284,29 @@ class TestABodyCutOff:
         assert not got.left_over
 
 
-@asynccontextmanager
-async def served(
-    body: bytes, head: str = "", status: str = "200 OK", content_length: int | None = -1, hold: bool = False
-) -> AsyncIterator[httpx.Response]:
-    """A response, not read yet, from a server that answers with these bytes and hangs up, unless it is to hold."""
-    length = len(body) if content_length == -1 else content_length
-    lines = f"HTTP/1.1 {status}\r\n{head}" + (f"Content-Length: {length}\r\n" if length is not None else "")
+class TestBase64InTheDocument:
+    """Short base64, and base64 of what does not begin like an image, is decoded by the same grammar."""
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(lines.encode() + b"Connection: close\r\n\r\n" + body)
-        try:
-            await writer.drain()
-            if hold:
-                await reader.read()
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
+    def file_of(self, text: str, directory: Path) -> bytes | str:
+        path, damage = ResponseContent(httpx.Response(200), {}, {}, directory).file_of(text)
+        return damage or (path.read_bytes() if path else "")
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    async with server, httpx.AsyncClient(trust_env=False) as client:
-        yield await client.send(client.build_request("GET", f"http://{host}:{port}/"), stream=True)
+    @settings(max_examples=examples(100))
+    @given(st.binary(min_size=1, max_size=20_000))
+    def test_is_decoded_whole(self, content: bytes) -> None:
+        with tempfile.TemporaryDirectory() as home:
+            assert self.file_of(base64.b64encode(content).decode(), Path(home)) == content
 
+    @given(spelled_images())
+    def test_is_decoded_in_every_spelling(self, spelled: tuple[str, bytes]) -> None:
+        text, content = spelled
+        with tempfile.TemporaryDirectory() as home:
+            assert self.file_of(text, Path(home)) == content
 
-async def read(body: bytes, directory: Path, **server: Any) -> ResponseContent:
-    async with served(body, **server) as response:
-        return await read_response(response, directory)
-
-
-class TestReadResponse:
-    async def test_gives_a_response_that_reads_as_usual_and_the_images(self, tmp_path: Path) -> None:
-        head = "Content-Type: application/json\r\nX-Request-Id: r1\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n"
-        answer = await read(answer_with(encoded(3_000_000)), tmp_path, head=head, status="201 Created")
-        [(marker, path)] = answer.files.items()
-        assert path.read_bytes() == image(3_000_000)
-        assert path.parent == tmp_path
-        assert answer.response.status_code == 201
-        assert answer.response.json()["data"] == [{"b64_json": marker}]
-        assert answer.response.headers["x-request-id"] == "r1"
-        assert answer.response.headers.get_list("set-cookie") == ["a=1", "b=2"]
-        assert int(answer.response.headers["content-length"]) == len(answer.response.content) < 300
-        assert answer.response.request.method == "GET"
-
-    async def test_compressed_responses_are_read(self, tmp_path: Path) -> None:
-        body = gzip.compress(answer_with(encoded()))
-        answer = await read(body, tmp_path, head="Content-Encoding: gzip\r\n")
-        assert [path.read_bytes() for path in answer.files.values()] == [image()]
-        assert "content-encoding" not in answer.response.headers
-
-    async def test_pages_of_a_proxy_come_through(self, tmp_path: Path) -> None:
-        page = "<html>Bad gateway, schöne Grüße</html>".encode("latin-1")
-        head = "Content-Type: text/html; charset=latin-1\r\n"
-        answer = await read(page, tmp_path, head=head, status="502 Bad Gateway")
-        assert answer.response.text == "<html>Bad gateway, schöne Grüße</html>"
-
-    async def test_an_empty_response_is_an_empty_document(self, tmp_path: Path) -> None:
-        assert (await read(b"", tmp_path)).response.content == b""
-
-    async def test_a_body_shorter_than_announced_is_an_error(self, tmp_path: Path) -> None:
-        body = answer_with(encoded())
-        with pytest.raises(httpx.RemoteProtocolError):
-            await read(body[:9000], tmp_path, content_length=len(body))
+    @pytest.mark.parametrize(
+        "text",
+        ["!!!!", "A", "ä", "\ud83d", "QUJ=QUJD", "A" * 65_532 + "QQ==QUJD", "data:image/svg+xml,<svg/>"],
+    )
+    def test_that_is_none_leaves_no_file(self, text: str, tmp_path: Path) -> None:
+        assert self.file_of(text, tmp_path) == "the image in the response is not base64 to its end"
         assert not os.listdir(tmp_path)
-
-    async def test_a_body_cut_off_unannounced_is_not_json(self, tmp_path: Path) -> None:
-        answer = await read(answer_with(encoded())[:9000], tmp_path, content_length=None)
-        with pytest.raises(ValueError, match=r".+"):
-            answer.response.json()
-        assert not answer.files
-        assert not os.listdir(tmp_path)
-
-    async def test_a_body_that_is_too_large_closes_the_response(self, tmp_path: Path) -> None:
-        async with served(b"[" + b"1," * 5_000_000) as response:
-            with pytest.raises(ResponseTooLarge):
-                await read_response(response, tmp_path)
-            assert response.is_closed
-
-    async def test_a_directory_that_cannot_be_written_is_an_os_error(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError):
-            await read(answer_with(encoded()), tmp_path / "absent")
-
-    async def test_nothing_waits_for_the_garbage_collector(self, tmp_path: Path) -> None:
-        gc.collect()
-        gc.disable()
-        try:
-            async with served(answer_with(encoded())) as response:
-                answer = await read_response(response, tmp_path)
-                gone = weakref.ref(response)
-                del response
-            small = weakref.ref(answer.response)
-            del answer
-            assert gone() is None
-            assert small() is None
-        finally:
-            gc.enable()
-
-    async def test_the_loop_continues_meanwhile(self, tmp_path: Path) -> None:
-        turns = 0
-
-        async def tick() -> None:
-            nonlocal turns
-            while True:
-                await asyncio.sleep(0)
-                turns += 1
-
-        async with served(answer_with(encoded(15_000_000))) as response:
-            ticking = asyncio.create_task(tick())
-            await read_response(response, tmp_path)
-            ticking.cancel()
-        assert turns > 20
-
-    async def test_cancelling_leaves_no_file_behind(self, tmp_path: Path) -> None:
-        body = answer_with(encoded(3_000_000))
-        async with served(body[:2_000_000], content_length=len(body), hold=True) as response:
-            reading = asyncio.create_task(read_response(response, tmp_path))
-            await asyncio.to_thread(wait_until, lambda: os.listdir(tmp_path), what="the first file")
-            reading.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await reading
-            assert response.is_closed
-        assert not os.listdir(tmp_path)
-
-    async def test_cancelling_waits_for_the_thread_that_is_writing(self, tmp_path: Path) -> None:
-        begun, let_go = threading.Event(), threading.Event()
-
-        class Held(Base64Extractor):
-            def feed(self, data: bytes) -> None:
-                begun.set()
-                let_go.wait()
-                super().feed(data)
-
-        extractor = Held(tmp_path)
-        feeding = asyncio.create_task(_feed_in_thread(extractor, b"[]"))
-        await asyncio.to_thread(begun.wait)
-        feeding.cancel()
-        # Iterations of the event loop without delay, more than a clean shutdown needs.
-        for _ in range(10):
-            await asyncio.sleep(0)
-        returned_early = feeding.done()
-        let_go.set()
-        with pytest.raises(asyncio.CancelledError):
-            await feeding
-        assert not returned_early
-        assert extractor.skeleton == b"[]"

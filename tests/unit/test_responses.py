@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_imagegen import exceptions
-from airflow_provider_imagegen.gateways.responses import error_of, read_document, read_success, retry_after
+from airflow_provider_imagegen.gateways.responses import (
+    MAX_OUTPUTS,
+    error_of,
+    read_document,
+    read_outputs,
+    read_success,
+    retry_after,
+)
 from airflow_provider_imagegen.redaction import MAX_ID, redact_secrets
 
 TOKEN = "sesame-token"
@@ -132,6 +139,10 @@ class TestRetryAfter:
             ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
             ({"retry-after": "soon"}, None),
             ({"retry-after": "-1"}, None),
+            ({"retry-after": "1e400"}, None),
+            ({"retry-after": "9" * 401}, None),
+            ({"retry-after": "Wed, 21 Oct 2015 07:28:00 +9999999999999999999"}, None),
+            ({"retry-after-ms": "nan", "retry-after": "3"}, 3.0),
             ({}, None),
         ],
     )
@@ -142,6 +153,38 @@ class TestRetryAfter:
     def test_any_header_is_seconds_or_nothing(self, value: str) -> None:
         seconds = retry_after(httpx.Headers({"retry-after": value}))
         assert seconds is None or seconds >= 0
+
+
+class TestNumbersOfAResponse:
+    @pytest.mark.parametrize(
+        ("created", "seconds"),
+        [
+            ("1589478378", 1589478378.0),
+            ("0", None),
+            ("9" * 401, None),
+            ("9" * 5000, None),
+            ("1e400", None),
+            ("NaN", None),
+            ("true", 1.0),
+            ("[]", None),
+            ("null", None),
+        ],
+    )
+    def test_are_finite_or_left_out(self, created: str, seconds: float | None) -> None:
+        document = read_document(httpx.Response(200, text=f'{{"data": [{{"url": "u"}}], "created": {created}}}'))
+        # Python reads no integer of more than 4300 digits: then the whole body is none of JSON.
+        task = read_success(document) if document else None
+        assert (task.created if task else None) == seconds
+
+    @pytest.mark.parametrize("count", ["9" * 4000, "1e400", "-1e400", "NaN", "1e13"])
+    def test_of_tokens_are_left_out_where_they_are_absurd(self, count: str) -> None:
+        document = json.loads(f'{{"data": [{{"url": "u"}}], "usage": {{"total_tokens": {count}, "input_tokens": 7}}}}')
+        task = read_success(document)
+        assert task is not None
+        assert task.usage == {"input_tokens": 7}
+
+    def test_of_images_is_bounded(self) -> None:
+        assert len(read_outputs([{}, *[{"url": "u"}] * 2000])) == MAX_OUTPUTS
 
 
 class TestErrorTree:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import errno
 import gzip
 import hashlib
@@ -19,8 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from airflow_provider_imagegen.exceptions import NotAnImage
-from airflow_provider_imagegen.landing import decode_base64, verify
-from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES
+from airflow_provider_imagegen.landing import verify
 from tests.fuzz.corpus import SIZE, SVG, whole_images
 from tests.fuzz.mutations import fix_checksums
 
@@ -281,31 +279,6 @@ class TestVector:
 
     def test_does_not_displace_pixels(self) -> None:
         assert verify(file(image("PNG")), svg=True).extension == "png"
-
-
-class TestBase64:
-    @given(st.binary(min_size=1, max_size=200_000))
-    def test_is_decoded_whole(self, content: bytes) -> None:
-        out = io.BytesIO()
-        decode_base64(base64.b64encode(content).decode(), out)
-        assert out.getvalue() == content
-
-    def test_with_padding_before_its_end_is_refused(self) -> None:
-        with pytest.raises(NotAnImage, match="not base64"):
-            decode_base64("A" * (64 * 1024 - 4) + "QQ==" + "QUJD", io.BytesIO())
-
-    @pytest.mark.parametrize("text", ["!!!!", "QUJ", "ä"])
-    def test_that_is_none_is_refused(self, text: str) -> None:
-        with pytest.raises(NotAnImage, match="not base64"):
-            decode_base64(text, io.BytesIO())
-
-    def test_that_is_too_long_is_refused(self) -> None:
-        class Long(str):
-            def __len__(self) -> int:
-                return MAX_IMAGE_BYTES * 2
-
-        with pytest.raises(NotAnImage, match="more than"):
-            decode_base64(Long("QUJD"), io.BytesIO())
 
 
 class TestHostileSvg:

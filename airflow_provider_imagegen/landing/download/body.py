@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from typing import IO
 
 from airflow_provider_imagegen.exceptions import DownloadFailed, NotAnImage
-
-PIECE = 64 * 1024
-"""Bytes that are unpacked at once."""
-_PLAIN = {"", "identity"}
-_ZIPPED = {"gzip", "x-gzip", "deflate"}
+from airflow_provider_imagegen.gateways.unpack import DamagedBody, UnknownCoding, Unpacker
 
 
 class CutOff(Exception):
@@ -41,11 +36,11 @@ class BodyFile:
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > cap:
             raise NotAnImage(f"{source} announces {length} bytes, more than the {cap} allowed")
-        encoding = headers.get("content-encoding", "").strip().lower()
-        if encoding not in _PLAIN | _ZIPPED:
-            raise DownloadFailed(f"{source} sends a body encoded as {encoding[:40]!r}, which was not asked for")
-        # Objects that were stored packed are served packed, although only plain bytes are asked for.
-        self._unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if encoding in _ZIPPED else None
+        try:
+            # Objects that were stored packed are served packed, although only plain bytes are asked for.
+            self._unpacker = Unpacker(headers.get("content-encoding", ""))
+        except UnknownCoding as error:
+            raise DownloadFailed(f"{source} sends {error}") from None
 
     @property
     def is_empty(self) -> bool:
@@ -61,17 +56,11 @@ class BodyFile:
         """
         # Both sides are counted: a packed body may unpack to gigabytes, or to nothing without end.
         self._received += len(piece)
-        if self._unzip is None:
-            self._store(piece)
-            return
-        while piece:
-            if self._unzip.eof:
-                raise CutOff("something follows the packed body")
-            try:
-                self._store(self._unzip.decompress(piece, PIECE))
-            except zlib.error as error:
-                raise CutOff(f"the body cannot be unpacked: {error}") from None
-            piece = self._unzip.unconsumed_tail or self._unzip.unused_data
+        try:
+            for content in self._unpacker.unpack(piece):
+                self._store(content)
+        except DamagedBody as error:
+            raise CutOff(str(error)) from None
 
     def finish(self) -> None:
         """Check that all has arrived.
@@ -79,10 +68,9 @@ class BodyFile:
         :raises CutOff: If the end of a packed body is missing.
         :raises OSError: If the disk does not take it.
         """
-        if self._unzip is not None:
-            self._store(self._unzip.flush())
-            if not self._unzip.eof:
-                raise CutOff(f"the packed body ended after {self._received} bytes, before its end mark")
+        self._store(self._unpacker.finish())
+        if not self._unpacker.is_whole:
+            raise CutOff(f"the packed body ended after {self._received} bytes, before its end mark")
         self._file.flush()
 
     def _store(self, content: bytes) -> None:

@@ -16,9 +16,8 @@ from typing import IO, Self
 import httpcore
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from airflow_provider_imagegen import __version__
 from airflow_provider_imagegen.exceptions import DownloadFailed, ResultExpired, ResultHostRefused
-from airflow_provider_imagegen.gateways.client import CONNECT_TIMEOUT, quiet_httpx, tls_context
+from airflow_provider_imagegen.gateways.client import CONNECT_TIMEOUT, USER_AGENT, quiet_httpx, tls_context
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.landing.download.body import BodyFile, CutOff
 from airflow_provider_imagegen.landing.download.hosts import Hop, Place, ResultHosts
@@ -44,7 +43,6 @@ TRIES = 3
 PAUSE = wait_random_exponential(multiplier=1, min=0.2, max=5)
 """Seconds between two attempts."""
 
-_USER_AGENT = f"airflow-provider-imagegen/{__version__}"
 _REDIRECTS = {301, 302, 303, 307, 308}
 _EXPIRED = {403, 404, 410}
 # A part is never asked for: 206 is the mistake of a cache, and its bytes are not the image.
@@ -156,7 +154,7 @@ class Downloader:
             # All that is sent. An encoded body is asked not to come: its announced length would say little.
             headers={
                 "Host": place.authority,
-                "User-Agent": _USER_AGENT,
+                "User-Agent": USER_AGENT,
                 "Accept": "*/*",
                 "Accept-Encoding": "identity",
             },
