@@ -104,7 +104,7 @@ format: $(INSTALLED) ## Format the code and apply the linter's fixes
 	$(BIN)/ruff format .
 
 docs: $(INSTALLED) ## Build the documentation into docs/_build, with warnings as errors
-	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -n -q -E -b html docs docs/_build
 
 bench: $(INSTALLED) ## Run the benchmarks: imports, landing, ledger, emulator, waiting tasks, batches, end to end; NAMES="whole-job" selects one
 	$(BIN)/python -m tests.benchmarks $(NAMES)

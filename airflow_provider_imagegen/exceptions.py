@@ -242,7 +242,7 @@ class BudgetExceeded(PermanentError, kind="BudgetExceeded"):
 class DestinationError(PermanentError, kind="DestinationError"):
     """The S3 destination is missing or refuses to be written; noticed before anything is paid."""
 
-    advice = "Correct s3_bucket, s3_key or the AWS connection's permissions."
+    advice = "Correct s3_bucket, s3_key or the AWS connection and its permissions."
 
 
 class LedgerError(ImageGenError, kind="LedgerError"):

@@ -21,7 +21,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
 
-from airflow_provider_imagegen.exceptions import Billed, InvalidRequest, LedgerCorrupt
+from airflow_provider_imagegen.exceptions import InvalidRequest, LedgerCorrupt
 from airflow_provider_imagegen.operators.base import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, check_choice
 from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
 from airflow_provider_imagegen.operators.imagegen import REQUEST_FIELDS
@@ -105,9 +105,7 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
         """
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
-        # The function fails before anything is sent, but an earlier try may have sent what it returned then.
-        billed: Billed = "no" if context["ti"].try_number == 1 else "unknown"
-        with self._reporting(context, billed=billed):
+        with self._reporting(context):
             returned = self.python_callable(*self.op_args, **kwargs)
             self._take(_as_json(asyncio.run(returned) if inspect.iscoroutine(returned) else returned))
         return super().execute(context)

@@ -89,6 +89,7 @@ class ImageJob:
         self._refusals: list[ImageGenError] = []
         self.open: list[OpenTask] = []
         """Tasks that this job knows to be at the gateway, finished or not."""
+        self._has_claimed = False
 
     def check(self) -> None:
         """Refuse what is known to be wrong, before anything is paid.
@@ -139,6 +140,11 @@ class ImageJob:
                 submission.task_ids, until=until, submitted_at=submission.last_submitted_at
             )
         return self._seen.tasks
+
+    @property
+    def may_be_billed(self) -> bool:
+        """Whether this try or an earlier one may have sent something: nothing is sent before it is claimed."""
+        return self._has_claimed or bool(self.open) or self._options.attempt.try_number > 1
 
     @property
     def last_fault(self) -> ImageGenError | None:
@@ -206,6 +212,7 @@ class ImageJob:
     async def _submit_call(self, call: PlannedCall, deadline: float) -> OpenTask | Outcome:
         """Submit a call; land it if it is over already. One call's error must not cost the others."""
         started = time.monotonic()
+        self._has_claimed = True
         try:
             submitted = await self._submitter.submit(call, deadline)
             if submitted.task is not None:

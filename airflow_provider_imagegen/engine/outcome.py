@@ -33,6 +33,7 @@ from airflow_provider_imagegen.exceptions import (
     UnknownTask,
 )
 from airflow_provider_imagegen.gateways.base import Gateway
+from airflow_provider_imagegen.gateways.responses import is_moderation
 from airflow_provider_imagegen.money import NOTHING, UNKNOWN, Cost, shares, shares_of_tokens
 from airflow_provider_imagegen.schemas import (
     ImageRequest,
@@ -48,9 +49,6 @@ OnPartial = Literal["fail", "accept"]
 
 FEWER_IMAGES = "fewer_images"
 """Code of images that a gateway did not make although it was asked for them."""
-
-MODERATION_CODES = frozenset({"moderation_blocked", "content_policy_violation"})
-"""Codes by which gateways say that their content policy refused."""
 
 SURPLUS = 9
 """Images beyond those asked for that are taken: one that is landed by its task id alone may be one of ten."""
@@ -316,7 +314,7 @@ def _end_of(task: ImageTask, last_fault: ImageGenError | None) -> ImageGenError 
         return None
     if task.failure is not None:
         # The same prompt is refused every time it is submitted, so that Airflow must not retry it.
-        kind = ModerationBlocked if task.failure.code in MODERATION_CODES else GenerationFailed
+        kind = ModerationBlocked if is_moderation(task.failure.code) else GenerationFailed
         return kind(f"the gateway gave up: {task.failure.message}", code=task.failure.code)
     if task.state in {"unseen", "lost"}:
         return UnknownTask("the gateway shows no such task")

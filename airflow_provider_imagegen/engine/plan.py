@@ -79,10 +79,12 @@ def split(request: ImageRequest, gateway: Gateway) -> Iterator[tuple[int, ImageR
 
 
 def fingerprint(request: ImageRequest, gateway: Gateway) -> str:
-    """Return the SHA-256 of everything that decides the image: gateway, address, parameters."""
-    url = gateway.edit_url if isinstance(request, EditRequest) else gateway.submit_url
+    """Return the SHA-256 of everything that decides the image: gateway, address, kind of call, parameters."""
+    call = "edit" if isinstance(request, EditRequest) else "generate"
+    url = gateway.edit_url if call == "edit" else gateway.submit_url
     # The address is part of it: two deployments behind one gateway class may serve different models by one name.
-    identity = {"gateway": gateway.name, "url": url, "parameters": request.asked()}
+    # So is the kind of call: some gateways have one address for both, and extra can hold the fields of an edit.
+    identity = {"gateway": gateway.name, "url": url, "call": call, "parameters": request.asked()}
     return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 

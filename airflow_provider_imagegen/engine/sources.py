@@ -127,9 +127,12 @@ def _check_mask(mask: bytes, image: bytes) -> None:
 
 def _header(content: bytes, field: str) -> tuple[str, tuple[int, int], str]:
     """Return format, size and mode of an image, from its header alone."""
-    try:
-        # open() reads the header alone; the pixels of a stranger's file are never decoded here.
-        with Image.open(io.BytesIO(content), formats=list(_MEDIA_TYPES)) as image:
-            return str(image.format), image.size, image.mode
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError):
-        raise InvalidRequest(field, f"{len(content)} bytes", "a png, jpeg or webp image") from None
+    # One format at a time: Pillow has other names for some files of a format, such as MPO for a jpeg with two images.
+    for kind in _MEDIA_TYPES:
+        try:
+            # open() reads the header alone; the pixels of a stranger's file are never decoded here.
+            with Image.open(io.BytesIO(content), formats=[kind]) as image:
+                return kind, image.size, image.mode
+        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError):
+            continue
+    raise InvalidRequest(field, f"{len(content)} bytes", "a png, jpeg or webp image")

@@ -49,6 +49,7 @@ from airflow_provider_imagegen.exceptions import (
 )
 from airflow_provider_imagegen.gateways import gateway_for
 from airflow_provider_imagegen.gateways.base import Handle
+from airflow_provider_imagegen.gateways.environment import proxy_to
 from airflow_provider_imagegen.gateways.response_body import MAX_IMAGES, ResponseContent, ResponseTooLarge
 from airflow_provider_imagegen.gateways.response_reader import ResponseReader, read_response, reading
 from airflow_provider_imagegen.gateways.responses import read_document, read_outputs
@@ -128,7 +129,8 @@ class ImageClient:
     async def __aenter__(self) -> Self:
         http = httpx.AsyncClient(
             verify=tls_context(self.settings.verify),
-            proxy=self.settings.proxy,
+            proxy=proxy_to(self.settings.base_url, self.settings),
+            trust_env=False,
             timeout=httpx.Timeout(self.timeout, connect=CONNECT_TIMEOUT),
             limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE),
         )
@@ -373,15 +375,16 @@ def tls_context(verify: bool | str) -> ssl.SSLContext:
     """Return the process's TLS context for a ``verify`` setting.
 
     :param verify: Whether to verify certificates, or the path of a CA bundle.
-    :raises ConfigurationError: If the bundle cannot be read.
+    :raises ConfigurationError: If the bundle cannot be read, or that of the environment.
     """
     # Building one blocks the event loop for some 15 ms and holds 800 KB, hence one for all clients.
-    if verify is True or verify is False:
-        return httpx.create_ssl_context(verify=verify)
     try:
-        return ssl.create_default_context(cafile=verify)
+        if isinstance(verify, str):
+            return ssl.create_default_context(cafile=verify)
+        return httpx.create_ssl_context(verify=verify)
     except OSError as error:
-        raise ConfigurationError(f"the CA bundle verify={verify!r} cannot be read: {error}") from None
+        source = f"verify={verify!r}" if isinstance(verify, str) else "of the environment variable SSL_CERT_FILE"
+        raise ConfigurationError(f"the CA bundle {source} cannot be read: {error}") from None
 
 
 _quiet: contextvars.ContextVar[bool] = contextvars.ContextVar("imagegen_quiet_httpx", default=False)

@@ -49,12 +49,13 @@ _BY_CODE: dict[str, type[GatewayError]] = {
     "invalid_api_key": AuthenticationError,
     "used_up": OutOfBalance,
     "insufficient_quota": OutOfBalance,
+    # one-api and new-api, which many resellers run.
+    "insufficient_user_quota": OutOfBalance,
+    "pre_consume_token_quota_failed": OutOfBalance,
     "billing_hard_limit_reached": OutOfBalance,
     "too_many_requests": RateLimited,
     "rate_limited": RateLimited,
     "rate_limit_exceeded": RateLimited,
-    "moderation_blocked": ModerationBlocked,
-    "content_policy_violation": ModerationBlocked,
     "bad_request": RequestRefused,
     "api_not_implemented": RequestRefused,
     "no_api": RequestRefused,
@@ -65,9 +66,16 @@ _BY_CODE: dict[str, type[GatewayError]] = {
 _BY_STATUS: dict[int, type[GatewayError]] = {
     401: AuthenticationError,
     402: OutOfBalance,
-    403: AuthenticationError,
     429: RateLimited,
 }
+_ADVICE_ON_403 = (
+    "A 403 can be about the token, the account, the region or the request: correct what the message names, or else the "
+    "connection's password (the API token)."
+)
+# Compared without underscores and case, in which gateways differ.
+_MODERATION_CODES = frozenset(
+    {"moderationblocked", "contentpolicyviolation", "contentfilter", "responsibleaipolicyviolation"}
+)
 # These leave it open whether the request went through: the gateway may go on with what timed out in front of it. Taken
 # for refusals they would be sent again, and both requests billed.
 _UNSETTLED_CODES = frozenset({"api_error", "timeout"})
@@ -86,6 +94,11 @@ class ErrorWords:
     code: str | None
     message: str
     trace_id: str | None
+
+
+def is_moderation(code: str | None) -> bool:
+    """Return whether a gateway's error code says that its content policy refused."""
+    return code is not None and code.replace("_", "").lower() in _MODERATION_CODES
 
 
 def text_or_none(value: object) -> str | None:
@@ -171,6 +184,10 @@ def read_error(document: Mapping[str, Any]) -> ErrorWords | None:
         # Some gateways repeat the status as the code; the type says more.
         if code is None or code.isdigit():
             code = text_or_none(error.get("type")) or code
+        # Azure reports its content filter under an outer code that varies.
+        inner = error.get("innererror") or error.get("inner_error")
+        inner_code = text_or_none(inner.get("code")) if isinstance(inner, dict) else None
+        code = inner_code if is_moderation(inner_code) and not is_moderation(code) else code
         message = text_or_none(error.get("message")) or code or "no message"
         return ErrorWords(code, message, trace_id)
     words = text_or_none(error) or text_or_none(document.get("detail"))
@@ -197,6 +214,8 @@ def error_of(response: httpx.Response, gateway: str, phase: Phase, token: str) -
         trace_id=words.trace_id,
         request_id=response.headers.get("x-request-id"),
     )
+    if status == 403 and words.code not in _BY_CODE and not is_moderation(words.code):
+        error.advice = _ADVICE_ON_403
     if isinstance(error, RateLimited):
         error.retry_after = retry_after(response.headers)
     _mention_proxy(error, response)
@@ -251,10 +270,15 @@ def retry_after(headers: httpx.Headers) -> float | None:
 
 
 def _error_class(code: str | None, status: int, phase: Phase) -> type[GatewayError]:
+    if is_moderation(code):
+        return ModerationBlocked
     if code in _BY_CODE:
         return _BY_CODE[code]
     if status in _BY_STATUS:
         return _BY_STATUS[status]
+    # On its own a 403 does not mean a wrong token. But while polling it may: then the connection is read again.
+    if status == 403 and phase == "look_up":
+        return AuthenticationError
     if phase == "look_up":
         return LookUpFailed
     # Only a 4xx says for sure that nothing was accepted. A redirect is refused too: it is not followed.

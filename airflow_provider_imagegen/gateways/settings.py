@@ -131,13 +131,16 @@ def _base_url(name: str, host: str | None, scheme: str | None, port: int | None)
     try:
         parts = urlsplit(address)
         has_port = parts.port is not None
-    except ValueError as error:
-        raise ConfigurationError(f"{name} has host={host!r}, which is not a base URL: {error}") from None
+    except ValueError:
+        # Neither the host nor the reason is shown: both may quote a password.
+        raise ConfigurationError(f"{name} has a host that cannot be read as a base URL") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
+        shown = host if _HOST_NAME.fullmatch(host) else "api.example.com/v1"
         raise ConfigurationError(
-            f"{name} has host={host!r}, which is not a base URL: write the scheme too, e.g. https://{host}"
+            f"{name} has a host that is not a base URL: write the scheme too, e.g. https://{shown}"
         )
-    if parts.query or parts.fragment or parts.username:
+    # An "@" alone is user info too: httpx would send it as a login, in place of the token.
+    if parts.query or parts.fragment or "@" in parts.netloc:
         raise ConfigurationError(
             f"{name} has a host with a user name, query or fragment: only scheme, host and path are allowed"
         )
@@ -173,10 +176,13 @@ def _is_host(text: str) -> bool:
     return True
 
 
-def _is_proxy(address: str) -> bool:
+def is_proxy(address: str) -> bool:
+    """Return whether an address is that of an http or https proxy."""
     try:
         parts = urlsplit(address)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        # With a "#" or "/" in its password, the host would be the user name.
+        is_whole = address.isprintable() and parts.path in {"", "/"} and not parts.query and not parts.fragment
+        return is_whole and parts.scheme in {"http", "https"} and _is_host(parts.hostname or "") and parts.port != 0
     except ValueError:
         return False
 
@@ -228,7 +234,7 @@ class _Extra(BaseModel):
     verify: Annotated[StrictBool | StrictStr, BeforeValidator(_flag)] = Field(
         True, description="true, false or the path of a CA bundle"
     )
-    proxy: Annotated[StrictStr, AfterValidator(_only_if(_is_proxy))] | None = Field(
+    proxy: Annotated[StrictStr, AfterValidator(_only_if(is_proxy))] | None = Field(
         None, description="an address like http://proxy.example:3128"
     )
     prices: dict[str, Any] = {}
@@ -269,7 +275,8 @@ def _read_extra(name: str, extra: Mapping[str, Any]) -> _Extra:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
     key = str(first["loc"][0])
-    # These may hold passwords and keys.
-    shown = "" if key in {"headers", "proxy", "prices"} else f": {extra[key]!r}"
+    # These may hold passwords and keys, and so may an address with a user name.
+    is_hidden = key in {"headers", "proxy", "prices"} or "@" in str(extra[key])
+    shown = "" if is_hidden else f": {extra[key]!r}"
     expected = str(first.get("ctx", {}).get("error", "")) or _Extra.model_fields[key].description
     raise ConfigurationError(f'{name}: invalid extra "{key}"{shown} (expected {expected})')

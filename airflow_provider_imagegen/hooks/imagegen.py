@@ -236,9 +236,11 @@ class ImageGenHook(BaseHook):
             await client.probe()
 
     def _read(self, connection: Connection, extra: dict[str, Any]) -> GatewaySettings:
+        from airflow_provider_imagegen.gateways.client import tls_context
+        from airflow_provider_imagegen.gateways.environment import proxy_to
         from airflow_provider_imagegen.gateways.settings import GatewaySettings
 
-        return GatewaySettings.from_fields(
+        settings = GatewaySettings.from_fields(
             name=f"connection {self.imagegen_conn_id!r}",
             host=connection.host,
             scheme=connection.schema,
@@ -246,6 +248,10 @@ class ImageGenHook(BaseHook):
             token=connection.password,
             extra=extra,
         )
+        # What no client can be opened with is refused here, before anything is claimed.
+        tls_context(settings.verify)
+        proxy_to(settings.base_url, settings)
+        return settings
 
     def _no_connection(self) -> ConfigurationError:
         return ConfigurationError(

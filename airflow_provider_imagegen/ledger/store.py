@@ -65,6 +65,8 @@ class Ledger:
         self._s3 = s3
         self.bucket = bucket
         self.prefix = prefix.strip("/")
+        self.may_hold_claims = False
+        """Whether anything was claimed through this object; what is not claimed is not sent."""
 
     def trace_id(self, key: LedgerKey, generation: int) -> str:
         """Return the trace id of a generation: the same in every process that asks."""
@@ -79,6 +81,7 @@ class Ledger:
         :raises DestinationError: If the bucket is not there or not ours to write: nothing is paid then.
         :raises LedgerError: If S3 fails.
         """
+        self.may_hold_claims = True
         if not self._is_conditional() and (found := self.read(key, record.generation)) is not None:
             return found
         record = _signed(record)
@@ -166,7 +169,8 @@ class Ledger:
             return str(_put_bytes(self._s3, record.model_dump_json().encode(), **arguments)["ETag"])
         except S3_ERRORS as error:
             fault = self._fault(error, f"the record {key} cannot be written", what)
-            fault.trace_id = record.trace_id
+            if isinstance(fault, LedgerError):
+                fault.trace_id = record.trace_id
             raise fault from None
 
     def _read(self, name: str) -> Entry | None:
@@ -199,7 +203,7 @@ class Ledger:
         # been paid for since.
         is_unusable = is_not_ours(error) or "credentials" in str(error).lower()
         if is_unusable and record == "may be new":
-            return DestinationError(f"s3_bucket={self.bucket!r} cannot be used: {words_of(error)}; {what}")
+            return DestinationError(f"s3_bucket={self.bucket!r} cannot be used: {words_of(error)}")
         return LedgerError(f"{what}: {words_of(error)}", billed="no" if record == "may be new" else "unknown")
 
     def _is_conditional(self) -> bool:

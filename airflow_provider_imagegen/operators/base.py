@@ -208,7 +208,7 @@ class ImagesOperator(BaseOperator):
         # Unknown fields are ignored: a task may be deferred by one release and resumed by the next.
         submission = Submission.model_validate(event["submission"])
         gave_up = event["status"] == "failed"
-        with self._reporting(context):
+        with self._reporting(context, is_resuming=True):
             self._current_run = run = self._make_run_again(context, submission)
             return self._finish_or_defer(context, run, lambda: run.resume(submission, gave_up=gave_up))
 
@@ -306,7 +306,6 @@ class ImagesOperator(BaseOperator):
         return parse_destination(self.s3_bucket, key_of(self.s3_key, context["ti"]), self._object_options())
 
     def _object_options(self) -> ObjectOptions:
-
         return ObjectOptions(
             replace=self.replace,
             encrypt=self.encrypt,
@@ -348,16 +347,18 @@ class ImagesOperator(BaseOperator):
         return result.model_dump(mode="json")
 
     @contextmanager
-    def _reporting(self, context: Context, billed: Billed = "unknown") -> Iterator[None]:
+    def _reporting(self, context: Context, is_resuming: bool = False) -> Iterator[None]:
         """Note an error in XCom on its way out; skip the task where it is one to be skipped for.
 
-        :param billed: Whether money was spent, where an error does not tell.
+        :param is_resuming: Whether the task was deferred before.
         """
         try:
             yield
         except AirflowSkipException:
             raise
         except ImageGenError as error:
+            if error.billed == "unknown" and not self._may_be_billed(context, is_resuming):
+                error.billed = "no"
             # A failed task returns nothing, so what did land would be invisible to the tasks after it.
             push_failure(context["ti"], error, self.model)
             self._result = cast("Manifest | BatchSummary | None", error.result)
@@ -366,8 +367,14 @@ class ImagesOperator(BaseOperator):
                 raise AirflowSkipException(str(error)) from None
             raise
         except Exception as error:
+            billed: Billed = "unknown" if self._may_be_billed(context, is_resuming) else "no"
             push_failure(context["ti"], ImageGenError.of_defect(error, billed), self.model)
             raise
+
+    def _may_be_billed(self, context: Context, is_resuming: bool) -> bool:
+        """Return whether this task may have sent something, by where it stands: nothing is sent unless claimed."""
+        run = self._current_run
+        return is_resuming or context["ti"].try_number > 1 or (run is not None and run.ledger.may_hold_claims)
 
     def _hand_over(self, run: TaskRun, submission: Submission) -> dict[str, Any]:
         """End this stretch of the task with something still open at the gateway."""

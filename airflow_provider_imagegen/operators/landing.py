@@ -93,6 +93,10 @@ class LandImagesOperator(ImagesOperator):
             if own != theirs:
                 raise InvalidRequest(name, own, f"the connection that the receipt names, {theirs!r}")
 
+    def _may_be_billed(self, context: Context, is_resuming: bool) -> bool:
+        """Return that others may have sent something: it was before this task began."""
+        return True
+
     def _cancel_context(self, run: TaskRun) -> None:
         """Have nothing cancelled: it is not this task's, and others may wait for the same."""
 

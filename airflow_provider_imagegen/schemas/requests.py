@@ -26,7 +26,7 @@ UTF8 = "text that UTF-8 can hold, without half of a surrogate pair"
 
 _ALLOWED = {
     "prompt": "a text that is not empty",
-    "n": "a whole number from 1 to 10",
+    "n": "a whole number from 1 to 10; GenerateImageBatchOperator makes more, in several rows",
     "output_compression": "a whole number from 0 to 100",
     "partial_images": "a whole number from 0 to 3",
     "stream": "true or false",

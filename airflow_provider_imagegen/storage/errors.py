@@ -17,6 +17,8 @@ _MEANING = {
     "403": "access denied",
     "AccessDenied": "access denied",
     "NoSuchBucket": "there is no such bucket",
+    "InvalidAccessKeyId": "S3 does not know the AWS connection's login (access key id)",
+    "SignatureDoesNotMatch": "the AWS connection's login or password (secret access key) is wrong",
 }
 
 S3_ERRORS = (BotoCoreError, ClientError)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
+import httpx
 import pytest
 from aiolimiter import AsyncLimiter
 
+from airflow_provider_imagegen.engine.batch.limits import LOST_IN_A_ROW
 from airflow_provider_imagegen.engine.batch.progress import Counts
 from airflow_provider_imagegen.engine.recovery import Policy
 from airflow_provider_imagegen.exceptions import (
@@ -16,8 +19,12 @@ from airflow_provider_imagegen.exceptions import (
     ModerationBlocked,
     OutOfBalance,
     PartialDelivery,
+    RequestRefused,
     UploadFailed,
 )
+from airflow_provider_imagegen.gateways import registered_gateways
+from airflow_provider_imagegen.gateways.acedatacloud import AceDataCloudGateway
+from airflow_provider_imagegen.schemas import ImageRequest
 from tests.batch.conftest import BatchHarness, keys, prompts
 from tests.conftest import BUCKET
 from tests.failures.conftest import DEADLINE, released_when
@@ -272,6 +279,12 @@ class TestWhatConcernsAllRows:
             harness.run(prompts(50), max_in_flight=5)
         assert harness.emulator.totals()["refused"] <= 10
 
+    def test_a_forbidden_model_is_not_asked_for_a_hundred_times(self, harness: BatchHarness) -> None:
+        harness.emulator.arm("submit", "refuse", code="not_verified", status=403, times=None)
+        with pytest.raises(RequestRefused, match="0 of 100 rows landed"):
+            harness.run(prompts(100), max_in_flight=5)
+        assert harness.emulator.totals()["refused"] <= LOST_IN_A_ROW + 10
+
     def test_images_that_do_not_arrive_are_not_paid_for_repeatedly(self, harness: BatchHarness) -> None:
         harness.emulator.arm("result", "html", times=None)
         with pytest.raises(UploadFailed, match="in a row were paid for and did not arrive"):
@@ -280,6 +293,32 @@ class TestWhatConcernsAllRows:
         harness.emulator.disarm()
         summary = harness.run(prompts(100), try_number=2)
         assert (summary.landed, summary.billed, harness.billed) == (100, 100, 100)
+
+
+class TestDefect:
+    def test_in_a_row_that_was_not_claimed_says_that_nothing_was_billed(
+        self, harness: BatchHarness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        planned: Counter[str] = Counter()
+
+        class BrokenGateway(AceDataCloudGateway):
+            """Fails at one row as it is planned for its submit, at another one as its request is built."""
+
+            def images_per_call(self, request: ImageRequest) -> int:
+                planned[request.prompt] += 1
+                # Planned before: to find duplicates, and to take slots.
+                if request.prompt == "early" and planned["early"] == 3:
+                    raise KeyError("size")
+                return super().images_per_call(request)
+
+            def submit(self, request: ImageRequest, trace_id: str) -> httpx.Request:
+                if request.prompt == "late":
+                    raise KeyError("size")
+                return super().submit(request, trace_id)
+
+        monkeypatch.setitem(registered_gateways(), "acedatacloud", BrokenGateway)
+        harness.run(["fine", "early", "late"], on_partial="accept")
+        assert harness.statuses() == ["landed", "failed", "unknown"]
 
 
 class TestDeadline:

@@ -13,15 +13,22 @@ from tests.docs.pages import DOCS
 from tests.stack.environment import ROOT, child_environment
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("docs")
-    options = ["-W", "--keep-going", "-n", "-q", "-E", "-b", "html"]
-    command = [sys.executable, "-m", "sphinx", *options, DOCS, home / "site"]
+def build(source: Path, site: Path, home: Path) -> None:
+    """Build pages with the options of ``make docs``."""
+    (recipe,) = re.findall(r"^docs:.*\n\t(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    program, *options, pages, target = recipe.split()
+    assert (program, pages, target) == ("$(BIN)/python", "docs", "docs/_build")
     environment = child_environment() | {"AIRFLOW_HOME": str(home / "airflow")}
+    command = [sys.executable, *options, source, site]
     built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     assert built.stderr == ""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("docs")
+    build(DOCS, home / "site", home)
     return home / "site"
 
 
@@ -49,7 +56,21 @@ class TestTheSite:
         assert "[START" not in page
 
 
-def test_make_docs_builds_it_likewise() -> None:
-    (recipe,) = re.findall(r"^docs:.*\n\t(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert "-m sphinx -W --keep-going -n " in recipe
-    assert recipe.endswith("docs docs/_build")
+def test_takes_every_warning_for_an_error(tmp_path: Path) -> None:
+    (tmp_path / "conf.py").touch()
+    (tmp_path / "index.rst").write_text("A page\n======\n\n:ref:`nowhere`\n")
+    with pytest.raises(AssertionError, match="nowhere"):
+        build(tmp_path, tmp_path / "site", tmp_path)
+
+
+def test_goes_on_after_a_build_that_was_interrupted(tmp_path: Path) -> None:
+    (tmp_path / "conf.py").touch()
+    (tmp_path / "index.rst").write_text("A page\n======\n\n.. toctree::\n\n   other\n")
+    (tmp_path / "other.rst").write_text("Another\n=======\n")
+    site = tmp_path / "site"
+    build(tmp_path, site, tmp_path)
+    parsed = site / ".doctrees" / "other.doctree"
+    parsed.write_bytes(parsed.read_bytes()[:100])
+    (site / "other.html").unlink()
+    build(tmp_path, site, tmp_path)
+    assert (site / "other.html").exists()

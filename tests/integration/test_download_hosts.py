@@ -225,6 +225,18 @@ class TestHostThatMayBePrivate:
         with pytest.raises(ResultHostRefused):
             await internet.fetch(f"http://localhost:{host.port}/1", base_url="http://localhost:1")
 
+    async def test_is_not_the_own_host_with_another_scheme(self, internet: Internet, host: ResultHost) -> None:
+        with pytest.raises(ResultHostRefused):
+            await internet.fetch(f"http://127.0.0.1:{host.port}/1", base_url=f"https://127.0.0.1:{host.port}")
+        assert internet.dialer.dialled == []
+
+    @pytest.mark.parametrize("address", ["64:ff9b::a9fe:a9fe", "fd00:ec2::254", "168.63.129.16", "100.100.100.200"])
+    async def test_is_not_the_own_name_where_a_cloud_serves_credentials(self, internet: Internet, address: str) -> None:
+        internet.names.known["gw.internal"] = [[address]]
+        with pytest.raises(ResultHostRefused):
+            await internet.fetch("http://gw.internal/latest", base_url="http://gw.internal")
+        assert internet.dialer.dialled == []
+
     async def test_refuses_a_redirect_to_another_port_of_the_own_host(
         self, internet: Internet, host: ResultHost
     ) -> None:

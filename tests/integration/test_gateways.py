@@ -11,6 +11,7 @@ from PIL import Image
 
 from airflow_provider_imagegen.catalog.models import MODELS
 from airflow_provider_imagegen.emulator.server import RunningEmulator
+from airflow_provider_imagegen.engine.sources import read_sources
 from airflow_provider_imagegen.exceptions import (
     AuthenticationError,
     GenerationFailed,
@@ -113,6 +114,15 @@ class TestHookEdits:
             prompt="more wind", model="gpt-image-1", images=[png(), png()], mask=png(), poll_interval=0.1
         )
         assert len(outputs) == 1
+
+    def test_a_jpeg_that_holds_two_images(self, connect: Callable[..., None]) -> None:
+        connect("openai")
+        content = io.BytesIO()
+        Image.new("RGB", (64, 64)).save(content, "MPO", save_all=True, append_images=[Image.new("RGB", (32, 32))])
+        (source,) = read_sources([content.getvalue()], "images", None, lambda bucket, key: b"")
+        assert (source.name, source.content_type) == ("image.jpeg", "image/jpeg")
+        (output,) = ImageGenHook().edit(prompt="more wind", model="gpt-image-1", images=[content.getvalue()])
+        assert output.content
 
     @pytest.mark.parametrize("gateway", PREFIXES)
     async def test_addresses(self, connect: Callable[..., None], gateway: str) -> None:

@@ -12,13 +12,16 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
+import httpx
 import pytest
 from PIL import Image
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.exceptions import InvalidRequest
+from airflow_provider_imagegen.gateways import registered_gateways
+from airflow_provider_imagegen.gateways.acedatacloud import AceDataCloudGateway
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
-from airflow_provider_imagegen.schemas import Failure, Manifest
+from airflow_provider_imagegen.schemas import Failure, ImageTask, Manifest
 from tests.conftest import BUCKET
 from tests.integration.conftest import Outcome, released_when, returned, set_connection
 from tests.stack.object_store import ObjectStore
@@ -94,6 +97,14 @@ class TestModeration:
     def test_skips_where_asked_to(self, run_task: RunTask) -> None:
         assert run_task(prompt="[[moderation]]", on_moderation="skip").state == "skipped"
 
+    @pytest.mark.parametrize("kind", ["refuse", "fail"])
+    @pytest.mark.parametrize("code", ["contentFilter", "content_filter"])
+    def test_is_known_by_azures_codes_too(
+        self, run_task: RunTask, emulator: RunningEmulator, kind: str, code: str
+    ) -> None:
+        emulator.arm("submit", kind, code=code, **({"status": 400} if kind == "refuse" else {}))
+        assert run_task(on_moderation="skip").state == "skipped"
+
 
 class TestFailure:
     """The XCom of a failed task, which the gallery and other tasks can read."""
@@ -133,8 +144,22 @@ class TestFailure:
 
         outcome = run_task(operator=BrokenOperator)
         (missing,) = returned(outcome.dag_id, "generate", key="failure")["failures"]
-        assert (missing["code"], missing["billed"]) == ("ZeroDivisionError", "unknown")
+        assert (missing["code"], missing["billed"]) == ("ZeroDivisionError", "no")
         assert "sig=1" not in missing["message"]
+
+    def test_of_an_unexpected_kind_may_be_billed_once_something_is_claimed(
+        self, run_task: RunTask, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class BrokenGateway(AceDataCloudGateway):
+            """As a defect in a third party's gateway would break it."""
+
+            def read_submitted(self, response: httpx.Response) -> ImageTask:
+                raise ZeroDivisionError
+
+        monkeypatch.setitem(registered_gateways(), "acedatacloud", BrokenGateway)
+        outcome = run_task()
+        (missing,) = returned(outcome.dag_id, "generate", key="failure")["failures"]
+        assert (missing["code"], missing["billed"]) == ("ZeroDivisionError", "unknown")
 
     def test_is_gone_after_a_success(self, run_task: RunTask) -> None:
         assert returned(run_task().dag_id, "generate", key="failure") is None
@@ -293,7 +318,11 @@ class TestBadInputIsRefusedBeforeAnythingIsBilled:
         [
             ({"prompt": ""}, "prompt='' is not allowed: a text that is not empty"),
             ({"n": 0}, "n=0 is not allowed: a whole number from 1 to 10"),
-            ({"s3_bucket": "no-such-bucket"}, "s3_bucket='no-such-bucket' cannot be used"),
+            ({"n": 20}, "n=20 is not allowed: a whole number from 1 to 10; GenerateImageBatchOperator makes more"),
+            (
+                {"s3_bucket": "no-such-bucket"},
+                "s3_bucket='no-such-bucket' cannot be used: there is no such bucket (NoSuchBucket); billed: no.",
+            ),
             ({"s3_bucket": None}, "s3_bucket=None is not allowed"),
             ({"s3_key": "a/../b"}, "s3_key='a/../b' is not allowed"),
             ({"s3_key": "k" * 1000}, "at most 900 bytes"),
@@ -315,7 +344,7 @@ class TestBadInputIsRefusedBeforeAnythingIsBilled:
     @pytest.mark.parametrize(
         ("fields", "words"),
         [
-            ({"host": "api.example.com"}, "which is not a base URL: write the scheme too"),
+            ({"host": "api.example.com"}, "a host that is not a base URL: write the scheme too"),
             ({"extra": {"gateway": "acme"}}, "invalid extra \"gateway\": 'acme' (expected one of"),
             ({"password": ""}, "has no password: it must hold the API token"),
         ],
@@ -351,6 +380,20 @@ class TestBadInputIsRefusedBeforeAnythingIsBilled:
         assert "stale-token-123" not in outcome.log
         assert emulator.totals()["billed_images"] == 0
 
+    def test_proxy_of_the_environment(
+        self, run_task: RunTask, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setenv("ALL_PROXY", "socks5h://bob:hunter22@127.0.0.1:1080")
+        outcome = run_task(retries=3)
+        assert outcome.state == "failed"
+        assert "environment variable ALL_PROXY is no usable http or https address of a proxy" in outcome.log
+        (missing,) = returned(outcome.dag_id, "generate", key="failure")["failures"]
+        assert (missing["code"], missing["billed"]) == ("ConfigurationError", "no")
+        assert "hunter22" not in outcome.log
+        assert emulator.totals()["submits"] == 0
+
     @pytest.mark.parametrize("login", ["", "wrong-key"])
     def test_s3_credentials(
         self,
@@ -373,6 +416,21 @@ class TestBadInputIsRefusedBeforeAnythingIsBilled:
         assert outcome.state == "failed"
         assert f"s3_bucket='{BUCKET}' cannot be used" in outcome.log
         assert emulator.totals()["submits"] == 0
+
+    def test_s3_password(self, run_task: RunTask, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        set_connection(
+            monkeypatch,
+            "aws_default",
+            conn_type="aws",
+            login=object_store.access_key,
+            password="not-the-secret",
+            extra=object_store.connection_extra,
+        )
+        outcome = run_task(retries=3)
+        assert (
+            f"s3_bucket='{BUCKET}' cannot be used: the AWS connection's login or password (secret access key) is wrong "
+            "(SignatureDoesNotMatch); billed: no. Correct"
+        ) in outcome.log
 
 
 class TestAwsConnection:

@@ -414,7 +414,8 @@ class TestInvalidRows:
         assert text == (
             "2 rows are wrong; billed: no. Correct them, or pass on_invalid='skip' to go on without such rows.\n"
             "  line 3: key='a' is not allowed: line 2 has the name 'a' already\n"
-            "  line 4: n='77' is not allowed: a whole number from 1 to 10"
+            "  line 4: n='77' is not allowed: a whole number from 1 to 10; "
+            "GenerateImageBatchOperator makes more, in several rows"
         )
 
     def test_read_well_when_they_are_many(self) -> None:

@@ -52,11 +52,40 @@ class TestBaseUrl:
             "https://",
             "https://u:p@h",
             "https://h/?a=1",
+            "http://:p@h",
+            "http://@h",
         ],
     )
     def test_is_refused_when_it_is_none(self, host: str | None) -> None:
         with pytest.raises(ConfigurationError, match="connection 'c' has"):
             read(host=host)
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "http://:{}@h",
+            "https//u:{}@h",
+            "https:/u:{}@h",
+            "htps://u:{}@h",
+            "u:{}@h",
+            "https://u:{}%40h",
+            "https://u:{}#@h",
+            "https://u:{}/@h",
+            "http://[u:{}@h",
+            "https://h/?key={}",
+        ],
+    )
+    def test_with_a_password_in_it_is_not_shown(self, host: str) -> None:
+        with pytest.raises(ConfigurationError, match="connection 'c' has a host") as caught:
+            read(host=host.format("hunter/22"))
+        assert "hunter" not in str(caught.value)
+        with pytest.raises(ConfigurationError, match="connection 'c' has a host") as caught:
+            read(host=host.format("hunter22"))
+        assert "hunter22" not in str(caught.value)
+
+    def test_without_its_scheme_is_shown_with_it(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"write the scheme too, e\.g\. https://api\.example\.com"):
+            read(host="api.example.com")
 
 
 class TestToken:
@@ -114,6 +143,7 @@ class TestExtra:
             {"headers": {"x": 1}},
             {"private_result_hosts": 5},
             {"private_result_hosts": "http://minio.local"},
+            {"private_result_hosts": "http://bob:hunt/hunter22@minio.local"},
             {"private_result_hosts": "minio.local:9000"},
             {"private_result_hosts": "*.local"},
             {"private_result_hosts": "10.0.0.0/33"},
@@ -129,6 +159,7 @@ class TestExtra:
             {"headers": {"x": "ä"}},
             {"proxy": "bob:hunter22@proxy.local:3128"},
             {"proxy": "socks5://proxy.local"},
+            {"proxy": "http://bob:1#hunter22@proxy.local:3128"},
             {"proxy": "http://[::1"},
             {"visibility_grace": 0},
         ],

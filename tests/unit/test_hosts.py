@@ -21,6 +21,12 @@ NOT_PUBLIC = [
     *("2001:10::1", "2001:20::1", "2001:db8::1", "2002:7f00:1::1", "2002:808:808::1", "3fff::1", "5f00::1"),
     *("fc00::1", "fd00:ec2::254", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "4000::1", "2606:2800::1%1"),
 ]
+METADATA = [
+    *("169.254.169.254", "169.254.170.2", "168.63.129.16", "100.100.100.200", "192.0.0.192"),
+    *("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fe80::1", "fe80::a9fe:a9fe%eth0"),
+    *("::ffff:169.254.169.254", "::ffff:100.100.100.200", "64:ff9b::a9fe:a9fe", "64:ff9b::168.63.129.16"),
+    *("64:ff9b:1::a9fe:a9fe", "::a9fe:a9fe", "::ffff:0:169.254.169.254", "2002:a9fe:a9fe::1"),
+]
 NETWORKS_OF_EMBEDDED = {
     "mapped": lambda inner: IPv6Address(f"::ffff:{inner}"),
     "compatible": lambda inner: IPv6Address(f"::{inner}"),
@@ -37,8 +43,10 @@ def hosts(*listed: str, base_url: str = "https://gateway.example/v1") -> ResultH
     return ResultHosts.of(GatewaySettings(base_url=base_url, token="t", private_result_hosts=listed))
 
 
-def refused(known: ResultHosts, *addresses: str, host: str = "cdn.example", port: int = 443) -> object:
-    return known.first_refused(host, port, map(ip_address, addresses))
+def refused(
+    known: ResultHosts, *addresses: str, host: str = "cdn.example", port: int = 443, scheme: str = "https"
+) -> object:
+    return known.first_refused(scheme, host, port, map(ip_address, addresses))
 
 
 class TestPublicAddress:
@@ -157,15 +165,25 @@ class TestListedHosts:
     def test_have_the_gateways_own_among_them(self, base_url: str) -> None:
         own = {"http://127.0.0.1:8790/v1": "127.0.0.1", "http://[::1]:1": "::1"}.get(base_url, "localhost")
         known = hosts(base_url=base_url)
-        assert refused(known, "127.0.0.1", host=own, port=known.own_port) is None
-        assert refused(known, "127.0.0.1", host="127.0.0.2", port=known.own_port) is not None
+        port = 1 if base_url.endswith(":1") else 8790
+        assert refused(known, "127.0.0.1", scheme="http", host=own, port=port) is None
+        assert refused(known, "127.0.0.1", scheme="http", host="127.0.0.2", port=port) is not None
 
     def test_is_exempt_at_its_own_port_only(self) -> None:
         known = hosts(base_url="http://127.0.0.1:8790")
-        assert refused(known, "127.0.0.1", host="127.0.0.1", port=8791) is not None
+        assert refused(known, "127.0.0.1", scheme="http", host="127.0.0.1", port=8791) is not None
 
-    def test_is_not_exempt_where_clouds_keep_their_secrets(self) -> None:
-        known = hosts(base_url="https://api.gateway.example")
-        assert refused(known, "10.0.0.1", host="api.gateway.example", port=443) is None
-        for address in ("169.254.169.254", "::ffff:169.254.169.254", "fe80::1"):
-            assert refused(known, "10.0.0.1", address, host="api.gateway.example", port=443) is not None
+    def test_is_exempt_with_its_own_scheme_only(self) -> None:
+        known = hosts(base_url="https://127.0.0.1:8790")
+        assert refused(known, "127.0.0.1", scheme="http", host="127.0.0.1", port=8790) is not None
+
+    @pytest.mark.parametrize("address", METADATA)
+    def test_is_not_exempt_where_clouds_serve_credentials(self, address: str) -> None:
+        known = hosts("fd00::/8", "100.64.0.0/10", base_url="http://gw")
+        own = {"scheme": "http", "host": "gw", "port": 80}
+        assert refused(known, "10.0.0.1", **own) is None
+        assert refused(known, "10.0.0.1", address, **own) == ip_address(address)
+        assert refused(known, address) == ip_address(address)
+
+    def test_may_be_such_an_address_if_it_is_listed_by_itself(self) -> None:
+        assert refused(hosts("169.254.169.254"), "169.254.169.254") is None

@@ -96,6 +96,14 @@ class TestFingerprint:
         other = gateway_for(GatewaySettings(base_url="https://a.example", token="t", gateway="openai"))
         assert len({fingerprint(request, gateway) for gateway in (GATEWAY, elsewhere, other)}) == 3
 
+    def test_of_an_edit_is_not_that_of_a_request_with_its_fields_in_extra(self) -> None:
+        gateway = gateway_for(GatewaySettings(base_url="https://a.example", token="t", gateway="nano_banana"))
+        source = ImageSource(url="https://h.example/a.png")
+        edit = EditRequest(prompt="p", images=(source,))
+        imitation = ImageRequest(prompt="p", extra={"images": [source.identity], "mask": None})
+        assert edit.asked() == imitation.asked()
+        assert fingerprint(edit, gateway) != fingerprint(imitation, gateway)
+
     def test_of_an_edit_depends_on_the_bytes_and_not_on_their_name(self) -> None:
         def edit(content: bytes, name: str) -> str:
             source = ImageSource(content=content, name=name)

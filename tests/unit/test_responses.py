@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -37,9 +37,15 @@ class TestErrorOfASubmit:
             (401, "token_mismatched", exceptions.AuthenticationError, "no"),
             (403, "used_up", exceptions.OutOfBalance, "no"),
             (403, "forbidden", exceptions.RequestRefused, "no"),
+            (403, "insufficient_user_quota", exceptions.OutOfBalance, "no"),
+            (403, "pre_consume_token_quota_failed", exceptions.OutOfBalance, "no"),
+            (403, "unsupported_country_region_territory", exceptions.RequestRefused, "no"),
             (429, "rate_limited", exceptions.RateLimited, "no"),
             (200, "too_many_requests", exceptions.RateLimited, "no"),
             (400, "moderation_blocked", exceptions.ModerationBlocked, "no"),
+            (400, "content_filter", exceptions.ModerationBlocked, "no"),
+            (400, "contentFilter", exceptions.ModerationBlocked, "no"),
+            (400, "ResponsibleAIPolicyViolation", exceptions.ModerationBlocked, "no"),
             (413, "request_too_large", exceptions.RequestRefused, "no"),
             (500, "api_error", exceptions.OutcomeUnknown, "unknown"),
             (400, "api_error", exceptions.OutcomeUnknown, "unknown"),
@@ -72,6 +78,45 @@ class TestErrorOfASubmit:
         assert "boom" in text
         assert "billed: unknown" in text
         assert "on_unknown='resubmit'" in text
+
+
+class TestContentFilterOfAzure:
+    @pytest.mark.parametrize("name", ["innererror", "inner_error"])
+    @pytest.mark.parametrize("code", [None, "BadRequest", "400"])
+    def test_is_found_inside_of_any_error(self, name: str, code: str | None) -> None:
+        inner = {"code": "ResponsibleAIPolicyViolation", "content_filter_results": {"hate": {"filtered": True}}}
+        fault = error(400, {"error": {"code": code, "message": "filtered", name: inner}})
+        assert (type(fault), fault.code) == (exceptions.ModerationBlocked, "ResponsibleAIPolicyViolation")
+
+    def test_is_not_seen_in_the_details_of_another_error(self) -> None:
+        fault = error(400, {"error": {"code": "bad_request", "message": "m", "innererror": {"code": "too_long"}}})
+        assert (type(fault), fault.code) == (exceptions.RequestRefused, "bad_request")
+
+
+class TestForbidden:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"error": {"message": "Your organization must be verified to use this model.", "code": None}},
+            {"error": {"message": "unsupported region", "type": "request_forbidden"}},
+            {"message": "Forbidden"},
+        ],
+    )
+    def test_is_no_word_about_the_token(self, body: dict[str, Any]) -> None:
+        fault = error(403, body)
+        assert (type(fault), fault.billed) == (exceptions.RequestRefused, "no")
+        assert (body.get("error") or body)["message"] in fault.message
+        assert "A 403 can be about the token, the account, the region" in fault.advice
+
+    def test_by_a_firewalls_page_quotes_it(self) -> None:
+        fault = error_of(httpx.Response(403, text="<h1>Blocked by WAF</h1>"), "openai", "submit", TOKEN)
+        assert type(fault) is exceptions.RequestRefused
+        assert "Blocked by WAF" in fault.message
+
+    def test_while_polling_may_be_a_token_that_was_rotated(self) -> None:
+        fault = error(403, {}, "look_up")
+        assert type(fault) is exceptions.AuthenticationError
+        assert "A 403 can be about the token, the account, the region" in fault.advice
 
 
 class TestErrorOfALookup:

@@ -162,7 +162,8 @@ class BatchJob:
         except Exception as fault:
             # A mistake of ours, or of somebody's gateway, that one row brings to light must not end the others.
             log.exception("Row %s", row.key)
-            error = ImageGenError.of_defect(fault)
+            may_be_billed = item.submission is not None or item.job.may_be_billed
+            error = ImageGenError.of_defect(fault, "unknown" if may_be_billed else "no")
             result = RowResult.refused(row, error)
         finally:
             self._release(item)

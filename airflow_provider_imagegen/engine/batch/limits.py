@@ -16,13 +16,14 @@ from airflow_provider_imagegen.exceptions import (
     OutOfBalance,
     PaidImageLost,
     PartialDelivery,
+    RequestRefused,
     UploadFailed,
 )
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.schemas import Submission
 
 LOST_IN_A_ROW = 20
-"""Rows that were paid for and did not arrive, one after the other, after which no more are paid for."""
+"""Rows that were paid for and did not arrive, or were answered with a 403, after which no more are sent."""
 
 _NOT_LOST_NOW = (PartialDelivery, PaidImageLost)
 _CONCERNS_ALL = (AuthenticationError, OutOfBalance, DestinationError, ConfigurationError)
@@ -70,6 +71,7 @@ class CircuitBreaker:
 
     def __init__(self) -> None:
         self._lost = 0
+        self._forbidden = 0
         self.blown_by: ImageGenError | None = None
         """Why nothing more is sent; ``None`` while all is well."""
 
@@ -79,9 +81,12 @@ class CircuitBreaker:
         # would pay for a hundred thousand images that may expire before they can be landed.
         is_lost = isinstance(error, LandingError) and not isinstance(error, _NOT_LOST_NOW) and error.billed == "yes"
         self._lost = self._lost + 1 if is_lost else 0
+        # One 403 may be about one row; many, one after the other, are about the account.
+        is_forbidden = type(error) is RequestRefused and error.status == 403
+        self._forbidden = self._forbidden + 1 if is_forbidden else 0
         if self.blown_by is not None or error is None:
             return
-        if isinstance(error, _CONCERNS_ALL):
+        if isinstance(error, _CONCERNS_ALL) or self._forbidden >= LOST_IN_A_ROW:
             self.blown_by = copy(error)
         elif self._lost >= LOST_IN_A_ROW:
             message = f"{self._lost} rows in a row were paid for and did not arrive, the last because {error.message}"

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from airflow_provider_imagegen.engine.batch.rows import Row
-from airflow_provider_imagegen.engine.outcome import MODERATION_CODES
 from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRow, ModerationBlocked, PermanentError
+from airflow_provider_imagegen.gateways.responses import is_moderation
 from airflow_provider_imagegen.schemas import LandedImage, Manifest, MissingImage, Submission
 from airflow_provider_imagegen.schemas.base import Money, PersistedModel
 
@@ -78,7 +78,7 @@ class RowResult(PersistedModel):
     @property
     def is_moderated(self) -> bool:
         """Whether the gateway's content policy refused it."""
-        return self.status == "failed" and self.code in MODERATION_CODES | {ModerationBlocked.kind}
+        return self.status == "failed" and (is_moderation(self.code) or self.code == ModerationBlocked.kind)
 
 
 class OpenRow(PersistedModel):

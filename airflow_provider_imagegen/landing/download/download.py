@@ -16,16 +16,16 @@ from typing import IO, Self
 import httpcore
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from airflow_provider_imagegen.exceptions import DownloadFailed, ResultExpired, ResultHostRefused
+from airflow_provider_imagegen.exceptions import ConfigurationError, DownloadFailed, ResultExpired, ResultHostRefused
 from airflow_provider_imagegen.gateways.client import CONNECT_TIMEOUT, USER_AGENT, quiet_httpx, tls_context
+from airflow_provider_imagegen.gateways.environment import proxy_to
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.landing.download.body import BodyFile, CutOff
-from airflow_provider_imagegen.landing.download.hosts import Hop, Place, ResultHosts
+from airflow_provider_imagegen.landing.download.hosts import PORTS, Hop, Place, ResultHosts
 from airflow_provider_imagegen.landing.download.network import (
     GuardedNetwork,
     LeadsInside,
     Resolver,
-    environment_proxy,
     parsed_proxy,
     resolve,
 )
@@ -78,8 +78,8 @@ class Downloader:
         self._settings = settings
         self._hosts = ResultHosts.of(settings)
         self._dial = dial or httpcore.AnyIOBackend()
-        self._network = GuardedNetwork(self._hosts, resolver, self._dial)
-        self._pools: dict[str | None, httpcore.AsyncConnectionPool] = {}
+        self._networks = {scheme: GuardedNetwork(scheme, self._hosts, resolver, self._dial) for scheme in PORTS}
+        self._pools: dict[tuple[str, str | None], httpcore.AsyncConnectionPool] = {}
         self._slots = asyncio.Semaphore(MAX_DOWNLOADS)
 
     async def __aenter__(self) -> Self:
@@ -122,6 +122,9 @@ class Downloader:
                 hop = hop.redirected(location, self._settings.allow_insecure_results)
         except _NETWORK_ERRORS as error:
             raise CutOff(f"at {hop.place.host}: {redacted(f'{type(error).__name__} {error}')}") from None
+        except ConfigurationError as error:
+            # The image is paid for, and waits for a worker with another environment.
+            raise DownloadFailed(error.message) from None
         except LeadsInside as error:
             raise ResultHostRefused(
                 f"{hop} leads to {error}, which is not a public address: list the host in the "
@@ -163,20 +166,22 @@ class Downloader:
             yield response
 
     async def _pool(self, place: Place) -> httpcore.AsyncConnectionPool:
-        proxy = None if self._hosts.lists(place.host) else self._settings.proxy or environment_proxy(place)
+        network = self._networks[place.scheme]
+        origin = f"{place.scheme}://{place.authority}"
+        proxy = None if self._hosts.lists(place.host) else proxy_to(origin, self._settings)
         if proxy is not None:
             # The proxy opens the connection, out of the guard's reach, and may stand inside the network itself. Its
             # own address is not checked: the user names it.
-            await self._network.check(place.host, place.port)
-        if proxy not in self._pools:
+            await network.check(place.host, place.port)
+        if (place.scheme, proxy) not in self._pools:
             context = tls_context(self._settings.verify)
-            self._pools[proxy] = httpcore.AsyncConnectionPool(
+            self._pools[place.scheme, proxy] = httpcore.AsyncConnectionPool(
                 context,
                 proxy=None if proxy is None else parsed_proxy(proxy, context),
                 max_connections=MAX_DOWNLOADS,
-                network_backend=self._network if proxy is None else self._dial,
+                network_backend=network if proxy is None else self._dial,
             )
-        return self._pools[proxy]
+        return self._pools[place.scheme, proxy]
 
 
 def _headers_of(response: httpcore.Response) -> dict[str, str]:

@@ -20,8 +20,9 @@ The tempting alternative, a list of good or bad host names checked once before t
 HTTP clients resolve the name again, and follow redirects without asking. Result hosts also change without notice,
 so a list of good ones would lose paid images.
 
-Private are only hosts that the user listed (``private_result_hosts``) and the connection's own host, at its own port:
-a self-hosted gateway serves its results itself. Decisions only, without I/O.
+Private are only hosts that the user listed (``private_result_hosts``) and the connection's own host, with its own
+scheme and port: a self-hosted gateway serves its results itself. An address where clouds serve credentials is refused
+there too, and in a network that is listed; only listed by itself it is allowed. Decisions only, without I/O.
 """
 
 from __future__ import annotations
@@ -49,7 +50,6 @@ MAX_REDIRECTS = 3
 _NOT_PUBLIC = tuple(
     ip_network(block)
     for block in (
-        "168.63.129.16/32",  # Azure's metadata and DNS server, among the public addresses
         "192.0.0.0/24",
         "192.88.99.0/24",  # 6to4 relays, which deliver to an address of the sender's choice
         "224.0.0.0/4",
@@ -61,6 +61,12 @@ _NOT_PUBLIC = tuple(
 # Anything outside is local, multicast, or carries an IPv4 address in a way that nobody serves images from.
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
+_ENDING_IN_IPV4 = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")))
+# Where clouds serve credentials: link-local addresses, and those of Azure, Alibaba and Oracle, AWS, Google and Oracle.
+_METADATA: tuple[IPv4Network | IPv6Network, ...] = (
+    *map(IPv4Network, ("169.254.0.0/16", "168.63.129.16", "100.100.100.200", "192.0.0.192")),
+    *map(IPv6Network, ("fe80::/10", "fd00:ec2::/32", "fd20:ce::254", "fd00:c1::a9fe:a9fe")),
+)
 
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
@@ -80,12 +86,23 @@ def is_public(address: IPAddress) -> bool:
             return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
         if address.scope_id is not None or address not in _GLOBAL_UNICAST:
             return False
-    return address.is_global and not any(address in block for block in _NOT_PUBLIC)
+    return address.is_global and not any(address in block for block in (*_NOT_PUBLIC, *_METADATA))
 
 
 def _unmapped(address: IPAddress) -> IPAddress:
     # The system connects to the IPv4 address inside, whatever Python says about the IPv6 address around it.
     return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+
+
+def serves_credentials(address: IPAddress) -> bool:
+    """Return whether an address, or one that it carries, is where a cloud serves credentials to its machines."""
+    carried: list[IPAddress] = [address]
+    if isinstance(address, IPv6Address):
+        known = (address.ipv4_mapped, address.sixtofour, *(address.teredo or ()))
+        carried += [inner for inner in known if inner is not None]
+        if any(address in block for block in _ENDING_IN_IPV4):
+            carried.append(IPv4Address(int(address) & 0xFFFFFFFF))
+    return any(inner in block for inner in carried for block in _METADATA)
 
 
 def literal_address(host: str) -> IPAddress | None:
@@ -227,14 +244,12 @@ class Hop:
 class ResultHosts:
     """Hosts that results may come from: all public ones, and those that the connection names.
 
-    :param own: The connection's own host; it may be private, at the port of the connection.
-    :param own_port: That port.
+    :param own: Scheme, host and port of the connection; they may lead to a private address.
     :param names: Host names that may be private.
     :param networks: Private addresses that may be connected to, whatever name leads there.
     """
 
-    own: str
-    own_port: int
+    own: tuple[str, str, int]
     names: frozenset[str]
     networks: tuple[IPv4Network | IPv6Network, ...]
 
@@ -248,29 +263,32 @@ class ResultHosts:
             except ValueError:
                 names.add(_normal_or_as_is(entry))
         base = urlsplit(settings.base_url)
-        port = base.port or PORTS.get(base.scheme, 0)
-        return cls(_normal_or_as_is(settings.host), port, frozenset(names), tuple(networks))
+        own = (base.scheme, _normal_or_as_is(settings.host), base.port or PORTS.get(base.scheme, 0))
+        return cls(own, frozenset(names), tuple(networks))
 
-    def first_refused(self, host: str, port: int, addresses: Iterable[IPAddress]) -> IPAddress | None:
+    def first_refused(self, scheme: str, host: str, port: int, addresses: Iterable[IPAddress]) -> IPAddress | None:
         """Return the first address of a host that must not be connected to.
 
         A name that leads outside and inside at once is an attack: callers refuse it for one such address.
         """
-        return next((address for address in addresses if not self._allows(host, port, _unmapped(address))), None)
+        if host in self.names:
+            return None
+        is_own = (scheme, host, port) == self.own
+        return next((address for address in addresses if not self._allows(address, is_own)), None)
 
-    def _allows(self, host: str, port: int, address: IPAddress) -> bool:
-        if host in self.names or self._is_listed(address) or is_public(address):
-            return True
-        # Link-local is where clouds serve credentials; no gateway serves images there, its own host included.
-        return (host, port) == (self.own, self.own_port) and not address.is_link_local
+    def _allows(self, address: IPAddress, is_own: bool) -> bool:
+        return self._is_listed(address) or is_public(address) or (is_own and not serves_credentials(address))
 
     def lists(self, host: str) -> bool:
         """Return whether the user listed a host, by name or by address."""
         address = literal_address(host)
-        return host in self.names or (address is not None and self._is_listed(_unmapped(address)))
+        return host in self.names or (address is not None and self._is_listed(address))
 
     def _is_listed(self, address: IPAddress) -> bool:
-        return any(address in network for network in self.networks)
+        address = _unmapped(address)
+        blocks = [block for block in self.networks if address in block]
+        # A network such as fd00::/8 is listed for what else it holds.
+        return any(block.num_addresses == 1 or not serves_credentials(address) for block in blocks)
 
 
 def _normal_or_as_is(host: str) -> str:

@@ -12,14 +12,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import chain, zip_longest
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 import httpx
 
-from airflow_provider_imagegen.exceptions import DownloadFailed
 from airflow_provider_imagegen.gateways.client import CONNECT_TIMEOUT
-from airflow_provider_imagegen.landing.download.hosts import PORTS, IPAddress, Place, ResultHosts, literal_address
+from airflow_provider_imagegen.landing.download.hosts import IPAddress, ResultHosts, literal_address
 
 LOOK_UP_BEFORE_PROXY = 3.0
 """Seconds to find out where a name leads before a proxy is asked for it."""
@@ -45,12 +43,14 @@ async def resolve(host: str, port: int) -> list[str]:
 class GuardedNetwork(httpcore.AsyncNetworkBackend):
     """Opens connections to allowed addresses only.
 
+    :param scheme: Scheme of the URLs that are fetched.
     :param hosts: Which hosts and addresses are allowed.
     :param resolver: Finds addresses of names.
     :param dial: Opens the connections; it is only ever given IP addresses.
     """
 
-    def __init__(self, hosts: ResultHosts, resolver: Resolver, dial: httpcore.AsyncNetworkBackend) -> None:
+    def __init__(self, scheme: str, hosts: ResultHosts, resolver: Resolver, dial: httpcore.AsyncNetworkBackend) -> None:
+        self._scheme = scheme
         self._hosts = hosts
         self._resolver = resolver
         self._dial = dial
@@ -98,7 +98,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
     async def _allowed(self, host: str, port: int, deadline: float) -> list[str]:
         literal = literal_address(host)
         addresses = [literal] if literal is not None else await self._resolved(host, port, deadline)
-        refused = self._hosts.first_refused(host, port, addresses)
+        refused = self._hosts.first_refused(self._scheme, host, port, addresses)
         if refused is not None:
             raise LeadsInside(str(refused))
         return [str(address) for address in _alternating(addresses)[:_MAX_ADDRESSES]]
@@ -121,28 +121,11 @@ def parsed_proxy(address: str, context: ssl.SSLContext) -> httpcore.Proxy:
     """Return a proxy as httpcore takes it.
 
     :param context: For proxies that are spoken to over TLS.
-    :raises DownloadFailed: If it is no usable address of one.
     """
-    # Nothing of it is shown: it may hold a password.
-    unusable = DownloadFailed("the proxy to go through is no usable http or https address")
-    try:
-        proxy, port = httpx.Proxy(address), urlsplit(address).port
-    except (ValueError, httpx.InvalidURL):
-        raise unusable from None
-    if proxy.url.scheme not in PORTS or not proxy.url.host or port == 0:
-        raise unusable
+    proxy, port = httpx.Proxy(address), urlsplit(address).port
     url = httpcore.URL(scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=port, target=b"/")
     tls = context if proxy.url.scheme == "https" else None
     return httpcore.Proxy(url, auth=proxy.raw_auth, ssl_context=tls)
-
-
-def environment_proxy(place: Place) -> str | None:
-    """Return the proxy that the environment names for a place."""
-    proxies = getproxies()
-    proxy = proxies.get(place.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(place.host) or proxy_bypass(f"{place.host}:{place.port}"):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _alternating(addresses: Sequence[IPAddress]) -> list[IPAddress]:
