@@ -113,7 +113,7 @@ def id_or_none(value: object) -> str | None:
 
 
 def read_document(response: httpx.Response) -> dict[str, Any] | None:
-    """Return the JSON object of a response, or ``None`` if its body is none; see :func:`foreign_json`."""
+    """Return the JSON object of a response, its texts without what no text may hold; ``None`` if it holds none."""
     # More lenient than response.json(): one byte that is no UTF-8, or a bare control character, loses no paid image.
     body = response.content
     try:
