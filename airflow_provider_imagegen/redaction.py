@@ -29,7 +29,7 @@ MAX_DEPTH = 32
 _READ = 10_000
 
 # Every pattern takes time linear in the text, whatever the text: the event loop of a triggerer waits for it. So none
-# begins anew inside what it has read in vain. _URL matches addresses without a query too, and the first class of _LOGIN
+# restarts inside what it has read in vain. _URL matches addresses without a query too, and the first class of _LOGIN
 # ends at every character after which it can begin. Compiled when first used: compiling takes a millisecond, which every
 # parse of a DAG file would pay.
 _URL = r"(?P<address>://[^\s?#\"'<>]*)(?P<query>[?#][^\s\"'<>]*)?"
