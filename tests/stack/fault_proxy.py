@@ -95,7 +95,7 @@ class FaultProxy:
     def __init__(self, port: int) -> None:
         self.requests: list[Request] = []
         self.capitalized = 0
-        """Names of user metadata that were spelt anew."""
+        """Names of user metadata whose case was changed."""
         self._capitalizes = False
         self._target = port
         self._faults: list[Fault] = []
