@@ -22,9 +22,7 @@ def determine_kwargs(
 ) -> Mapping[str, Any]:
     """Return what of a task's context a function takes by name.
 
-    :param function: The function.
     :param args: Its positional arguments, whose names are left out.
-    :param context: The context.
     """
     try:
         from airflow.sdk.bases.decorator import determine_kwargs as determine
@@ -37,10 +35,7 @@ def determine_kwargs(
 
 
 async def get_async_extra_dejson(connection: Connection) -> dict[str, Any]:
-    """Return a connection's extra as a dict, on an event loop.
-
-    :param connection: The connection.
-    """
+    """Return a connection's extra as a dict, on an event loop."""
     # Reading it masks its secrets by a call to the supervisor, which on a loop has dead-locked before Airflow 3.3.2.
     if hasattr(connection, "aextra_dejson"):
         extra: dict[str, Any] = await connection.aextra_dejson()

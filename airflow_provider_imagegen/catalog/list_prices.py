@@ -19,11 +19,7 @@ _DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 @dataclass(frozen=True)
 class Listed:
-    """The prices that a vendor lists for a model, in USD.
-
-    :param vendor: The vendor's name in the library.
-    :param model: The model's name in the library.
-    """
+    """The prices that a vendor lists for a model, in USD."""
 
     vendor: str
     model: str

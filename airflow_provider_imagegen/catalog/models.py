@@ -179,17 +179,13 @@ def known_model(name: str | None) -> KnownModel | None:
 
 
 def images_per_call(model: str | None) -> int:
-    """Return how many images one call makes at most at the vendor itself; 1 where that is not known.
-
-    :param model: Name of the model.
-    """
+    """Return how many images one call makes at most at the vendor itself; 1 where that is not known."""
     return (known_model(model) or _ANY_MODEL).images_per_call
 
 
 def check(request: ImageRequest) -> None:
     """Refuse what is known to be wrong for the request's model; unknown models and values pass.
 
-    :param request: What would be sent.
     :raises InvalidRequest: Naming the first field that is wrong, its value and what is allowed.
     """
     model = known_model(request.model) or _ANY_MODEL

@@ -29,13 +29,7 @@ _MODELS_OF_TABLE = frozenset({"gpt-image-1", "gpt-image-1.5"})
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Token counts of one response, by what they are billed as.
-
-    :param input_text: The prompt.
-    :param input_image: Images that were sent along.
-    :param output_image: Images that were generated.
-    :param output_text: What else the model wrote.
-    """
+    """Token counts of one response, by what they are billed as."""
 
     input_text: int = 0
     input_image: int = 0

@@ -69,8 +69,6 @@ _ADVICE: dict[type[recovery.Action], tuple[str, str]] = {
 class AskedGateway:
     """What asking a gateway can bring.
 
-    :param name: The gateway's name.
-    :param capabilities: What it can do.
     :param timeout: Seconds it may be silent; one without tasks is silent while it generates.
     :param visibility_grace: As the connection says.
     :param base_url: Where it is asked; ``None`` if it is not.
@@ -138,12 +136,7 @@ def asked_how(stored: StoredRecord, asked: AskedGateway, now: float) -> Literal[
 
 
 class LookupOutcome(NamedTuple):
-    """What asking brought for one record.
-
-    :param found: In a few words.
-    :param advice: What to do next.
-    :param changes: What to note in the record.
-    """
+    """What asking brought for one record."""
 
     found: str
     advice: str

@@ -22,13 +22,7 @@ _NAME = re.compile(r"(?P<scope>[^/]+)/(?P<item>\d+)-(?P<fingerprint>[0-9a-f]+)\.
 
 
 class Location(NamedTuple):
-    """Where a record stands.
-
-    :param uri: Its address.
-    :param key: What it is filed under.
-    :param generation: Which generation of it.
-    :param newest: The newest generation under the same key.
-    """
+    """Where a record stands."""
 
     uri: str
     key: LedgerKey

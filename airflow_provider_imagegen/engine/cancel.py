@@ -23,13 +23,7 @@ log = logging.getLogger(__name__)
 
 
 async def cancel_all(tasks: Iterable[OpenTask], client: ImageClient, ledger: Ledger, attempt: Attempt) -> None:
-    """Ask the gateway to cancel tasks, as far as it can and they are still this attempt's; say what became of each.
-
-    :param tasks: Tasks that were submitted and not landed.
-    :param client: An opened client.
-    :param ledger: The ledger that knows them.
-    :param attempt: Whose they were.
-    """
+    """Ask the gateway to cancel tasks, as far as it can and they are still this attempt's; say what became of each."""
     if not client.gateway.capabilities.cancel:
         log.warning(
             "Task killed. The request keeps running at the gateway and is billed; a retry will fetch the image."

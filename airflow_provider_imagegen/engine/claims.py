@@ -26,10 +26,7 @@ log = logging.getLogger(__name__)
 class Claims:
     """The entries of one attempt's calls.
 
-    :param ledger: The ledger.
     :param client: The client whose gateway and account are billed.
-    :param attempt: Who asks.
-    :param policy: What the user chose.
     :param warn: Whether to warn of earlier tries that asked for something else.
     :param clock: Wall clock, in unix seconds.
     """
@@ -57,10 +54,8 @@ class Claims:
     ) -> Entry:
         """Claim a generation of a call, or return the entry of whoever has claimed it before.
 
-        :param call: The call.
         :param generation: 1, and one more for every time it had to be generated again.
         :param billed_before: Number of images this task instance has paid for in earlier generations.
-        :param cost_before: Cost of those.
         :raises DestinationError: If the ledger cannot be written.
         """
         # The claim comes before the request: after a kill, a claim that was never sent costs one lookup, whereas a

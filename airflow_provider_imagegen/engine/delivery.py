@@ -69,11 +69,7 @@ RETRY_LANDING = 120.0
 class Delivery:
     """The images of one request on their way to S3.
 
-    :param request: What was asked for.
     :param client: An opened client, to ask for addresses again.
-    :param landing: An opened landing.
-    :param ledger: The ledger of the destination's bucket.
-    :param options: The job's options.
     :param name_of: File name of an image, without extension, by its position among the images asked for.
     :param counted: Ledger keys whose cost another job of the same Airflow task accounts for.
     """
@@ -121,8 +117,6 @@ class Delivery:
     async def land(self, open_task: OpenTask, task: ImageTask, last_fault: ImageGenError | None) -> Outcome:
         """Land a task that was waited for, or note why it cannot be landed.
 
-        :param open_task: What was submitted.
-        :param task: What was last seen of it.
         :param last_fault: Why the last lookup failed, if it did.
         """
         key = LedgerKey(open_task.scope, open_task.index, open_task.fingerprint)

@@ -22,8 +22,6 @@ from airflow_provider_imagegen.schemas import ImageRequest, ImageTask
 async def submit(client: ImageClient, request: ImageRequest, within: float = SUBMIT_TIME) -> ImageTask:
     """Send one paid call, once.
 
-    :param client: An opened client.
-    :param request: What one call can make.
     :param within: Seconds until the response must be whole.
     :raises InvalidRequest: Before anything is sent, if model or gateway are known to refuse it.
     :raises GatewayError: As the gateway answers.
@@ -38,7 +36,6 @@ async def generate(
 ) -> list[ImageTask]:
     """Send every call a request needs, side by side, each once, and wait until each is done.
 
-    :param client: An opened client.
     :param request: What to generate, and how many.
     :param timeout: Seconds to wait at most.
     :param poll_interval: Seconds between lookups.

@@ -19,13 +19,7 @@ AT_ONCE = 10
 
 
 class CostEstimator:
-    """Estimates the cost of a task instance's calls.
-
-    :param gateway: Who would be paid.
-    :param ledger: The ledger of the destination's bucket.
-    :param attempt: Who asks.
-    :param policy: What the user chose.
-    """
+    """Estimates the cost of a task instance's calls."""
 
     def __init__(self, gateway: Gateway, ledger: Ledger, attempt: Attempt, policy: Policy) -> None:
         self._gateway = gateway
@@ -37,8 +31,6 @@ class CostEstimator:
     async def reserve(self, budget: Budget | None, calls: Sequence[PlannedCall], *, is_resuming: bool = False) -> None:
         """Make sure that a budget covers calls; without a budget this does nothing.
 
-        :param budget: The budget.
-        :param calls: The calls.
         :param is_resuming: Whether the task is on its way back from a deferral.
         :raises BudgetExceeded: If it does not, or if that is not known; nothing is paid then.
         :raises LedgerError: If S3 fails.

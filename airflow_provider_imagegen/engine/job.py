@@ -49,10 +49,6 @@ class ImageJob:
     """One request on its way from a gateway into a bucket.
 
     :param request: What to generate, and how many.
-    :param client: An opened client.
-    :param landing: An opened landing.
-    :param ledger: The ledger of the destination's bucket.
-    :param options: Its options.
     :param name_of: File name of an image, without extension, by its position among the images asked for.
     :param shared: What it shares with other jobs; ``None`` if it is all that its Airflow task does.
     """
@@ -130,7 +126,6 @@ class ImageJob:
     async def wait(self, submission: Submission, until: float) -> dict[str, ImageTask]:
         """Look up the open tasks until all are done or the time is over.
 
-        :param submission: What was submitted.
         :param until: Unix seconds.
         :return: The last that was seen of every open task; nothing where a gateway answers at once.
         """
@@ -154,7 +149,6 @@ class ImageJob:
     async def land(self, submission: Submission, tasks: dict[str, ImageTask]) -> Manifest:
         """Bring everything that was generated to S3, and write the manifest beside it.
 
-        :param submission: What was submitted.
         :param tasks: What was last seen of the open tasks.
         :raises ImageGenError: If something is missing: the most severe reason, or
             :class:`~airflow_provider_imagegen.exceptions.PartialDelivery`.
@@ -172,7 +166,6 @@ class ImageJob:
     ) -> tuple[Manifest, ImageGenError | None]:
         """Bring everything that was generated to S3.
 
-        :param submission: What was submitted.
         :param tasks: What was last seen of the open tasks.
         :return: What is there, and the error if that is too little.
         """

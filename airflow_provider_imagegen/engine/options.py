@@ -20,9 +20,7 @@ GRACE = 10.0
 class JobOptions:
     """Options of a job.
 
-    :param attempt: Who asks.
     :param policy: What to do with what earlier attempts left.
-    :param schedule: When to look.
     :param timeout: Seconds from the submit to the deadline.
     :param on_partial: Whether fewer images than asked for are an error.
     :param land_previews: Whether to land streamed previews beside the images.
@@ -42,7 +40,6 @@ class JobOptions:
 class SharedResources:
     """Resources that a job shares with other jobs of the same Airflow task.
 
-    :param poller: Looks up for all of them.
     :param turn: Entered before every paid call.
     :param counted: Ledger keys whose cost another of them accounts for.
     """

@@ -103,8 +103,6 @@ def priced(images: Mapping[int, LandedImage], made: int, usage: Mapping[str, obj
 
     :param images: Those that landed, by position in the response.
     :param made: Number of images in the response.
-    :param usage: Token counts of the response.
-    :param cost: Of the response.
     """
     costs, counts = shares(cost.total, made), shares_of_tokens(usage, made)
     return [
@@ -184,8 +182,6 @@ def submission_of(
 ) -> Submission:
     """Sum up the submits of a request.
 
-    :param request: What was asked for.
-    :param gateway: Of whom.
     :param results: Of every call, its open task, or its outcome if it is over already.
     :param submitted_at: Unix seconds of the first submit.
     :param deadline: Unix seconds at which to stop waiting.
@@ -211,9 +207,6 @@ def manifest_of(
 ) -> Manifest:
     """Sum up what became of a request.
 
-    :param request: What was asked for.
-    :param gateway: Of whom.
-    :param submission: What became of the submits.
     :param outcomes: What became of the calls that were open after them.
     :param uri: Where the manifest will be, if anything landed.
     """
@@ -254,8 +247,6 @@ def error_for(
 ) -> ImageGenError | None:
     """Return the error that a manifest with missing images is reported by, with it; ``None`` if it is good enough.
 
-    :param submission: What became of the submits.
-    :param manifest: What there is.
     :param errors: Why images are missing, as far as this process saw it.
     :param on_partial: Whether fewer images are an error.
     """
@@ -284,7 +275,6 @@ def _worst(errors: Sequence[ImageGenError], manifest: Manifest) -> ImageGenError
 def with_billed(error: ImageGenError, billed: int, missing: Iterable[MissingImage]) -> ImageGenError:
     """Return an error that speaks for several calls, with the bill of all of them.
 
-    :param error: The one to report.
     :param billed: Number of images that were paid for.
     :param missing: What is missing, and whether it was billed.
     """
@@ -299,8 +289,6 @@ def with_billed(error: ImageGenError, billed: int, missing: Iterable[MissingImag
 def task_error(task: ImageTask, gateway: str, last_fault: ImageGenError | None = None) -> ImageGenError | None:
     """Return what is wrong with a task at the end of waiting, or ``None`` if it succeeded.
 
-    :param task: What was last seen of it.
-    :param gateway: Name of the gateway, for the error.
     :param last_fault: Why the last lookup failed, if it did.
     """
     error = _end_of(task, last_fault)

@@ -18,10 +18,8 @@ from airflow_provider_imagegen.schemas import EditRequest, ImageRequest
 class PlannedCall:
     """One call to the gateway, and the ledger key it is filed under.
 
-    :param key: The ledger key.
     :param index: Position of its first image among the images asked for.
     :param request: The parameters of the call; its ``n`` is what one call can make.
-    :param row: Key of its row, in a batch.
     """
 
     key: LedgerKey
@@ -56,9 +54,7 @@ def plan(
 ) -> tuple[PlannedCall, ...]:
     """Split a request into calls that the gateway honours in full, each with its ledger key.
 
-    :param attempt: The try that asks.
     :param reuse: Who may have images that are already paid for.
-    :param row: Key of the row, in a batch.
     """
     if reuse == "never" and row:
         # Equal rows are then paid for one by one: only the row tells their keys apart.

@@ -24,7 +24,6 @@ async def retry_until(
 ) -> Response:
     """Send again what was certainly not accepted: as asked by ``Retry-After``, else with jitter, until the deadline.
 
-    :param send_once: Sends.
     :param deadline: Unix seconds.
     :param clock: Wall clock, in unix seconds.
     :param tell: Called before every wait: why, and how many seconds it takes.

@@ -48,13 +48,9 @@ CANCEL_TIMEOUT = 15.0
 class TaskRun:
     """What one task instance works with, whatever it has to do.
 
-    :param settings: The gateway's connection.
     :param s3: A boto3 S3 client.
     :param destination: Where the images go.
     :param ledger: Where claims stand.
-    :param options: The options of its jobs.
-    :param metadata: User metadata of the objects.
-    :param processing: What images go through on their way.
     :param deferrable: Whether waiting may be handed to a trigger.
     """
 
@@ -69,11 +65,7 @@ class TaskRun:
 
     @classmethod
     def based_on(cls, run: TaskRun, **own: Any) -> Self:
-        """Return a run of this class that works with what another works with.
-
-        :param run: The other.
-        :param own: The fields of this class.
-        """
+        """Return a run of this class that works with what another works with."""
         return cls(**{known.name: getattr(run, known.name) for known in fields(TaskRun)}, **own)
 
     @property
@@ -91,7 +83,6 @@ class TaskRun:
     async def resume(self, submission: Submission, gave_up: bool) -> Result | Submission:
         """Go on after a deferral, which may have ended early.
 
-        :param submission: What was waited for.
         :param gave_up: Whether the trigger could not go on looking; then neither can this.
         """
         raise NotImplementedError
@@ -119,17 +110,11 @@ class TaskRun:
         raise NotImplementedError
 
     def s3_location(self, result: Result | None) -> tuple[str, str, str] | None:
-        """Return S3 endpoint, bucket and key prefix of the images.
-
-        :param result: What landed, if anything did.
-        """
+        """Return S3 endpoint, bucket and key prefix of the images."""
         return self.s3.meta.endpoint_url, self.destination.bucket, self.destination.prefix
 
     def gateway_page(self, result: Result | None) -> str | None:
-        """Return the page on which the gateway shows the first task, where it has such pages.
-
-        :param result: What landed, if anything did.
-        """
+        """Return the page on which the gateway shows the first task, where it has such pages."""
         landed = [image.task_id for image in result.images] if isinstance(result, Manifest) else []
         known = [*(task.task_id for task in self.open_tasks()), *filter(None, landed)]
         return self.gateway.task_page(known[0]) if known else None
@@ -154,7 +139,6 @@ class TaskRun:
 class GenerateRun(TaskRun):
     """One request of one task instance.
 
-    :param request: What to generate.
     :param waits: Whether to see it through; if not, it ends when everything is submitted.
     """
 
@@ -188,7 +172,6 @@ class GenerateRun(TaskRun):
     async def resume(self, submission: Submission, gave_up: bool) -> Manifest | Submission:
         """Go on after a deferral, which may have ended early: look up afresh, then land.
 
-        :param submission: What was submitted.
         :param gave_up: Whether the trigger could not go on looking; then neither can this.
         :return: The manifest, or what is still to be waited for.
         :raises ImageGenError: As the error tree says.

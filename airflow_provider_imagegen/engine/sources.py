@@ -34,8 +34,6 @@ def read_sources(
     """Turn what a user wrote into image sources; addresses stay addresses, all else becomes bytes.
 
     :param given: ``https://`` addresses, ``s3://bucket/key`` addresses, keys in ``bucket``, or bytes.
-    :param field: Name of the parameter, for errors.
-    :param bucket: Bucket of bare keys.
     :param read_object: Reads an S3 object; its errors pass through.
     :raises InvalidRequest: If an entry is none of these, or no image.
     """
@@ -48,7 +46,6 @@ def name_sources(given: Sequence[str], bucket: str) -> tuple[ImageSource, ...]:
     """Turn what a user wrote into image sources by address alone, nothing of which is read.
 
     :param given: ``https://`` addresses, ``s3://bucket/key`` addresses, or keys in ``bucket``.
-    :param bucket: Bucket of bare keys.
     :raises InvalidRequest: If UTF-8 cannot hold one of them.
     """
     for entry in given:

@@ -107,8 +107,6 @@ class Base64Extractor:
     neither. A string that was not fed to its end leaves no file, and a document that is not JSON.
 
     :param directory: Where the files go; it must exist.
-    :param max_image_bytes: Largest image.
-    :param max_skeleton_bytes: Largest document.
     """
 
     def __init__(

@@ -43,7 +43,6 @@ class ImageProcessing:
 
     :param svg: Whether svg is accepted too; it may hold scripts, and is served as an attachment.
     :param provenance: Whether to write the standard mark for AI-made images into the file.
-    :param model: The model to name in the mark.
     """
 
     svg: bool = False
@@ -57,8 +56,6 @@ class Landing:
     :param s3: A boto3 S3 client; thread-safe, shared.
     :param destination: Where images go.
     :param settings: The gateway's connection, which knows where results may come from.
-    :param metadata: User metadata of every object.
-    :param processing: What images go through on their way.
     """
 
     def __init__(
@@ -88,8 +85,6 @@ class Landing:
         """Bring one image to S3.
 
         :param output: Where the image is, or what it is.
-        :param index: Position among the images asked for.
-        :param task: The task it came from.
         :param name: File name of the object, without extension.
         :raises DownloadFailed: If it could not be fetched whole.
         :raises NotAnImage: If the bytes are no acceptable image.
@@ -120,7 +115,6 @@ class Landing:
     async def reuse(self, image: LandedImage, name: str) -> LandedImage | None:
         """Hand out an image that landed before: where it is, or copied to where it is wanted now.
 
-        :param image: As it landed.
         :param name: File name of the object, without extension.
         :return: The image under this destination, marked as reused; ``None`` if it is no longer in S3.
         :raises LedgerCorrupt: If it is said to be in another bucket.
@@ -131,7 +125,6 @@ class Landing:
     async def find(self, trace_id: str, names: Mapping[int, str]) -> tuple[LandedImage, ...]:
         """Return the images that a request generation has put, whether or not anybody noted it.
 
-        :param trace_id: The trace id of the generation.
         :param names: File names without extension, by position among the images asked for.
         :raises UploadFailed: If S3 does not answer.
         """
@@ -163,8 +156,6 @@ class Landing:
     async def put_lines(self, name: str, lines: IO[bytes]) -> str:
         """Put a file of JSON lines beside the images.
 
-        :param name: Its name.
-        :param lines: Its content.
         :return: Its address.
         :raises UploadFailed: If S3 did not take it.
         """
@@ -176,7 +167,6 @@ class Landing:
     def for_request(self, model: str | None, fingerprint: str) -> Landing:
         """Return this landing as it tells objects of another request; connections and limits are shared.
 
-        :param model: What generates its images.
         :param fingerprint: SHA-256 of everything that decides what they are.
         """
         # Not a new one: a batch of a thousand requests must share one limit on downloads and one pool.

@@ -34,7 +34,6 @@ def mark_as_ai_made(source: IO[bytes], target: IO[bytes], content_type: str, mod
 
     :param source: The image, verified; left at its start.
     :param target: An empty file, which holds the whole image afterwards, marked or not; left at its start.
-    :param content_type: What the image was verified to be.
     :param model: The model that made it, for the field ``xmp:CreatorTool``, if the file does not name a tool.
     :return: What became of the mark. Unless it is ``ADDED``, the target equals the source byte for byte.
     :raises OSError: If a file cannot be read or written.

@@ -32,7 +32,6 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 class Packet:
     """What a packet states.
 
-    :param content: The packet.
     :raises NotMarkable: If it cannot be understood.
     """
 

@@ -23,7 +23,6 @@ RETRY_WRITES = 30.0
 class AsyncLedger:
     """The records of one ledger.
 
-    :param ledger: The ledger.
     :param clock: Wall clock, in unix seconds.
     """
 

@@ -25,12 +25,7 @@ if TYPE_CHECKING:
 
 
 def document_uri(ledger: Ledger, attempt: Attempt, name: str) -> str:
-    """Return the address of a document of one try.
-
-    :param ledger: The ledger beside which it is.
-    :param attempt: The try.
-    :param name: Kind of document.
-    """
+    """Return the address of a document of one try."""
     # Under the task instance, not the key of a call: it must be found before any call is planned again.
     scope = LedgerKey.of(attempt, "task", 0, "").scope
     # Not .json: it is no record.

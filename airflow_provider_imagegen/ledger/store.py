@@ -57,8 +57,6 @@ class Ledger:
     """The records of one bucket.
 
     :param s3: A boto3 S3 client.
-    :param bucket: The bucket.
-    :param prefix: Key prefix of the records.
     """
 
     def __init__(self, s3: S3Client, bucket: str, prefix: str) -> None:
@@ -76,7 +74,6 @@ class Ledger:
     def create(self, record: LedgerRecord, key: LedgerKey) -> Entry:
         """Claim a generation, or find that somebody has.
 
-        :param record: The claim.
         :return: The new entry, or the one that was there.
         :raises DestinationError: If the bucket is not there or not ours to write: nothing is paid then.
         :raises LedgerError: If S3 fails.

@@ -39,9 +39,7 @@ _LIKE_A_SHORTENED_ONE = re.compile(rf"~(?=[0-9a-f]{{{_DIGEST_LENGTH}}}\Z)")
 class Destination:
     """Where images go.
 
-    :param bucket: The bucket's name.
     :param prefix: Key prefix; objects are ``<prefix>/<index>.<ext>``.
-    :param options: How objects are put.
     :raises InvalidRequest: If stores treat the prefix differently, or not at all.
     """
 
@@ -83,7 +81,6 @@ def parse_destination(s3_bucket: str | None, s3_key: str, options: ObjectOptions
 
     :param s3_bucket: The bucket, or ``None`` if ``s3_key`` is an ``s3://`` URL.
     :param s3_key: A key prefix, or ``s3://bucket/prefix``.
-    :param options: How objects are put.
     :raises InvalidRequest: If there is no bucket, or there are two different ones.
     """
     if not isinstance(s3_key, str):
@@ -103,11 +100,7 @@ def parse_destination(s3_bucket: str | None, s3_key: str, options: ObjectOptions
 
 
 def key_of(s3_key: str, ti: Any) -> str:
-    """Return a key prefix as it was rendered; one of nothing but ids is made safe, whatever they contain.
-
-    :param s3_key: The rendered prefix.
-    :param ti: The running task instance.
-    """
+    """Return a key prefix as it was rendered; one of nothing but ids is made safe, whatever they contain."""
     ids = ["imagegen", ti.dag_id, ti.run_id, ti.task_id, *([str(ti.map_index)] if ti.map_index >= 0 else [])]
     return default_prefix(ti.dag_id, ti.run_id, ti.task_id, ti.map_index) if s3_key == "/".join(ids) else s3_key
 

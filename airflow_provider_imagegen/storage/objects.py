@@ -43,7 +43,6 @@ class Stored:
 
     :param etag: Its ETag, without quotes.
     :param version_id: Its version, in a bucket that keeps versions.
-    :param metadata: Its user metadata.
     """
 
     key: str
@@ -85,7 +84,6 @@ class ObjectStore:
     def put(self, key: str, image: VerifiedFile, metadata: Mapping[str, str]) -> Stored:
         """Put one image; S3 compares what arrives with its SHA-256.
 
-        :param metadata: What the provider notes about it.
         :return: The object, also if a try before this one put it.
         :raises ObjectExists: If something else is there and is not to be replaced.
         :raises UploadFailed: If S3 did not take it.
@@ -107,7 +105,6 @@ class ObjectStore:
         """Put a document about the images, in place of any that was there.
 
         :param file: Its content, from start to end.
-        :param metadata: Whose it is.
         :raises UploadFailed: If S3 did not take it.
         """
         file.seek(0)
@@ -132,7 +129,6 @@ class ObjectStore:
     def find(self, trace_id: str, name: str) -> Stored | None:
         """Return the image that a request generation put under a name; ``None`` if there is none.
 
-        :param trace_id: The trace id of the generation.
         :param name: File name without extension.
         :raises UploadFailed: If S3 does not answer.
         """

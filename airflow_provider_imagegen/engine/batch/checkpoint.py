@@ -37,8 +37,6 @@ class Header(PersistedModel):
 class BatchState:
     """A batch as far as it is.
 
-    :param rows: All rows that can be submitted.
-    :param results: The results of rows that have ended.
     :param started_at: Unix seconds.
     :param open: What was submitted of rows that wait at the gateway, by their numbers.
     """
@@ -74,7 +72,6 @@ class BatchState:
         """Read the checkpoint. Blocking.
 
         :param rows: All rows of the batch, read again.
-        :param results: Takes the results.
         :raises InvalidRequest: If the rows are not those that the batch began with.
         :raises LedgerError: If S3 does not return it.
         :raises LedgerCorrupt: If it cannot be understood.

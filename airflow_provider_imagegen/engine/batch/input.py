@@ -40,8 +40,6 @@ class Entry:
     """One row as it was given, not yet checked.
 
     :param place: Where it stands: ``line 7``, or ``requests[6]``.
-    :param fields: Names and values.
-    :param fault: Why it cannot be read, if so.
     """
 
     place: str

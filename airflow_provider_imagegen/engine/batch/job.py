@@ -49,7 +49,6 @@ class _Item:
 class BatchJob:
     """The rows of a batch on their way into a bucket; to be run once.
 
-    :param state: How far they are.
     :param deadline: Unix seconds at which the whole batch stops waiting.
     :param last_fault: Why the last lookup of a row that is handed over failed; ``None`` if none did.
     """

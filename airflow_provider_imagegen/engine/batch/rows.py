@@ -41,7 +41,6 @@ class Row:
 
     :param number: Position in the batch, from 0; rows that are wrong count too.
     :param key: Name of its objects under the prefix, see :func:`object_name`.
-    :param request: The images it asks for.
     """
 
     number: int
@@ -62,7 +61,6 @@ def read_rows(
 ) -> Rows:
     """Check every entry of a batch; one that is wrong does not keep the others from being checked.
 
-    :param entries: The rows as they were given.
     :param defaults: Parameters of all rows that do not set them; of ``extra``, each body field by itself.
     :param check: Refuses requests that model or gateway are known not to support.
     :param most_key_bytes: Longest key of a row, see :func:`longest_key`.
@@ -101,7 +99,6 @@ def longest_key(prefix: str) -> int:
 def object_name(key: str, count: int, index: int) -> str:
     """Return the name of one of a row's objects, without prefix and extension.
 
-    :param key: The row's key.
     :param count: Number of images the row asks for.
     :param index: Position of the image; beyond ``count`` if the gateway made more than it was asked for.
     """

@@ -148,7 +148,6 @@ class Place:
 
     :param url: As it was given; never shown.
     :param host: In its normal spelling.
-    :param target: Path and query.
     """
 
     url: str
@@ -194,7 +193,6 @@ def _target(parts: SplitResult) -> str:
 class Hop:
     """One request of a download: for the result's URL, or for where a redirect leads.
 
-    :param start: The result's URL.
     :param place: Where the request goes.
     :param number: Redirects before it.
     """

@@ -43,9 +43,6 @@ async def resolve(host: str, port: int) -> list[str]:
 class GuardedNetwork(httpcore.AsyncNetworkBackend):
     """Opens connections to allowed addresses only.
 
-    :param scheme: Scheme of the URLs that are fetched.
-    :param hosts: Which hosts and addresses are allowed.
-    :param resolver: Finds addresses of names.
     :param dial: Opens the connections; it is only ever given IP addresses.
     """
 

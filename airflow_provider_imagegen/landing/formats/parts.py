@@ -33,7 +33,6 @@ class Part:
 
     :param kind: Chunk type, marker byte or block introducer and label.
     :param start: Position of its first byte, header included.
-    :param data: Position of its content.
     :param size: Bytes of its content.
     :param end: Position behind it, checksum and padding included.
     """
@@ -49,8 +48,6 @@ class Part:
 class Survey:
     """What a file already says about where it comes from.
 
-    :param xmp: The part that holds the XMP packet.
-    :param packet: The packet.
     :param is_signed: Whether C2PA data binds the file's bytes.
     """
 
@@ -140,10 +137,7 @@ def only(known: Part | None, found: Part) -> Part:
 
 
 def copy(source: IO[bytes], target: IO[bytes], splices: Iterable[Splice] = ()) -> None:
-    """Copy a whole file, piece by piece, with some of its bytes replaced.
-
-    :param splices: In order, not overlapping.
-    """
+    """Copy a whole file, piece by piece, with some of its bytes replaced."""
     source.seek(0)
     position = 0
     for splice in splices:
