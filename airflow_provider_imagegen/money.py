@@ -19,10 +19,7 @@ _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 
 
 def amount_of(given: object) -> Decimal:
-    """Read an amount as people write it: ``"0.042"``, ``0.042`` or ``1``.
-
-    :raises ValueError: If it is none; says what is allowed.
-    """
+    """Read an amount as people write it: ``"0.042"``, ``0.042`` or ``1``."""
     # By way of text, so that 0.1 is a tenth and not its binary neighbour.
     if isinstance(given, float | Decimal) and not isinstance(given, bool):
         given = f"{Decimal(str(given)):f}"
@@ -83,10 +80,7 @@ def shares(amount: Decimal | None, count: int) -> tuple[Decimal | None, ...]:
 
 
 def shares_of_tokens(usage: Mapping[str, object], count: int) -> tuple[dict[str, int], ...]:
-    """Return what each of ``count`` images took of the tokens of one response; they add up exactly.
-
-    :param usage: Token counts as a gateway reports them; what is no count is left out.
-    """
+    """Return what each of ``count`` images took of the tokens of one response; they add up exactly."""
     counts = {name: _parts(number, count) for name, number in usage.items() if type(number) is int and number >= 0}
     return tuple({name: parts[position] for name, parts in counts.items()} for position in range(count))
 

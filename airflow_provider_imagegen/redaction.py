@@ -77,7 +77,6 @@ def shortened(text: str, limit: int) -> str:
 def foreign_text(text: str, secrets: Iterable[str] = (), limit: int = MAX_TEXT) -> str:
     """Return a text from outside as :func:`plain_text` does, short and without secrets.
 
-    :param text: Text from outside.
     :param secrets: Strings that must not appear, beside those of :func:`redact_secrets`.
     :param limit: Characters to read at most.
     """
@@ -95,7 +94,6 @@ def foreign_id(text: str) -> str:
 def foreign_json(value: Any, *, depth: int = MAX_DEPTH) -> Any:
     """Return JSON data from outside with its texts as :func:`plain_text` returns them, and too deep parts ``None``.
 
-    :param value: Parsed JSON.
     :param depth: Levels to keep.
     """
     if isinstance(value, str):
@@ -121,7 +119,6 @@ def redacted(text: str, secrets: Iterable[str] = (), limit: int = 200) -> str:
     URL queries, fragments and user names are cut off (signatures live there), bearer tokens and every
     secret are replaced: those given, and those of :func:`redact_secrets`.
 
-    :param text: Text from outside.
     :param secrets: Strings that must not appear, e.g. the connection's token.
     :param limit: Characters to keep at most.
     """

@@ -43,10 +43,7 @@ class StoredRecord(NamedTuple):
 
 
 def locations(s3: S3Client, bucket: str, prefix: str) -> list[Location]:
-    """List where records stand.
-
-    :raises DestinationError: If the bucket cannot be listed.
-    """
+    """List where records stand."""
     start = f"{prefix.strip('/')}/"
     try:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start)
@@ -69,7 +66,6 @@ def read(ledger: Ledger, where: Sequence[Location]) -> tuple[list[StoredRecord],
     """Read records, several at once.
 
     :return: The records by time of claim, and the addresses of those that cannot be understood.
-    :raises LedgerError: If S3 fails.
     """
 
     def read_one(location: Location) -> StoredRecord | str | None:

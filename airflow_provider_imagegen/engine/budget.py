@@ -26,7 +26,6 @@ Filed = tuple[LedgerKey, int]
 class PastGeneration:
     """One record of the ledger, as far as it is about money.
 
-    :param action: The next action for it.
     :param is_ours: Whether this task instance is billed for it.
     :param cost: Its cost; ``None`` if the record does not say.
     """
@@ -40,8 +39,6 @@ class PastGeneration:
 class CostEstimate:
     """The cost of a task instance's calls, beside what it was billed before.
 
-    :param calls: Number of calls.
-    :param images: Number of images they ask for.
     :param costs: Cost of each call, at most.
     :param generations: The generation of each call that is still to be paid; the other calls cost nothing more.
     :param unpriced: Models without a known price among those.
@@ -67,8 +64,6 @@ def estimate_cost(
     """Estimate the cost of calls.
 
     :param calls: The calls; of those with the same key, the first is paid.
-    :param past: The records of the ledger.
-    :param prices: Prices of images.
     """
     costs: dict[LedgerKey, Cost] = {}
     generations: dict[LedgerKey, int] = {}
@@ -116,7 +111,6 @@ class Budget:
     """What one task instance may pay.
 
     :param budget: In all, over all of its tries.
-    :param currency: What it is in.
     """
 
     def __init__(self, budget: Decimal, currency: str) -> None:

@@ -115,10 +115,7 @@ class Delivery:
         return await self._note_landing(call.key, entry, outcome)
 
     async def land(self, open_task: OpenTask, task: ImageTask, last_fault: ImageGenError | None) -> Outcome:
-        """Land a task that was waited for, or note why it cannot be landed.
-
-        :param last_fault: Why the last lookup failed, if it did.
-        """
+        """Land a task that was waited for, or note why it cannot be landed."""
         key = LedgerKey(open_task.scope, open_task.index, open_task.fingerprint)
         entry = await self._entry_of(open_task, key)
         if entry is not None and entry.record.state == "landed":

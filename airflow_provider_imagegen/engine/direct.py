@@ -23,8 +23,6 @@ async def submit(client: ImageClient, request: ImageRequest, within: float = SUB
     """Send one paid call, once.
 
     :param within: Seconds until the response must be whole.
-    :raises InvalidRequest: Before anything is sent, if model or gateway are known to refuse it.
-    :raises GatewayError: As the gateway answers.
     """
     check(request, client.gateway)
     # No later process will look for it, so the trace id need not be derived from anything.
@@ -36,11 +34,7 @@ async def generate(
 ) -> list[ImageTask]:
     """Send every call a request needs, side by side, each once, and wait until each is done.
 
-    :param request: What to generate, and how many.
     :param timeout: Seconds to wait at most.
-    :param poll_interval: Seconds between lookups.
-    :return: The finished tasks, in order.
-    :raises InvalidRequest: Before anything is sent, if model or gateway are known to refuse it.
     :raises ImageGenError: The first thing that went wrong; it says ``billed: yes`` if any call was paid for.
     """
     check(request, client.gateway)

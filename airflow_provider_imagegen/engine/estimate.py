@@ -33,7 +33,6 @@ class CostEstimator:
 
         :param is_resuming: Whether the task is on its way back from a deferral.
         :raises BudgetExceeded: If it does not, or if that is not known; nothing is paid then.
-        :raises LedgerError: If S3 fails.
         """
         if budget is None:
             return
@@ -50,8 +49,6 @@ class CostEstimator:
 
         The ledger is read where it may hold something: in a retry, after a clear, on the way back from a deferral, and
         where others' images may be had.
-
-        :raises LedgerError: If S3 fails.
         """
         has_past = is_resuming or not self._is_first or self._policy.reuse == "always"
         past = await asyncio.to_thread(self._past, calls) if has_past else {}

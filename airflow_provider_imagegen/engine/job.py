@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 class ImageJob:
     """One request on its way from a gateway into a bucket.
 
-    :param request: What to generate, and how many.
     :param name_of: File name of an image, without extension, by its position among the images asked for.
     :param shared: What it shares with other jobs; ``None`` if it is all that its Airflow task does.
     """
@@ -88,10 +87,7 @@ class ImageJob:
         self._has_claimed = False
 
     def check(self) -> None:
-        """Refuse what is known to be wrong, before anything is paid.
-
-        :raises InvalidRequest: Naming field, value, and what is allowed.
-        """
+        """Refuse what is known to be wrong, before anything is paid."""
         check(self._request, self._client.gateway)
 
     async def submit(self) -> Submission:
@@ -149,7 +145,6 @@ class ImageJob:
     async def land(self, submission: Submission, tasks: dict[str, ImageTask]) -> Manifest:
         """Bring everything that was generated to S3, and write the manifest beside it.
 
-        :param tasks: What was last seen of the open tasks.
         :raises ImageGenError: If something is missing: the most severe reason, or
             :class:`~airflow_provider_imagegen.exceptions.PartialDelivery`.
         """
@@ -164,11 +159,7 @@ class ImageJob:
     async def collect(
         self, submission: Submission, tasks: dict[str, ImageTask]
     ) -> tuple[Manifest, ImageGenError | None]:
-        """Bring everything that was generated to S3.
-
-        :param tasks: What was last seen of the open tasks.
-        :return: What is there, and the error if that is too little.
-        """
+        """Bring everything that was generated to S3."""
         seen = [tasks[open_task.task_id] for open_task in submission.open]
         seconds = max(0.0, time.time() - submission.submitted_at)
         ended = "Finished" if all(task.is_terminal for task in seen) else "Stopped waiting"

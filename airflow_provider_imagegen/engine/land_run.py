@@ -75,10 +75,7 @@ class LandItem:
         self.tasks = await self.job.wait(self.submission, until)
 
     async def land(self) -> Manifest:
-        """Land it, and write its manifest beside it.
-
-        :raises ImageGenError: If something is missing.
-        """
+        """Land it, and write its manifest beside it."""
         async with self.landing:
             try:
                 return await self.job.land(self.submission, self.tasks)
@@ -99,10 +96,7 @@ class LandItem:
 class LandRun(TaskRun):
     """Submissions of others, to be landed by one task instance.
 
-    :param receipts: What tasks with ``wait=False`` returned.
-    :param task_ids: The gateway's ids of tasks that anybody submitted.
     :param is_one: Whether all of it is one receipt that came by itself.
-    :param on_moderation: Whether a refusal by the content policy is an error.
     """
 
     receipts: Sequence[Receipt] = ()

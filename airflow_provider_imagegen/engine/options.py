@@ -22,8 +22,6 @@ class JobOptions:
 
     :param policy: What to do with what earlier attempts left.
     :param timeout: Seconds from the submit to the deadline.
-    :param on_partial: Whether fewer images than asked for are an error.
-    :param land_previews: Whether to land streamed previews beside the images.
     :param budget: What may be paid; ``None`` for no limit.
     """
 

@@ -102,7 +102,6 @@ def priced(images: Mapping[int, LandedImage], made: int, usage: Mapping[str, obj
     """Return the images of one response with their shares of what it took.
 
     :param images: Those that landed, by position in the response.
-    :param made: Number of images in the response.
     """
     costs, counts = shares(cost.total, made), shares_of_tokens(usage, made)
     return [
@@ -128,8 +127,6 @@ def without_surplus(task: ImageTask, count: int) -> ImageTask:
     """Return a task without the images that go too far beyond what it was asked for.
 
     A gateway that answers with thousands would fill the bucket, and the bill.
-
-    :param count: Number of images it was asked for.
     """
     return task.model_copy(update={"outputs": task.outputs[: count + SURPLUS]})
 
@@ -248,7 +245,6 @@ def error_for(
     """Return the error that a manifest with missing images is reported by, with it; ``None`` if it is good enough.
 
     :param errors: Why images are missing, as far as this process saw it.
-    :param on_partial: Whether fewer images are an error.
     """
     if manifest.images and (manifest.delivered >= manifest.requested or on_partial == "accept"):
         return None
@@ -275,7 +271,6 @@ def _worst(errors: Sequence[ImageGenError], manifest: Manifest) -> ImageGenError
 def with_billed(error: ImageGenError, billed: int, missing: Iterable[MissingImage]) -> ImageGenError:
     """Return an error that speaks for several calls, with the bill of all of them.
 
-    :param billed: Number of images that were paid for.
     :param missing: What is missing, and whether it was billed.
     """
     bills = {error.billed, *(entry.billed for entry in missing)}
@@ -287,10 +282,7 @@ def with_billed(error: ImageGenError, billed: int, missing: Iterable[MissingImag
 
 
 def task_error(task: ImageTask, gateway: str, last_fault: ImageGenError | None = None) -> ImageGenError | None:
-    """Return what is wrong with a task at the end of waiting, or ``None`` if it succeeded.
-
-    :param last_fault: Why the last lookup failed, if it did.
-    """
+    """Return what is wrong with a task at the end of waiting, or ``None`` if it succeeded."""
     error = _end_of(task, last_fault)
     if error is not None:
         error.gateway, error.task_id, error.trace_id = gateway, task.task_id, task.trace_id

@@ -39,10 +39,7 @@ class PlannedCall:
 
 
 def check(request: ImageRequest, gateway: Gateway) -> None:
-    """Refuse what model or gateway are known not to do, before anything is paid.
-
-    :raises InvalidRequest: Naming field, value, and what is allowed.
-    """
+    """Refuse what model or gateway are known not to do, before anything is paid."""
     catalog.check(request)
     if isinstance(request, EditRequest):
         check_sources(request)

@@ -27,7 +27,6 @@ async def retry_until(
     :param deadline: Unix seconds.
     :param clock: Wall clock, in unix seconds.
     :param tell: Called before every wait: why, and how many seconds it takes.
-    :return: What ``send_once`` returned.
     :raises RateLimited: If there is no time left to wait as long as was asked.
     :raises NotSent: If there is no time left for another attempt.
     """

@@ -46,13 +46,7 @@ CANCEL_TIMEOUT = 15.0
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRun:
-    """What one task instance works with, whatever it has to do.
-
-    :param s3: A boto3 S3 client.
-    :param destination: Where the images go.
-    :param ledger: Where claims stand.
-    :param deferrable: Whether waiting may be handed to a trigger.
-    """
+    """What one task instance works with, whatever it has to do."""
 
     settings: GatewaySettings
     s3: S3Client
@@ -70,10 +64,7 @@ class TaskRun:
 
     @property
     def gateway(self) -> Gateway:
-        """The gateway that the connection leads to.
-
-        :raises ConfigurationError: If it leads to none.
-        """
+        """The gateway that the connection leads to."""
         return gateway_for(self.settings)
 
     async def begin(self) -> Result | Submission:
@@ -150,7 +141,6 @@ class GenerateRun(TaskRun):
         """Submit and wait: for a moment if waiting may be handed on, else to the end.
 
         :return: The manifest, or what to wait for.
-        :raises ImageGenError: As the error tree says.
         """
         async with self._job() as job:
             job.check()
@@ -174,7 +164,6 @@ class GenerateRun(TaskRun):
 
         :param gave_up: Whether the trigger could not go on looking; then neither can this.
         :return: The manifest, or what is still to be waited for.
-        :raises ImageGenError: As the error tree says.
         """
         async with self._job(submission.fingerprint) as job:
             now = time.time()

@@ -84,8 +84,6 @@ def check_sources(request: EditRequest) -> None:
     """Refuse images and masks that are known to be wrong, as far as their bytes are here.
 
     Source: the parameter list of OpenAI's ``images/edits`` page.
-
-    :raises InvalidRequest: Naming what is wrong.
     """
     kinds = {source.content is None for source in request.sources}
     # Gateways take addresses as JSON and files as multipart: one request cannot carry both.

@@ -57,7 +57,6 @@ class ResponseContent:
         a marker.
     :param files: Marker → the decoded image. A string is a marker only if it is a key here or in ``damaged``.
     :param damaged: Marker → what is wrong, for strings that begin like an image and are not base64 to the end.
-    :param directory: Where the files are.
     """
 
     response: httpx.Response
@@ -105,8 +104,6 @@ class Base64Extractor:
     or not, line breaks and JSON escapes allowed, also as a ``data:`` URL) is decoded into a file and replaced by
     a marker that nobody outside can guess. Everything else is copied byte for byte, and so is a body that is
     neither. A string that was not fed to its end leaves no file, and a document that is not JSON.
-
-    :param directory: Where the files go; it must exist.
     """
 
     def __init__(
@@ -143,20 +140,13 @@ class Base64Extractor:
         return len(self.files) + len(self.damaged)
 
     def copy(self, piece: bytes) -> None:
-        """Take what is known to be no image.
-
-        :raises ResponseTooLarge: If the document is more than is accepted.
-        """
+        """Take what is known to be no image."""
         if len(self._skeleton) + len(piece) > self._max_skeleton_bytes:
             raise ResponseTooLarge(f"the response holds more than {self._max_skeleton_bytes} bytes beside its images")
         self._skeleton += piece
 
     def feed(self, data: bytes) -> None:
-        """Take a further piece of the body, cut anywhere.
-
-        :raises ResponseTooLarge: If a limit is passed.
-        :raises OSError: If a file cannot be written.
-        """
+        """Take a further piece of the body, cut anywhere."""
         data = self._held + data
         self._held = b""
         position = 0

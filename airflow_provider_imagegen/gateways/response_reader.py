@@ -37,9 +37,6 @@ async def read_response(response: httpx.Response, directory: Path) -> ResponseCo
 
     :param response: A response whose body is not read yet (``send(request, stream=True)``); closed here.
     :param directory: Where the images go; the caller removes it, whatever happens.
-    :raises ResponseTooLarge: If the response holds more than is accepted.
-    :raises httpx.HTTPError: If the response did not arrive whole.
-    :raises OSError: If the directory cannot be written.
     """
     async with reading(response, directory) as reader:
         await reader.read()

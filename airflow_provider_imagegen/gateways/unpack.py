@@ -29,7 +29,6 @@ class DamagedBody(ValueError):
 class Unpacker:
     """One body on its way.
 
-    :param coding: The response's ``Content-Encoding``.
     :raises UnknownCoding: If it is none of :data:`CODINGS`, or several at once.
     """
 

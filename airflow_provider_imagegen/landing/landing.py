@@ -42,7 +42,6 @@ class ImageProcessing:
     """What an image goes through between its arrival and its put.
 
     :param svg: Whether svg is accepted too; it may hold scripts, and is served as an attachment.
-    :param provenance: Whether to write the standard mark for AI-made images into the file.
     """
 
     svg: bool = False
@@ -53,8 +52,6 @@ class ImageProcessing:
 class Landing:
     """Fetches, verifies and puts images; an async context manager.
 
-    :param s3: A boto3 S3 client; thread-safe, shared.
-    :param destination: Where images go.
     :param settings: The gateway's connection, which knows where results may come from.
     """
 
@@ -84,12 +81,7 @@ class Landing:
     async def land(self, output: ImageOutput, index: int, task: ImageTask, name: str) -> LandedImage:
         """Bring one image to S3.
 
-        :param output: Where the image is, or what it is.
         :param name: File name of the object, without extension.
-        :raises DownloadFailed: If it could not be fetched whole.
-        :raises NotAnImage: If the bytes are no acceptable image.
-        :raises TempFileFailed: If the disk did not take it on its way.
-        :raises UploadFailed: If S3 did not take it.
         """
         try:
             with temp_file_errors(), _file_for(output) as file:
@@ -104,10 +96,7 @@ class Landing:
             raise
 
     async def land_previews(self, task: ImageTask, index: int, name: str) -> None:
-        """Land streamed previews as ``<name>.preview-<number>.<ext>``, in order of their making.
-
-        :raises LandingError: As :meth:`land` does.
-        """
+        """Land streamed previews as ``<name>.preview-<number>.<ext>``, in order of their making."""
         for number, preview in enumerate(task.previews):
             image = await self.land(preview, index, task, f"{name}.preview-{number}")
             log.info("Landed preview %d of image %d: %s", number, index, image.uri)
@@ -118,7 +107,6 @@ class Landing:
         :param name: File name of the object, without extension.
         :return: The image under this destination, marked as reused; ``None`` if it is no longer in S3.
         :raises LedgerCorrupt: If it is said to be in another bucket.
-        :raises UploadFailed: If S3 does not answer.
         """
         return await asyncio.to_thread(self._reuse, image, name)
 
@@ -126,7 +114,6 @@ class Landing:
         """Return the images that a request generation has put, whether or not anybody noted it.
 
         :param names: File names without extension, by position among the images asked for.
-        :raises UploadFailed: If S3 does not answer.
         """
         look = partial(self._store.find, trace_id)
         found = await asyncio.gather(*(asyncio.to_thread(look, name) for name in names.values()))
@@ -134,10 +121,7 @@ class Landing:
         return tuple(self._landed(stored, index) for index, stored in pairs if stored is not None)
 
     async def check_free(self, names: Iterable[str]) -> None:
-        """Refuse to go on if images of these names would replace what may not be replaced; before paying.
-
-        :raises ObjectExists: Naming what is in the way.
-        """
+        """Refuse to go on if images of these names would replace what may not be replaced; before paying."""
         if self.destination.options.replace:
             return
         if taken := await asyncio.to_thread(self._store.taken, names):
@@ -145,20 +129,13 @@ class Landing:
             raise ObjectExists(words, billed="no", advice="Choose another s3_key, or pass replace=True.")
 
     async def put_sidecar(self, sidecar: Sidecar) -> None:
-        """Put the manifest, with where all of it comes from, beside the images.
-
-        :raises UploadFailed: If S3 did not take it.
-        """
+        """Put the manifest, with where all of it comes from, beside the images."""
         body = io.BytesIO(sidecar.model_dump_json(indent=2).encode())
         with failpoint(Failpoint.PUT_MANIFEST):
             await asyncio.to_thread(self._store.put_file, self.destination.manifest_key, body, "application/json")
 
     async def put_lines(self, name: str, lines: IO[bytes]) -> str:
-        """Put a file of JSON lines beside the images.
-
-        :return: Its address.
-        :raises UploadFailed: If S3 did not take it.
-        """
+        """Put a file of JSON lines beside the images."""
         key = self.destination.key(name)
         with failpoint(Failpoint.PUT_MANIFEST):
             await asyncio.to_thread(self._store.put_file, key, lines, "application/jsonl", self._metadata)

@@ -36,7 +36,6 @@ def mark_as_ai_made(source: IO[bytes], target: IO[bytes], content_type: str, mod
     :param target: An empty file, which holds the whole image afterwards, marked or not; left at its start.
     :param model: The model that made it, for the field ``xmp:CreatorTool``, if the file does not name a tool.
     :return: What became of the mark. Unless it is ``ADDED``, the target equals the source byte for byte.
-    :raises OSError: If a file cannot be read or written.
     """
     splices, outcome = _plan(source, content_type, model)
     copy(source, target, splices)

@@ -23,9 +23,7 @@ def verify(file: IO[bytes], svg: bool = False) -> VerifiedFile:
     Every part of the file is walked through, which notices any that is missing; no pixel is decoded.
 
     :param file: The file; left at its start.
-    :param svg: Whether vector images are acceptable too.
     :raises NotAnImage: If it is none, is cut off, has no pixels or too many.
-    :raises OSError: If the file cannot be read.
     """
     file.seek(0)
     digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

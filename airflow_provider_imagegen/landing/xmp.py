@@ -30,10 +30,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Packet:
-    """What a packet states.
-
-    :raises NotMarkable: If it cannot be understood.
-    """
+    """What a packet states."""
 
     def __init__(self, content: bytes) -> None:
         # Some tools fill the space they reserved with NUL, which no XML parser takes.
@@ -57,10 +54,7 @@ class Packet:
         return _REMOTE_C2PA in self._names
 
     def marked(self, model: str | None) -> bytes:
-        """Return the packet with the mark in it, all else as it was.
-
-        :raises NotMarkable: If there is no place for it.
-        """
+        """Return the packet with the mark in it, all else as it was."""
         if self._position is None or _CONTINUED in self._names:
             raise NotMarkable("the XMP packet has no place for the mark")
         tool = None if _CREATOR_TOOL in self._names else model

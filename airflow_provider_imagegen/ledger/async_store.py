@@ -31,17 +31,11 @@ class AsyncLedger:
         self._clock = clock
 
     async def read(self, key: LedgerKey, generation: int) -> Entry | None:
-        """Return a record, or ``None`` if there is none.
-
-        :raises LedgerError: If S3 fails, or the record cannot be understood.
-        """
+        """Return a record, or ``None`` if there is none."""
         return await asyncio.to_thread(self._ledger.read, key, generation)
 
     async def reread(self, key: LedgerKey, entry: Entry) -> Entry:
-        """Return a record as it stands now.
-
-        :raises LedgerError: If S3 fails, or the record is gone.
-        """
+        """Return a record as it stands now."""
         current = await self.read(key, entry.record.generation)
         if current is None:
             raise LedgerError(f"the record {key} has disappeared", billed="unknown")
@@ -51,7 +45,6 @@ class AsyncLedger:
         """Change a record, provided it still is what was read.
 
         :raises LedgerConflict: If somebody else changed it meanwhile.
-        :raises LedgerError: If S3 fails.
         """
         return await asyncio.to_thread(self._ledger.update, key, entry, updated_at=self._clock(), **changes)
 
@@ -59,7 +52,6 @@ class AsyncLedger:
         """Change a record, and retry while S3 fails.
 
         :raises LedgerConflict: If somebody else changed it meanwhile.
-        :raises LedgerError: If S3 goes on failing.
         """
         # A claim that is left behind looks as if the request had been sent: where the gateway has no lookup by trace
         # id, that is an unknown outcome, which a person must settle. A conflict is not retried: it is a decision.

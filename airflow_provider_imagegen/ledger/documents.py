@@ -36,8 +36,6 @@ def write_document(s3: S3Client, uri: str, lines: Iterable[str]) -> None:
     """Write a document. Blocking.
 
     :param lines: Its lines, without their ends.
-    :raises TempFileFailed: If the disk does not take it on its way.
-    :raises UploadFailed: If S3 does not take it.
     """
     bucket, key = split_uri(uri)
     store = ObjectStore(s3, Destination(bucket=bucket, prefix=""))
@@ -49,10 +47,7 @@ def write_document(s3: S3Client, uri: str, lines: Iterable[str]) -> None:
 
 
 def read_document(s3: S3Client, uri: str) -> Iterator[str]:
-    """Yield the lines of a document. Blocking.
-
-    :raises LedgerError: If S3 does not hand it over.
-    """
+    """Yield the lines of a document. Blocking."""
     bucket, key = split_uri(uri)
     with tempfile.TemporaryFile(prefix="imagegen-note-") as file:
         # Fetched whole before the first line is used: a consumer may take minutes, and S3 may end the connection.

@@ -54,10 +54,7 @@ _TRACE_NAMESPACE = uuid.UUID("6f1d0a52-6c0b-4a55-9c1c-3d1f6f2b8a10")
 
 
 class Ledger:
-    """The records of one bucket.
-
-    :param s3: A boto3 S3 client.
-    """
+    """The records of one bucket."""
 
     def __init__(self, s3: S3Client, bucket: str, prefix: str) -> None:
         self._s3 = s3
@@ -76,7 +73,6 @@ class Ledger:
 
         :return: The new entry, or the one that was there.
         :raises DestinationError: If the bucket is not there or not ours to write: nothing is paid then.
-        :raises LedgerError: If S3 fails.
         """
         self.may_hold_claims = True
         if not self._is_conditional() and (found := self.read(key, record.generation)) is not None:
@@ -96,7 +92,6 @@ class Ledger:
         """Return a record, or ``None`` if there is none.
 
         :raises LedgerCorrupt: If it cannot be understood: unreadable is not absent.
-        :raises LedgerError: If S3 fails.
         """
         return self._read(self._object_key(key, generation))
 
@@ -104,7 +99,6 @@ class Ledger:
         """Change a record, provided it still is what was read.
 
         :raises LedgerConflict: If somebody else changed it meanwhile.
-        :raises LedgerError: If S3 fails.
         """
         record = _signed(entry.record.model_copy(update=changes))
         try:
@@ -119,19 +113,13 @@ class Ledger:
             raise
 
     def others(self, key: LedgerKey) -> list[str]:
-        """Return the fingerprints under which the same task instance asked for the same item before.
-
-        :raises LedgerError: If S3 fails.
-        """
+        """Return the fingerprints under which the same task instance asked for the same item before."""
         start = f"{self.prefix}/{key.scope}/{key.item:04d}-"
         found = {name.removeprefix(start).partition(".")[0] for name in self._list(start)}
         return sorted(found - {key.fingerprint})
 
     def filed(self, scope: str) -> list[tuple[LedgerKey, int]]:
-        """Return keys and generations of all records of a scope.
-
-        :raises LedgerError: If S3 fails.
-        """
+        """Return keys and generations of all records of a scope."""
         start = f"{self.prefix}/{scope}/"
         matches = (_NAME.fullmatch(name.removeprefix(start)) for name in self._list(start))
         return [
@@ -141,11 +129,7 @@ class Ledger:
         ]
 
     def check_bucket(self) -> None:
-        """Look whether the bucket is there and ours to read; whether it can be written, only a claim tells.
-
-        :raises DestinationError: If it is not.
-        :raises LedgerError: If S3 fails.
-        """
+        """Look whether the bucket is there and ours to read; whether it can be written, only a claim tells."""
         try:
             self._s3.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/", MaxKeys=1)
         except S3_ERRORS as error:

@@ -74,7 +74,6 @@ def put_checked(s3: S3Client, body: IO[bytes], sha256: str, **arguments: Any) ->
     default Object Lock retention takes no object without one.
 
     :param body: A seekable file, put from its start.
-    :param arguments: Further arguments of boto3's ``put_object``.
     """
     endpoint = s3.meta.endpoint_url
     body.seek(0)

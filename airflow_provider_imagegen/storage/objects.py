@@ -54,10 +54,7 @@ class Stored:
 
     @classmethod
     def of(cls, key: str, head: Mapping[str, Any]) -> Self:
-        """Return what S3 says about an object.
-
-        :param head: The response of ``head_object``.
-        """
+        """Return what S3 says about an object."""
         return cls(
             key=key,
             etag=head["ETag"].strip('"'),
@@ -70,11 +67,7 @@ class Stored:
 
 
 class ObjectStore:
-    """Puts and copies objects under one destination. Blocking: call it from a thread.
-
-    :param s3: A boto3 S3 client; thread-safe, shared.
-    :param destination: Where objects go.
-    """
+    """Puts and copies objects under one destination. Blocking: call it from a thread."""
 
     def __init__(self, s3: S3Client, destination: Destination) -> None:
         self._s3 = s3
@@ -86,7 +79,6 @@ class ObjectStore:
 
         :return: The object, also if a try before this one put it.
         :raises ObjectExists: If something else is there and is not to be replaced.
-        :raises UploadFailed: If S3 did not take it.
         """
         arguments = self._arguments(key, image.content_type, metadata)
         if image.content_type == SVG:
@@ -105,7 +97,6 @@ class ObjectStore:
         """Put a document about the images, in place of any that was there.
 
         :param file: Its content, from start to end.
-        :raises UploadFailed: If S3 did not take it.
         """
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
@@ -116,7 +107,6 @@ class ObjectStore:
         """Return the keys at which images of these names would meet something that is there already.
 
         :raises DestinationError: If the bucket does not show them to these credentials.
-        :raises UploadFailed: If S3 does not answer.
         """
         try:
             return [key for name in names for key in self._keys_of(name)]
@@ -130,7 +120,6 @@ class ObjectStore:
         """Return the image that a request generation put under a name; ``None`` if there is none.
 
         :param name: File name without extension.
-        :raises UploadFailed: If S3 does not answer.
         """
         start = self._destination.key(f"{name}.")
         try:
@@ -142,10 +131,7 @@ class ObjectStore:
         return next((stored for stored in heads if stored.metadata.get(TRACE_ID) == trace_id), None)
 
     def holds(self, key: str, sha256: str) -> bool:
-        """Return whether an object is there and still the image that was put.
-
-        :raises UploadFailed: If S3 does not answer.
-        """
+        """Return whether an object is there and still the image that was put."""
         try:
             return self._head(key, sha256) is not None
         except S3_ERRORS as error:
@@ -157,7 +143,6 @@ class ObjectStore:
         :param sha256: Its digest, by which an earlier copy of it is known.
         :return: The copy; ``None`` if the image is gone, or something else is in its place.
         :raises ObjectExists: If something else is there and is not to be replaced.
-        :raises UploadFailed: If S3 did not do it.
         """
         try:
             head = self._head(key, sha256)

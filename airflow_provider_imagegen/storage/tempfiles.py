@@ -42,7 +42,6 @@ def temp_file_errors(billed: Billed = "yes") -> Iterator[None]:
     """Tell a disk that is full or broken from everything else that can go wrong in the block.
 
     :param billed: Whether what the block keeps was paid for.
-    :raises TempFileFailed: Naming the directory and what is wrong with it.
     """
     try:
         yield

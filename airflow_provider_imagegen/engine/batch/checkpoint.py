@@ -57,11 +57,7 @@ class BatchState:
         return tuple(task for _, submission in sorted(self.open.items()) for task in submission.open)
 
     def save(self, s3: S3Client, uri: str) -> None:
-        """Write the checkpoint. Blocking.
-
-        :raises TempFileFailed: If the disk does not take it on its way.
-        :raises UploadFailed: If S3 does not take it.
-        """
+        """Write the checkpoint. Blocking."""
         counts = {"results": len(self.results), "open": len(self.open)}
         header = Header(rows=_digest_of(self.rows), started_at=self.started_at, **counts)
         open_rows = (OpenRow(row=number, submission=self.open[number]) for number in sorted(self.open))
@@ -71,10 +67,7 @@ class BatchState:
     def load(cls, s3: S3Client, uri: str, rows: Sequence[Row], results: ResultFile) -> Self:
         """Read the checkpoint. Blocking.
 
-        :param rows: All rows of the batch, read again.
         :raises InvalidRequest: If the rows are not those that the batch began with.
-        :raises LedgerError: If S3 does not return it.
-        :raises LedgerCorrupt: If it cannot be understood.
         """
         lines = read_document(s3, uri)
         try:

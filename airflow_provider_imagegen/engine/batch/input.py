@@ -51,7 +51,6 @@ def entries_of(requests: object, s3: S3Client) -> Iterator[Entry]:
     """Yield the entries of a batch as they are read. Blocking: call it from a thread.
 
     :param requests: A list of prompts and dicts, or ``s3://bucket/key.csv`` or ``.jsonl``.
-    :param s3: A boto3 S3 client.
     :raises InvalidRequest: If it is none of these.
     :raises InvalidRows: If the columns of a CSV file are not known.
     :raises DestinationError: If the file is missing, not readable with these permissions, or too large.

@@ -46,10 +46,7 @@ class ResultFile:
         return len(self._starts)
 
     def add(self, result: RowResult) -> None:
-        """Add the result of a row.
-
-        :raises TempFileFailed: If the disk does not take it.
-        """
+        """Add the result of a row."""
         with temp_file_errors():
             self._starts[result.row] = self._file.seek(0, 2)
             self._file.write(f"{line_of(result)}\n".encode())

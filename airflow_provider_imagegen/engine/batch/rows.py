@@ -82,10 +82,7 @@ def read_rows(
 
 
 def default_key(number: int) -> str:
-    """Return the key of a row that has none of its own.
-
-    :param number: Position of the row in the batch, from 0.
-    """
+    """Return the key of a row that has none of its own."""
     # Always five digits: keys that grew with the batch would give a retry other objects than the first try.
     return f"{number:05}"
 
@@ -99,7 +96,6 @@ def longest_key(prefix: str) -> int:
 def object_name(key: str, count: int, index: int) -> str:
     """Return the name of one of a row's objects, without prefix and extension.
 
-    :param count: Number of images the row asks for.
     :param index: Position of the image; beyond ``count`` if the gateway made more than it was asked for.
     """
     if index >= count:

@@ -63,8 +63,6 @@ class _Opened(NamedTuple):
 class BatchRun(TaskRun):
     """A batch of one task instance.
 
-    :param requests: A list of prompts and dicts, or the address of a file with them.
-    :param defaults: Parameters of all rows that do not set them.
     :param max_in_flight: Requests to have running at once; ``None`` leaves it to the connection.
     :param requests_per_minute: Paid calls in a minute at most, evenly spread; ``None`` for no such limit.
     :param on_invalid: Whether rows that make no request keep the others from being sent.

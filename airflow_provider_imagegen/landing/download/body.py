@@ -51,8 +51,6 @@ class BodyFile:
         """Take a piece of the body.
 
         :raises CutOff: If it cannot be unpacked.
-        :raises NotAnImage: If there are too many bytes.
-        :raises OSError: If the disk does not take it.
         """
         # Both sides are counted: a packed body may unpack to gigabytes, or to nothing without end.
         self._received += len(piece)
@@ -66,7 +64,6 @@ class BodyFile:
         """Check that all has arrived.
 
         :raises CutOff: If the end of a packed body is missing.
-        :raises OSError: If the disk does not take it.
         """
         self._store(self._unpacker.finish())
         if not self._unpacker.is_whole:

@@ -64,7 +64,6 @@ class Downloader:
     ``NO_PROXY``); hosts of ``private_result_hosts`` are inside and always reached directly.
 
     :param settings: The gateway's connection: its TLS settings and proxy count for result hosts too.
-    :param resolver: Finds addresses of names; by default the system's.
     :param dial: Opens connections to IP addresses; by default httpcore's own way.
     """
 
@@ -96,9 +95,6 @@ class Downloader:
 
         :raises ResultExpired: If the URL does not lead to it, or not yet.
         :raises ResultHostRefused: If it leads to an address that is not public.
-        :raises DownloadFailed: If it could not be fetched whole.
-        :raises NotAnImage: If it is larger than allowed.
-        :raises OSError: If the file does not take it.
         """
         async with self._slots:
             await self._fetch(Hop.first(url), file)

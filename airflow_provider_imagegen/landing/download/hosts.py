@@ -191,11 +191,7 @@ def _target(parts: SplitResult) -> str:
 
 @dataclass(frozen=True)
 class Hop:
-    """One request of a download: for the result's URL, or for where a redirect leads.
-
-    :param place: Where the request goes.
-    :param number: Redirects before it.
-    """
+    """One request of a download: for the result's URL, or for where a redirect leads."""
 
     start: str
     place: Place
@@ -203,10 +199,7 @@ class Hop:
 
     @classmethod
     def first(cls, url: str) -> Self:
-        """Return the hop to the result's URL.
-
-        :raises DownloadFailed: If it is no URL to fetch from.
-        """
+        """Return the hop to the result's URL."""
         try:
             return cls(url, Place.of(url))
         except ValueError as error:
@@ -220,9 +213,7 @@ class Hop:
     def redirected(self, location: str, allow_insecure: bool) -> Self:
         """Return the next hop.
 
-        :param location: The response's ``Location`` header.
         :param allow_insecure: Whether https may redirect to http.
-        :raises DownloadFailed: If it leads where downloads do not go.
         """
         if self.number == MAX_REDIRECTS:
             raise DownloadFailed(f"{shown(self.start)} redirects more than {MAX_REDIRECTS} times")

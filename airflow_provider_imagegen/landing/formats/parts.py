@@ -80,23 +80,16 @@ class ImageFormat(Protocol):
         """
 
     def size(self, file: IO[bytes], /) -> tuple[int, int]:
-        """Return width and height as the header states them.
-
-        :raises BrokenImage: If the header is damaged.
-        """
+        """Return width and height as the header states them."""
 
     def survey(self, file: IO[bytes], /) -> Survey:
         """Return what a file says about where it comes from.
 
-        :raises BrokenImage: If it is not whole.
         :raises NotMarkable: If what it says cannot be understood, or would be lost by a mark.
         """
 
     def splices(self, file: IO[bytes], found: Survey, packet: bytes, /) -> list[Splice]:
-        """Return the changes that put an XMP packet where the old one was, or where the format wants it.
-
-        :raises NotMarkable: If there is no place for it.
-        """
+        """Return the changes that put an XMP packet where the old one was, or where the format wants it."""
 
 
 def cut_off() -> BrokenImage:
@@ -105,10 +98,7 @@ def cut_off() -> BrokenImage:
 
 
 def read_at(file: IO[bytes], position: int, size: int) -> bytes:
-    """Read exactly so many bytes.
-
-    :raises BrokenImage: If the file ends before.
-    """
+    """Read exactly so many bytes."""
     file.seek(position)
     content = file.read(size)
     if len(content) != size:
