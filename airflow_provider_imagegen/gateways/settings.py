@@ -27,8 +27,7 @@ from pydantic import (
     field_validator,
 )
 
-from airflow_provider_imagegen.catalog.list_prices import OPENAI, vendor_of
-from airflow_provider_imagegen.catalog.price_list import USD, PriceList
+from airflow_provider_imagegen.catalog.price_list import OPENAI, USD, PriceList, vendor_of
 from airflow_provider_imagegen.catalog.prices import Price, read_prices
 from airflow_provider_imagegen.exceptions import ConfigurationError
 
