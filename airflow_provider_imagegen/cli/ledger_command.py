@@ -119,9 +119,8 @@ def ledger_reconcile(args: Namespace) -> None:
 
 def _open(args: Namespace) -> tuple[Ledger, list[Location]]:
     """Return the ledger that a command is about, and where its records stand."""
-    s3 = s3_client(args.aws_conn_id or None)
-    ledger = Ledger(s3, args.bucket, args.ledger_key)
-    return ledger, locations(s3, ledger.bucket, ledger.prefix)
+    ledger = Ledger(s3_client(args.aws_conn_id or None), args.bucket, args.ledger_key)
+    return ledger, locations(ledger)
 
 
 def _usual(gateway: str) -> AskedGateway:

@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 Standing = Literal["may be new", "is known"]
 
-_NAME = re.compile(r"(?P<item>\d+)-(?P<fingerprint>[0-9a-f]+)\.(?P<generation>\d+)\.json")
+_NAME = re.compile(r"(?P<scope>[^/]+)/(?P<item>\d+)-(?P<fingerprint>[0-9a-f]+)\.(?P<generation>\d+)\.json")
 _TRACE_NAMESPACE = uuid.UUID("6f1d0a52-6c0b-4a55-9c1c-3d1f6f2b8a10")
 
 
@@ -118,15 +118,20 @@ class Ledger:
         found = {name.removeprefix(start).partition(".")[0] for name in self._list(start)}
         return sorted(found - {key.fingerprint})
 
-    def filed(self, scope: str) -> list[tuple[LedgerKey, int]]:
-        """Return keys and generations of all records of a scope."""
-        start = f"{self.prefix}/{scope}/"
-        matches = (_NAME.fullmatch(name.removeprefix(start)) for name in self._list(start))
+    def filed(self, scope: str = "") -> list[tuple[LedgerKey, int]]:
+        """Return keys and generations of all records, or of those of one scope."""
+        start = f"{self.prefix}/"
+        names = self._list(f"{start}{scope}/" if scope else start)
+        matches = (_NAME.fullmatch(name.removeprefix(start)) for name in names)
         return [
-            (LedgerKey(scope, int(match["item"]), match["fingerprint"]), int(match["generation"]))
+            (LedgerKey(match["scope"], int(match["item"]), match["fingerprint"]), int(match["generation"]))
             for match in matches
             if match
         ]
+
+    def uri(self, key: LedgerKey, generation: int) -> str:
+        """Return the address of a record."""
+        return f"s3://{self.bucket}/{self._object_key(key, generation)}"
 
     def check_bucket(self) -> None:
         """Look whether the bucket is there and ours to read; whether it can be written, only a claim tells."""
@@ -174,7 +179,7 @@ class Ledger:
             for page in pages:
                 yield from (entry["Key"] for entry in page.get("Contents", []))
         except S3_ERRORS as error:
-            raise self._fault(error, f"records under {start} cannot be listed") from None
+            raise self._fault(error, f"bucket {self.bucket!r} cannot be listed") from None
 
     def _fault(self, error: BaseException, what: str, record: Standing = "is known") -> LedgerError | DestinationError:
         """Return what an error of S3 means; only a claim can find that the destination was never usable."""

@@ -151,7 +151,7 @@ class Task:
         self.emulator.wait_until_idle()
         self.emulator.release()
         wait_until(lambda: not self.emulator.totals()["in_flight"], what="the images to be drawn", interval=0.02)
-        age_claims(self.ledger, self.s3)
+        age_claims(self.ledger)
 
     @property
     def ledger(self) -> Ledger:
@@ -160,7 +160,7 @@ class Task:
 
     def records(self) -> list[LedgerRecord]:
         """Return what stands in the ledger, in order of images and generations."""
-        records = (entry.record for entry in entries_of(self.ledger, self.s3) if entry.record.fingerprint)
+        records = (entry.record for entry in entries_of(self.ledger) if entry.record.fingerprint)
         return sorted(records, key=lambda record: (record.item, record.generation))
 
     def bill(self) -> ExpectedBill:

@@ -70,11 +70,11 @@ class Harness:
         return Ledger(self.s3, BUCKET, f"ledgers/{self.run_id}")
 
     def entries(self) -> list[Entry]:
-        return entries_of(self.ledger, self.s3)
+        return entries_of(self.ledger)
 
     def age_claims(self) -> None:
         """Make every claim an hour old, as it is by Airflow's usual retry."""
-        age_claims(self.ledger, self.s3)
+        age_claims(self.ledger)
 
     def draw(self) -> None:
         """Have real images drawn from now on, each different from all others."""

@@ -56,7 +56,7 @@ def records(object_store: ObjectStore, receipt: dict[str, Any]) -> list[LedgerRe
     """Return the ledger records of a submitting task."""
     bucket, _, key = receipt["document_uri"].removeprefix("s3://").partition("/")
     ledger = Ledger(object_store.client(), bucket, key.rpartition("/")[0].rpartition("/")[0])
-    return [entry.record for entry in entries_of(ledger, object_store.client())]
+    return [entry.record for entry in entries_of(ledger)]
 
 
 class TestReceipt:
