@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from airflow_provider_imagegen.engine.plan import PlannedCall
 from airflow_provider_imagegen.engine.recovery import Policy, is_held_by_older_epoch
@@ -23,6 +23,7 @@ from airflow_provider_imagegen.money import NOTHING, Cost
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
 class Claims:
     """The entries of one attempt's calls.
 
@@ -31,23 +32,16 @@ class Claims:
     :param clock: Wall clock, in unix seconds.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        client: ImageClient,
-        attempt: Attempt,
-        policy: Policy,
-        *,
-        warn: bool,
-        clock: Callable[[], float],
-    ) -> None:
-        self._ledger = ledger
-        self._records = AsyncLedger(ledger, clock)
-        self._client = client
-        self._attempt = attempt
-        self._policy = policy
-        self._warn = warn
-        self._clock = clock
+    ledger: Ledger
+    client: ImageClient
+    attempt: Attempt
+    policy: Policy
+    warn: bool
+    clock: Callable[[], float]
+
+    @property
+    def _records(self) -> AsyncLedger:
+        return AsyncLedger(self.ledger, self.clock)
 
     async def claim(
         self, call: PlannedCall, generation: int, billed_before: int = 0, cost_before: Cost = NOTHING
@@ -60,36 +54,36 @@ class Claims:
         """
         # The claim comes before the request: after a kill, a claim that was never sent costs one lookup, whereas a
         # request that was never recorded would cost the image.
-        now = self._clock()
-        prices = self._client.settings.price_list
+        now = self.clock()
+        prices = self.client.settings.price_list
         record = LedgerRecord(
             state="claimed",
             key=str(call.key),
             generation=generation,
             item=call.index,
             fingerprint=call.key.fingerprint,
-            gateway=self._client.gateway.name,
-            base_url=self._client.settings.base_url,
-            trace_id=self._ledger.trace_id(call.key, generation),
-            attempt=self._attempt,
+            gateway=self.client.gateway.name,
+            base_url=self.client.settings.base_url,
+            trace_id=self.ledger.trace_id(call.key, generation),
+            attempt=self.attempt,
             claimed_at=now,
             updated_at=now,
             billed_before=billed_before,
             cost_before=cost_before.total,
             estimate=prices.estimate(call.request),
             currency=prices.currency,
-            account=self._client.settings.account,
+            account=self.client.settings.account,
         )
         # A conditional put: of two attempts at the same moment one creates it, and the other gets what the first wrote.
-        entry = await asyncio.to_thread(self._ledger.create, record, call.key)
-        if entry.is_new and generation == 1 and self._attempt.try_number > 1 and self._warn:
+        entry = await asyncio.to_thread(self.ledger.create, record, call.key)
+        if entry.is_new and generation == 1 and self.attempt.try_number > 1 and self.warn:
             await self._warn_of_other_prompts(call)
         return entry
 
     async def _warn_of_other_prompts(self, call: PlannedCall) -> None:
         try:
             # Only for the log: without it nobody notices that `{{ ts }}` in a prompt pays for every try.
-            others = await asyncio.to_thread(self._ledger.others, call.key)
+            others = await asyncio.to_thread(self.ledger.others, call.key)
         except LedgerError as error:
             log.info("Cannot tell whether earlier tries asked for something else: %s", error)
             return
@@ -105,17 +99,17 @@ class Claims:
         """Claim the generation after one that is over."""
         record = entry.record
         log.info("Image %d: generation %d is over (%s); next one", call.index, record.generation, record.state)
-        if record.attempt.instance != self._attempt.instance:
+        if record.attempt.instance != self.attempt.instance:
             # What another task instance has paid stays on its bill.
             return await self.claim(call, record.generation + 1)
-        currency = self._client.settings.currency
+        currency = self.client.settings.currency
         billed, cost = record.billed + record.billed_before, record.cost_in(currency) + record.cost_before_in(currency)
         return await self.claim(call, record.generation + 1, billed, cost)
 
     async def newest(self, call: PlannedCall, entry: Entry) -> Entry:
         """Return the newest generation that landed: after a regeneration there is a later one."""
         # A cleared task that regenerated has landed a later generation: handing out the first would undo the clear.
-        while self._attempt.epoch and entry.record.state == "landed":
+        while self.attempt.epoch and entry.record.state == "landed":
             later = await self._records.read(call.key, entry.record.generation + 1)
             if later is None or later.record.state != "landed":
                 break
@@ -125,10 +119,10 @@ class Claims:
     async def hold(self, call: PlannedCall, entry: Entry) -> Entry:
         """Note that this try waits now, where an older one could still cancel the task, or land it as its own."""
         record = entry.record
-        may_be_cancelled = self._client.gateway.capabilities.cancel and not record.attempt.is_same_try(self._attempt)
-        if not may_be_cancelled and not is_held_by_older_epoch(record, self._attempt, self._policy):
+        may_be_cancelled = self.client.gateway.capabilities.cancel and not record.attempt.is_same_try(self.attempt)
+        if not may_be_cancelled and not is_held_by_older_epoch(record, self.attempt, self.policy):
             return entry
-        return await self._records.update(call.key, entry, attempt=self._attempt)
+        return await self._records.update(call.key, entry, attempt=self.attempt)
 
     async def take_over(self, call: PlannedCall, entry: Entry) -> Entry:
         """Take over a claim whose request the gateway does not have; anything else must not be sent again."""
@@ -137,13 +131,13 @@ class Claims:
             error = UnknownTask("the gateway has accepted it and does not show it any more")
             error.gateway, error.trace_id = record.gateway, record.trace_id
             raise error
-        if record.account not in {"", self._client.settings.account}:
+        if record.account not in {"", self.client.settings.account}:
             # Gateways show an account only its own tasks: not found with this token says nothing about the other.
             message = "it was claimed with another token, and what that account was billed cannot be seen with this one"
             raise OutcomeUnknown(message, gateway=record.gateway, trace_id=record.trace_id)
         log.info("Trace %s never reached the gateway; sending it now", record.trace_id)
         # Also conditional, so that of two attempts that both found nothing only one sends.
-        taken = await self._records.update(call.key, entry, attempt=self._attempt, claimed_at=self._clock())
+        taken = await self._records.update(call.key, entry, attempt=self.attempt, claimed_at=self.clock())
         return replace(taken, is_new=True)
 
     async def later(self, call: PlannedCall, entry: Entry, error: ImageGenError) -> Entry:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -107,20 +108,14 @@ class DryRun(StrictModel):
         return f"Nothing was sent. Would be asked for: {asked}; to be paid: {self.estimate}"
 
 
+@dataclass(frozen=True)
 class DryRunPlanner:
-    """Plans calls without sending them.
+    """Plans calls without sending them: the gateway builds them, and the ledger knows what was paid before."""
 
-    :param gateway: Builds them; nothing is sent.
-    :param ledger: Knows what was paid before, and the trace ids that calls would have.
-    :param options: The job's options.
-    :param landing: Where their images would go.
-    """
-
-    def __init__(self, gateway: Gateway, ledger: Ledger, options: JobOptions, landing: Landing) -> None:
-        self._gateway = gateway
-        self._ledger = ledger
-        self._options = options
-        self._landing = landing
+    gateway: Gateway
+    ledger: Ledger
+    options: JobOptions
+    landing: Landing
 
     async def plan(
         self,
@@ -141,24 +136,24 @@ class DryRunPlanner:
         :raises BudgetExceeded: If the budget does not cover it.
         """
         # A claim would find this out, but a dry run claims nothing.
-        await asyncio.to_thread(self._ledger.check_bucket)
-        options, budget = self._options, self._options.budget
-        estimator = CostEstimator(self._gateway, self._ledger, options.attempt, options.policy)
+        await asyncio.to_thread(self.ledger.check_bucket)
+        options, budget = self.options, self.options.budget
+        estimator = CostEstimator(self.gateway, self.ledger, options.attempt, options.policy)
         estimate = await estimator.estimate(calls)
         if budget is not None:
             budget.reserve(estimate)
         paid = (call for call in calls if call.key in estimate.generations)
-        await self._landing.check_free(name for call in paid for name in names_of(call))
-        destination = self._landing.destination
+        await self.landing.check_free(name for call in paid for name in names_of(call))
+        destination = self.landing.destination
         return DryRun(
-            gateway=self._gateway.name,
+            gateway=self.gateway.name,
             destination=destination.uri(destination.prefix),
             rows=rows,
             skipped=skipped,
             calls=estimate.calls,
             images=estimate.images,
             requests=self._shown(calls, estimate),
-            estimate=Estimate.of(estimate, budget, self._gateway.settings.currency),
+            estimate=Estimate.of(estimate, budget, self.gateway.settings.currency),
         )
 
     def _shown(self, calls: Sequence[PlannedCall], estimate: CostEstimate) -> tuple[dict[str, JsonValue], ...]:
@@ -174,7 +169,7 @@ class DryRunPlanner:
         generation = estimate.generations.get(call.key)
         is_paid = generation is not None and not is_duplicate
         cost = estimate.costs[call.key].total if is_paid else Decimal(0)
-        sent = self._sent(call.request, self._ledger.trace_id(call.key, generation or 1))
+        sent = self._sent(call.request, self.ledger.trace_id(call.key, generation or 1))
         return {
             **({"key": short_in_json(call.row, _NAME_BYTES)} if call.row else {}),
             "index": call.index,
@@ -188,15 +183,15 @@ class DryRunPlanner:
 
     def _sent(self, request: ImageRequest, trace_id: str) -> httpx.Request:
         if isinstance(request, EditRequest):
-            return self._gateway.edit(request, trace_id)
-        return self._gateway.submit(request, trace_id)
+            return self.gateway.edit(request, trace_id)
+        return self.gateway.submit(request, trace_id)
 
     def _body(self, sent: httpx.Request, request: ImageRequest) -> dict[str, JsonValue]:
         """Return a body as it may be shown; of a multipart one, the parameters."""
         # Multipart bodies hold the user's images, which belong in no XCom.
         is_json = sent.headers.get("content-type", "").startswith("application/json")
         body = json.loads(sent.content) if is_json else None
-        settings = self._gateway.settings
+        settings = self.gateway.settings
         shown = _shown_without(
             body if isinstance(body, dict) else request.described(), [settings.token, *settings.headers.values()]
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from airflow_provider_imagegen.engine.budget import Budget, CostEstimate, Filed, PastGeneration, estimate_cost
 from airflow_provider_imagegen.engine.plan import PlannedCall
@@ -18,15 +19,14 @@ AT_ONCE = 10
 """Records to read at once: as many connections as a boto3 client keeps."""
 
 
+@dataclass(frozen=True)
 class CostEstimator:
     """Estimates the cost of a task instance's calls."""
 
-    def __init__(self, gateway: Gateway, ledger: Ledger, attempt: Attempt, policy: Policy) -> None:
-        self._gateway = gateway
-        self._ledger = ledger
-        self._attempt = attempt
-        self._policy = policy
-        self._prices = gateway.settings.price_list
+    gateway: Gateway
+    ledger: Ledger
+    attempt: Attempt
+    policy: Policy
 
     async def reserve(self, budget: Budget | None, calls: Sequence[PlannedCall], *, is_resuming: bool = False) -> None:
         """Make sure that a budget covers calls; without a budget this does nothing.
@@ -37,7 +37,7 @@ class CostEstimator:
         if budget is None:
             return
         if self._is_first and not is_resuming:
-            estimate = estimate_cost(calls, {}, self._prices)
+            estimate = estimate_cost(calls, {}, self.gateway.settings.price_list)
             # Enough whatever others have paid for already: the first try of a batch needs no reads of the ledger.
             if estimate.to_pay.is_whole and estimate.to_pay.known <= budget.budget:
                 budget.reserve(estimate)
@@ -50,20 +50,20 @@ class CostEstimator:
         The ledger is read where it may hold something: in a retry, after a clear, on the way back from a deferral, and
         where others' images may be had.
         """
-        has_past = is_resuming or not self._is_first or self._policy.reuse == "always"
+        has_past = is_resuming or not self._is_first or self.policy.reuse == "always"
         past = await asyncio.to_thread(self._past, calls) if has_past else {}
-        return estimate_cost(calls, past, self._prices)
+        return estimate_cost(calls, past, self.gateway.settings.price_list)
 
     @property
     def _is_first(self) -> bool:
-        return self._attempt.try_number == 1 and not self._attempt.epoch
+        return self.attempt.try_number == 1 and not self.attempt.epoch
 
     def _past(self, calls: Sequence[PlannedCall]) -> dict[Filed, PastGeneration]:
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="imagegen-estimate") as pool:
-            if self._policy.reuse == "task":
+            if self.policy.reuse == "task":
                 # Every record of the task instance: those of other prompts were billed too.
-                scope = LedgerKey.of(self._attempt, "task", 0, "").scope
-                found = pool.map(self._read_filed, self._ledger.filed(scope))
+                scope = LedgerKey.of(self.attempt, "task", 0, "").scope
+                found = pool.map(self._read_filed, self.ledger.filed(scope))
                 return dict(generation for generation in found if generation)
             chains = pool.map(self._read_chain, dict.fromkeys(key for call in calls for key in self._keys(call)))
             return dict(generation for chain in chains for generation in chain)
@@ -71,27 +71,27 @@ class CostEstimator:
     def _keys(self, call: PlannedCall) -> Iterator[LedgerKey]:
         """Yield the key of a call, and those of the same call in earlier tries."""
         yield call.key
-        if self._policy.reuse == "never":
-            for number in range(1, self._attempt.try_number):
-                earlier = self._attempt.model_copy(update={"try_number": number, "row": call.row})
+        if self.policy.reuse == "never":
+            for number in range(1, self.attempt.try_number):
+                earlier = self.attempt.model_copy(update={"try_number": number, "row": call.row})
                 yield LedgerKey.of(earlier, "never", call.key.item, call.key.fingerprint)
 
     def _read_filed(self, filed: Filed) -> tuple[Filed, PastGeneration] | None:
-        entry = self._ledger.read(*filed)
+        entry = self.ledger.read(*filed)
         return (filed, self._past_generation(entry)) if entry else None
 
     def _read_chain(self, key: LedgerKey) -> list[tuple[Filed, PastGeneration]]:
         chain: list[tuple[Filed, PastGeneration]] = []
-        while entry := self._ledger.read(key, len(chain) + 1):
+        while entry := self.ledger.read(key, len(chain) + 1):
             chain.append(((key, len(chain) + 1), self._past_generation(entry)))
         return chain
 
     def _past_generation(self, entry: Entry) -> PastGeneration:
-        gateway = self._gateway
+        gateway = self.gateway
         timeout = gateway.settings.timeout or gateway.timeout
-        action = next_action(CallState(entry), self._attempt, gateway.capabilities, self._policy, timeout)
-        is_ours = entry.record.attempt.instance == self._attempt.instance
-        return PastGeneration(action, is_ours, cost_of(entry.record, self._prices.currency))
+        action = next_action(CallState(entry), self.attempt, gateway.capabilities, self.policy, timeout)
+        is_ours = entry.record.attempt.instance == self.attempt.instance
+        return PastGeneration(action, is_ours, cost_of(entry.record, self.gateway.settings.currency))
 
 
 def cost_of(record: LedgerRecord, currency: str) -> Cost | None:
