@@ -13,12 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import (
-    DecoratedOperator,
-    TaskDecorator,
-    context_merge,
-    task_decorator_factory,
-)
+from airflow.providers.common.compat.sdk import DecoratedOperator, TaskDecorator, context_merge, task_decorator_factory
 from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
 
 from airflow_provider_imagegen.exceptions import InvalidRequest, LedgerCorrupt

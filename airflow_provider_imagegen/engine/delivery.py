@@ -14,16 +14,8 @@ import time
 from collections.abc import Callable, Collection
 from http import HTTPStatus
 
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    retry_if_exception_type,
-    stop_after_delay,
-    wait_chain,
-    wait_none,
-    wait_random_exponential,
-)
+import tenacity
+from tenacity import AsyncRetrying, RetryCallState, stop_after_delay, wait_random_exponential
 
 from airflow_provider_imagegen import metrics
 from airflow_provider_imagegen.engine.options import JobOptions
@@ -257,15 +249,19 @@ class Delivery:
             outputs = fresh if position < len(fresh) else outputs
 
         # The fresh address is tried at once.
-        wait = wait_chain(wait_none(), RESULT_PAUSE)
-        retry = retry_if_exception_type(ResultExpired)
+        wait = tenacity.wait_chain(tenacity.wait_none(), RESULT_PAUSE)
+        retry = tenacity.retry_if_exception_type(ResultExpired)
         retrying = AsyncRetrying(retry=retry, stop=_is_gone, wait=wait, before_sleep=look_up, reraise=True)
         return await retrying(land)
 
     async def _land_with_retries(self, output: ImageOutput, index: int, task: ImageTask) -> LandedImage:
         """Land an output of which the gateway keeps no copy: what is given up here is lost."""
+
+        def is_curable(error: BaseException) -> bool:
+            return isinstance(error, LandingError) and not _is_hopeless(error, output)
+
         retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, LandingError) and not _is_hopeless(error, output)),
+            retry=tenacity.retry_if_exception(is_curable),
             wait=wait_random_exponential(multiplier=0.5, max=20),
             stop=stop_after_delay(RETRY_LANDING),
             reraise=True,

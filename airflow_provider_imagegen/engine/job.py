@@ -31,15 +31,7 @@ from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.landing import Landing
 from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.polling import Seen, TaskPoller
-from airflow_provider_imagegen.schemas import (
-    ImageRequest,
-    ImageTask,
-    Manifest,
-    OpenTask,
-    Origin,
-    Sidecar,
-    Submission,
-)
+from airflow_provider_imagegen.schemas import ImageRequest, ImageTask, Manifest, OpenTask, Origin, Sidecar, Submission
 from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES, check_disk_space
 
 log = logging.getLogger(__name__)

@@ -24,12 +24,7 @@ from airflow_provider_imagegen.engine.job import ImageJob
 from airflow_provider_imagegen.engine.options import GRACE, SharedResources
 from airflow_provider_imagegen.engine.receipts import KeptRequest, Receipt, landing_document
 from airflow_provider_imagegen.engine.run import TaskRun
-from airflow_provider_imagegen.exceptions import (
-    ConfigurationError,
-    FailedElsewhere,
-    ImageGenError,
-    PaidImageLost,
-)
+from airflow_provider_imagegen.exceptions import ConfigurationError, FailedElsewhere, ImageGenError, PaidImageLost
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.landing import ImageProcessing, Landing
 from airflow_provider_imagegen.ledger.models import Entry, LedgerKey

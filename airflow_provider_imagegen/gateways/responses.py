@@ -63,11 +63,7 @@ _BY_CODE: dict[str, type[GatewayError]] = {
     "forbidden": RequestRefused,
     "request_too_large": RequestRefused,
 }
-_BY_STATUS: dict[int, type[GatewayError]] = {
-    401: AuthenticationError,
-    402: OutOfBalance,
-    429: RateLimited,
-}
+_BY_STATUS: dict[int, type[GatewayError]] = {401: AuthenticationError, 402: OutOfBalance, 429: RateLimited}
 _ADVICE_ON_403 = (
     "A 403 can be about the token, the account, the region or the request: correct what the message names, or else the "
     "connection's password (the API token)."

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from airflow_provider_imagegen.exceptions import LandingError, LedgerCorrupt, NotAnImage, ObjectExists
@@ -73,10 +72,8 @@ class Landing:
         await self._downloader.__aenter__()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._downloader.__aexit__(kind, error, trace)
+    async def __aexit__(self, *_: object) -> None:
+        await self._downloader.__aexit__()
 
     async def land(self, output: ImageOutput, index: int, task: ImageTask, name: str) -> LandedImage:
         """Bring one image to S3.

@@ -20,13 +20,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_imagegen.exceptions import (
-    FailedElsewhere,
-    InvalidRequest,
-    LookUpFailed,
-    RateLimited,
-    UnknownTask,
-)
+from airflow_provider_imagegen.exceptions import FailedElsewhere, InvalidRequest, LookUpFailed, RateLimited, UnknownTask
 from airflow_provider_imagegen.operators.deferral import SAFETY_NET, deferrable_by_default, minimum_deferral
 
 if TYPE_CHECKING:

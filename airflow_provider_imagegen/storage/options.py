@@ -15,20 +15,8 @@ from urllib.parse import quote, urlencode
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
 
-OWN_METADATA = frozenset(
-    {
-        "airflow-dag",
-        "airflow-task",
-        "airflow-run",
-        "airflow-map-index",
-        "model",
-        "fingerprint",
-        "task-id",
-        "trace-id",
-        "sha256",
-        "pixels",
-    }
-)
+_OF_AIRFLOW = ("airflow-dag", "airflow-task", "airflow-run", "airflow-map-index")
+OWN_METADATA = frozenset({*_OF_AIRFLOW, "model", "fingerprint", "task-id", "trace-id", "sha256", "pixels"})
 """Names of the user metadata that this provider writes itself."""
 MAX_METADATA_BYTES = 1024
 """Most bytes of further metadata, names and values as sent; S3 takes 2 KB, of which half is the provider's."""

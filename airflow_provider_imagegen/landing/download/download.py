@@ -10,7 +10,6 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import TracebackType
 from typing import IO, Self
 
 import httpcore
@@ -84,9 +83,7 @@ class Downloader:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for pool in self._pools.values():
             await pool.aclose()
 
@@ -151,12 +148,7 @@ class Downloader:
             "GET",
             httpcore.URL(scheme=place.scheme, host=place.host, port=place.port, target=place.target),
             # All that is sent. An encoded body is asked not to come: its announced length would say little.
-            headers={
-                "Host": place.authority,
-                "User-Agent": USER_AGENT,
-                "Accept": "*/*",
-                "Accept-Encoding": "identity",
-            },
+            headers={"Host": place.authority, "User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"},
             extensions={"timeout": {"connect": CONNECT_TIMEOUT, "read": SILENCE, "write": SILENCE, "pool": SILENCE}},
         ) as response:
             yield response
