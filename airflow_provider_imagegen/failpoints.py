@@ -51,7 +51,6 @@ def observe(observer: Observer) -> Callable[[], None]:
     """Call ``observer`` before and after every effect of this process.
 
     :param observer: Called on the thread that does the effect.
-    :return: A function that ends the observation.
     """
     _observers.append(observer)
     return lambda: _observers.remove(observer)

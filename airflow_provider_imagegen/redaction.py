@@ -75,11 +75,7 @@ def shortened(text: str, limit: int) -> str:
 
 
 def foreign_text(text: str, secrets: Iterable[str] = (), limit: int = MAX_TEXT) -> str:
-    """Return a text from outside as :func:`plain_text` does, short and without secrets.
-
-    :param secrets: Strings that must not appear, beside those of :func:`redact_secrets`.
-    :param limit: Characters to read at most.
-    """
+    """Return a text from outside as :func:`plain_text` does, short and without secrets."""
     # Known secrets are replaced before it is shortened: half of one would not be found.
     text = _without_known(plain_text(text), secrets)
     return re.sub(_LOGIN, "***@", _without_queries(shortened(text, limit)))
@@ -118,9 +114,6 @@ def redacted(text: str, secrets: Iterable[str] = (), limit: int = 200) -> str:
 
     URL queries, fragments and user names are cut off (signatures live there), bearer tokens and every
     secret are replaced: those given, and those of :func:`redact_secrets`.
-
-    :param secrets: Strings that must not appear, e.g. the connection's token.
-    :param limit: Characters to keep at most.
     """
     line = " ".join(foreign_text(text, secrets, _READ).split())
     return shortened(re.sub(_BEARER, r"\g<scheme>***", line), limit)

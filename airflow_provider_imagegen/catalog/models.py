@@ -78,7 +78,6 @@ class KnownModel:
     :param choices: Parameter → values it takes; empty: it does not take the parameter; absent: not known.
     :param ignored: Parameters that it takes without effect; nothing is refused for them.
     :param prompt_limit: Characters of a prompt, at most.
-    :param images_per_call: Images that one call makes at most at the vendor itself.
     :param streams: Whether it streams; ``None`` where that is not known.
     :param evolves: Whether it may learn values that are not listed here.
     :param suffix: Pattern of what else its names may end with.
@@ -184,10 +183,7 @@ def images_per_call(model: str | None) -> int:
 
 
 def check(request: ImageRequest) -> None:
-    """Refuse what is known to be wrong for the request's model; unknown models and values pass.
-
-    :raises InvalidRequest: Naming the first field that is wrong, its value and what is allowed.
-    """
+    """Refuse what is known to be wrong for the request's model; unknown models and values pass."""
     model = known_model(request.model) or _ANY_MODEL
     refusal = next((refusal for refusal in _refusals(request, model) if refusal.field not in model.ignored), None)
     if refusal is not None:

@@ -70,8 +70,6 @@ class AskedGateway:
     """What asking a gateway can bring.
 
     :param timeout: Seconds it may be silent; one without tasks is silent while it generates.
-    :param visibility_grace: As the connection says.
-    :param base_url: Where it is asked; ``None`` if it is not.
     """
 
     name: str

@@ -69,10 +69,7 @@ def details(stored: StoredRecord, asked: AskedGateway, now: float) -> Row:
 
 
 def reconciled(record: LedgerRecord, outcome: LookupOutcome, noted: str) -> Row:
-    """Return what asking brought for one record.
-
-    :param noted: What became of the outcome's changes.
-    """
+    """Return what asking brought for one record."""
     return {
         **_whose(record),
         "gateway_task": outcome.changes.get("task_id") or record.task_id or "",

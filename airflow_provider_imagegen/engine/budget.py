@@ -41,7 +41,6 @@ class CostEstimate:
 
     :param costs: Cost of each call, at most.
     :param generations: The generation of each call that is still to be paid; the other calls cost nothing more.
-    :param unpriced: Models without a known price among those.
     :param billed: What earlier tries were billed, and what they have running at the gateway.
     """
 
@@ -119,20 +118,13 @@ class Budget:
         self._left = budget
 
     def reserve(self, estimate: CostEstimate) -> None:
-        """Reserve what is foreseen.
-
-        :raises BudgetExceeded: If something would have to be paid, and it is not certain to stay within the budget.
-        """
+        """Reserve what is foreseen; refuse what is not certain to stay within the budget."""
         if estimate.generations:
             self._check(estimate)
         self._left = self.budget - estimate.billed.known - estimate.to_pay.known
 
     def take(self, estimate: Decimal | None) -> None:
-        """Reserve what was not foreseen.
-
-        :param estimate: What it costs at most; ``None`` if that is not known.
-        :raises BudgetExceeded: If that may be more than what is left.
-        """
+        """Reserve what was not foreseen; refuse what may be more than what is left."""
         if estimate is None or estimate > self._left:
             cost = "an unknown amount" if estimate is None else self._with_currency(estimate)
             left = self._with_currency(max(self._left, Decimal(0)))

@@ -27,9 +27,7 @@ log = logging.getLogger(__name__)
 class Claims:
     """The entries of one attempt's calls.
 
-    :param client: The client whose gateway and account are billed.
     :param warn: Whether to warn of earlier tries that asked for something else.
-    :param clock: Wall clock, in unix seconds.
     """
 
     ledger: Ledger
@@ -50,7 +48,6 @@ class Claims:
 
         :param generation: 1, and one more for every time it had to be generated again.
         :param billed_before: Number of images this task instance has paid for in earlier generations.
-        :raises DestinationError: If the ledger cannot be written.
         """
         # The claim comes before the request: after a kill, a claim that was never sent costs one lookup, whereas a
         # request that was never recorded would cost the image.

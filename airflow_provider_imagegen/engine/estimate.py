@@ -31,7 +31,6 @@ class CostEstimator:
     async def reserve(self, budget: Budget | None, calls: Sequence[PlannedCall], *, is_resuming: bool = False) -> None:
         """Make sure that a budget covers calls; without a budget this does nothing.
 
-        :param is_resuming: Whether the task is on its way back from a deferral.
         :raises BudgetExceeded: If it does not, or if that is not known; nothing is paid then.
         """
         if budget is None:

@@ -87,7 +87,6 @@ class ImageJob:
 
         :raises TempFileFailed: If there is no disk space for images of which the gateway keeps no copy; nothing is
             paid then.
-        :raises ImageGenError: What went wrong, if every call was refused.
         """
         if not self._client.gateway.capabilities.tasks:
             # Their images arrive with the response and exist nowhere else: a full disk would lose what was paid for.

@@ -20,9 +20,7 @@ GRACE = 10.0
 class JobOptions:
     """Options of a job.
 
-    :param policy: What to do with what earlier attempts left.
     :param timeout: Seconds from the submit to the deadline.
-    :param budget: What may be paid; ``None`` for no limit.
     """
 
     attempt: Attempt

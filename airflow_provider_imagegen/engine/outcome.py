@@ -78,10 +78,7 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one call.
-
-    :param cost: Of all that ``billed`` counts.
-    """
+    """What became of one call."""
 
     images: tuple[LandedImage, ...] = ()
     billed: int = 0
@@ -99,10 +96,7 @@ class Outcome:
 
 
 def priced(images: Mapping[int, LandedImage], made: int, usage: Mapping[str, object], cost: Cost) -> list[LandedImage]:
-    """Return the images of one response with their shares of what it took.
-
-    :param images: Those that landed, by position in the response.
-    """
+    """Return the images of one response with their shares of what it took."""
     costs, counts = shares(cost.total, made), shares_of_tokens(usage, made)
     return [
         image.model_copy(update={"cost": costs[position], "usage": counts[position]})
@@ -202,11 +196,7 @@ def submission_of(
 def manifest_of(
     request: ImageRequest, gateway: Gateway, submission: Submission, outcomes: Sequence[Outcome], uri: str
 ) -> Manifest:
-    """Sum up what became of a request.
-
-    :param outcomes: What became of the calls that were open after them.
-    :param uri: Where the manifest will be, if anything landed.
-    """
+    """Sum up what became of a request."""
     images = [*submission.landed, *(image for outcome in outcomes for image in outcome.images)]
     missing = [missing for outcome in outcomes for error in outcome.errors for missing in error.missing]
     failures = sorted([*submission.failures, *missing], key=lambda entry: entry.index)
@@ -242,10 +232,7 @@ def _cost_of(submission: Submission) -> Cost:
 def error_for(
     submission: Submission, manifest: Manifest, errors: Sequence[ImageGenError], on_partial: OnPartial
 ) -> ImageGenError | None:
-    """Return the error that a manifest with missing images is reported by, with it; ``None`` if it is good enough.
-
-    :param errors: Why images are missing, as far as this process saw it.
-    """
+    """Return the error that a manifest with missing images is reported by, with it; ``None`` if it is good enough."""
     if manifest.images and (manifest.delivered >= manifest.requested or on_partial == "accept"):
         return None
     known = [*errors, *(missing.as_error(manifest.gateway) for missing in submission.failures)]
@@ -269,10 +256,7 @@ def _worst(errors: Sequence[ImageGenError], manifest: Manifest) -> ImageGenError
 
 
 def with_billed(error: ImageGenError, billed: int, missing: Iterable[MissingImage]) -> ImageGenError:
-    """Return an error that speaks for several calls, with the bill of all of them.
-
-    :param missing: What is missing, and whether it was billed.
-    """
+    """Return an error that speaks for several calls, with the bill of all of them."""
     bills = {error.billed, *(entry.billed for entry in missing)}
     if billed or "yes" in bills:
         error.billed = "yes"

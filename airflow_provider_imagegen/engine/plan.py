@@ -49,10 +49,7 @@ def check(request: ImageRequest, gateway: Gateway) -> None:
 def plan(
     request: ImageRequest, gateway: Gateway, attempt: Attempt, reuse: Reuse, row: str = ""
 ) -> tuple[PlannedCall, ...]:
-    """Split a request into calls that the gateway honours in full, each with its ledger key.
-
-    :param reuse: Who may have images that are already paid for.
-    """
+    """Split a request into calls that the gateway honours in full, each with its ledger key."""
     if reuse == "never" and row:
         # Equal rows are then paid for one by one: only the row tells their keys apart.
         attempt = attempt.model_copy(update={"row": row})

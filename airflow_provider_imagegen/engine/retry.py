@@ -27,8 +27,6 @@ async def retry_until(
     :param deadline: Unix seconds.
     :param clock: Wall clock, in unix seconds.
     :param tell: Called before every wait: why, and how many seconds it takes.
-    :raises RateLimited: If there is no time left to wait as long as was asked.
-    :raises NotSent: If there is no time left for another attempt.
     """
     # With jitter: mapped tasks that were refused together would otherwise come back together.
     backoff = wait_random_exponential(multiplier=1, max=60)

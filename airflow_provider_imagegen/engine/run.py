@@ -79,10 +79,7 @@ class TaskRun:
         raise NotImplementedError
 
     async def dry_run(self) -> DryRun:
-        """Check everything and tell what would be sent and what it would cost; send and claim nothing.
-
-        :raises ImageGenError: What would be refused before anything is paid.
-        """
+        """Check everything and tell what would be sent and what it would cost; send and claim nothing."""
         raise InvalidRequest("validate_only", True, "False: this pays for nothing")
 
     @property
@@ -138,10 +135,7 @@ class GenerateRun(TaskRun):
     _at_work: list[ImageJob] = field(default_factory=list, init=False, repr=False)
 
     async def begin(self) -> Manifest | Submission:
-        """Submit and wait: for a moment if waiting may be handed on, else to the end.
-
-        :return: The manifest, or what to wait for.
-        """
+        """Submit and wait: for a moment if waiting may be handed on, else to the end."""
         async with self._job() as job:
             job.check()
             self._log_request()
@@ -160,11 +154,7 @@ class GenerateRun(TaskRun):
             return await job.land(submission, tasks)
 
     async def resume(self, submission: Submission, gave_up: bool) -> Manifest | Submission:
-        """Go on after a deferral, which may have ended early: look up afresh, then land.
-
-        :param gave_up: Whether the trigger could not go on looking; then neither can this.
-        :return: The manifest, or what is still to be waited for.
-        """
+        """Go on after a deferral, which may have ended early: look up afresh, then land."""
         async with self._job(submission.fingerprint) as job:
             now = time.time()
             # Never by what the trigger saw: the task may have finished, or failed, since its event was written.
@@ -176,10 +166,7 @@ class GenerateRun(TaskRun):
             return await job.land(submission, tasks)
 
     async def dry_run(self) -> DryRun:
-        """Check the request and tell what would be sent and what it would cost.
-
-        :raises ImageGenError: What would be refused before anything is paid.
-        """
+        """Check the request and tell what would be sent and what it would cost."""
         with redact_secrets([self.request.callback_url or ""]):
             check(self.request, self.gateway)
             return await self.dry_run_planner.plan(self._calls(), lambda call: map(str, call.indices))

@@ -34,8 +34,6 @@ def read_sources(
     """Turn what a user wrote into image sources; addresses stay addresses, all else becomes bytes.
 
     :param given: ``https://`` addresses, ``s3://bucket/key`` addresses, keys in ``bucket``, or bytes.
-    :param read_object: Reads an S3 object; its errors pass through.
-    :raises InvalidRequest: If an entry is none of these, or no image.
     """
     if isinstance(given, str | bytes) or not isinstance(given, Sequence):
         raise InvalidRequest(field, type(given).__name__, "a list of addresses, S3 keys or bytes")
@@ -46,7 +44,6 @@ def name_sources(given: Sequence[str], bucket: str) -> tuple[ImageSource, ...]:
     """Turn what a user wrote into image sources by address alone, nothing of which is read.
 
     :param given: ``https://`` addresses, ``s3://bucket/key`` addresses, or keys in ``bucket``.
-    :raises InvalidRequest: If UTF-8 cannot hold one of them.
     """
     for entry in given:
         _check_utf8(entry, "images")

@@ -23,11 +23,7 @@ def registered_gateways() -> dict[str, type[Gateway]]:
 
 
 def gateway_for(settings: GatewaySettings) -> Gateway:
-    """Return the gateway that a connection names, or that its host belongs to.
-
-    :param settings: What the connection says.
-    :raises ConfigurationError: If the name is unknown, or the host is none that is known.
-    """
+    """Return the gateway that a connection names, or that its host belongs to."""
     known = registered_gateways()
     names = ", ".join(sorted(known))
     if settings.gateway is not None:

@@ -17,7 +17,6 @@ from airflow_provider_imagegen.gateways.settings import GatewaySettings, is_prox
 def proxy_to(url: str, settings: GatewaySettings) -> str | None:
     """Return the proxy through which a host is reached; ``None`` if it is reached directly.
 
-    :param url: Any address there.
     :param settings: Its proxy goes before that of the environment.
     :raises ConfigurationError: If it cannot be used. Its value is not shown: it may hold a password.
     """

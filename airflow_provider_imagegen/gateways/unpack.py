@@ -27,10 +27,7 @@ class DamagedBody(ValueError):
 
 
 class Unpacker:
-    """One body on its way.
-
-    :raises UnknownCoding: If it is none of :data:`CODINGS`, or several at once.
-    """
+    """One body on its way."""
 
     def __init__(self, coding: str) -> None:
         coding = coding.strip().lower()
@@ -44,10 +41,7 @@ class Unpacker:
         return self._zlib is None or self._zlib.eof
 
     def unpack(self, piece: bytes) -> Iterator[bytes]:
-        """Yield the content of a further piece of the body.
-
-        :raises DamagedBody: If it cannot be unpacked, or follows the end mark.
-        """
+        """Yield the content of a further piece of the body."""
         if self._zlib is None:
             yield piece
             return

@@ -34,10 +34,7 @@ def s3_client(aws_conn_id: str | None) -> S3Client:
 
 
 async def as3_client(aws_conn_id: str | None) -> S3Client:
-    """Return the boto3 client of an AWS connection; for event loops.
-
-    :raises ConfigurationError: If the connection is missing or cannot be used.
-    """
+    """Return the boto3 client of an AWS connection; for event loops."""
     from airflow.providers.common.compat.connection import get_async_connection
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
 

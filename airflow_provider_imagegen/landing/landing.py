@@ -49,10 +49,7 @@ class ImageProcessing:
 
 
 class Landing:
-    """Fetches, verifies and puts images; an async context manager.
-
-    :param settings: The gateway's connection, which knows where results may come from.
-    """
+    """Fetches, verifies and puts images; an async context manager."""
 
     def __init__(
         self,
@@ -101,9 +98,7 @@ class Landing:
     async def reuse(self, image: LandedImage, name: str) -> LandedImage | None:
         """Hand out an image that landed before: where it is, or copied to where it is wanted now.
 
-        :param name: File name of the object, without extension.
         :return: The image under this destination, marked as reused; ``None`` if it is no longer in S3.
-        :raises LedgerCorrupt: If it is said to be in another bucket.
         """
         return await asyncio.to_thread(self._reuse, image, name)
 
@@ -139,10 +134,7 @@ class Landing:
         return self.destination.uri(key)
 
     def for_request(self, model: str | None, fingerprint: str) -> Landing:
-        """Return this landing as it tells objects of another request; connections and limits are shared.
-
-        :param fingerprint: SHA-256 of everything that decides what they are.
-        """
+        """Return this landing as it tells objects of another request; connections and limits are shared."""
         # Not a new one: a batch of a thousand requests must share one limit on downloads and one pool.
         other = copy(self)
         other._metadata = {**self._metadata, "model": model or "", "fingerprint": fingerprint}

@@ -73,10 +73,7 @@ class Packet:
 
 
 def new_packet(model: str | None) -> bytes:
-    """Write a packet that holds the mark.
-
-    :param model: What made the image; becomes ``xmp:CreatorTool``.
-    """
+    """Write a packet that holds the mark."""
     return (
         b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
         b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="' + _RDF.encode() + b'">\n'

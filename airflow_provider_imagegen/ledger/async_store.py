@@ -21,10 +21,7 @@ RETRY_WRITES = 30.0
 
 
 class AsyncLedger:
-    """The records of one ledger.
-
-    :param clock: Wall clock, in unix seconds.
-    """
+    """The records of one ledger."""
 
     def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
         self._ledger = ledger

@@ -71,7 +71,6 @@ class Ledger:
     def create(self, record: LedgerRecord, key: LedgerKey) -> Entry:
         """Claim a generation, or find that somebody has.
 
-        :return: The new entry, or the one that was there.
         :raises DestinationError: If the bucket is not there or not ours to write: nothing is paid then.
         """
         self.may_hold_claims = True

@@ -64,13 +64,7 @@ class GatewayTaskLink(BaseOperatorLink):
 
 
 def console_address(endpoint: str, bucket: str, prefix: str) -> str:
-    """Return the address of a prefix in AWS's console.
-
-    :param endpoint: Where the S3 client sends its calls.
-    :param bucket: The bucket.
-    :param prefix: Key prefix, without a slash at its end.
-    :return: The address; empty if the endpoint is not AWS's.
-    """
+    """Return the address of a prefix in AWS's console; empty if the endpoint is not AWS's."""
     host = urlsplit(endpoint).hostname or ""
     console = next((page for domain, page in _CONSOLES.items() if host.endswith(f".{domain}")), None)
     if console is None:

@@ -33,10 +33,6 @@ def add_asset_events(
     """Put the essentials of what landed into the events of a task's outlets; without outlets, do nothing.
 
     An alias stands for the prefix that the images are under.
-
-    :param outlets: The task's outlets.
-    :param events: Their events, from the task's context.
-    :param result: What landed.
     """
     for outlet in outlets:
         if isinstance(outlet, Asset):

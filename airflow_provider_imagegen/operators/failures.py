@@ -14,12 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def push_failure(ti: Any, error: ImageGenError, model: str | None) -> None:
-    """Push the XCom ``failure``: what has landed in spite of an error, or else what the error says.
-
-    :param ti: The running task instance.
-    :param error: Why it fails, or is skipped.
-    :param model: The model that was asked for.
-    """
+    """Push the XCom ``failure``: what has landed in spite of an error, or else what the error says."""
     from airflow.providers.common.compat.sdk import redact
 
     from airflow_provider_imagegen.schemas import FAILURE, Failure

@@ -26,9 +26,6 @@ def lineage_of(result: Manifest | BatchSummary | None, inputs: Iterable[str]) ->
     """Return the datasets of a finished task.
 
     Every image is a dataset of its own; of a batch, however large, the prefix and its manifest are.
-
-    :param result: What landed; ``None`` if nothing did.
-    :param inputs: ``s3://`` addresses of what was read.
     """
     outputs: list[OutputDataset] = []
     if isinstance(result, BatchSummary):

@@ -40,7 +40,6 @@ class Destination:
     """Where images go.
 
     :param prefix: Key prefix; objects are ``<prefix>/<index>.<ext>``.
-    :raises InvalidRequest: If stores treat the prefix differently, or not at all.
     """
 
     bucket: str
@@ -81,7 +80,6 @@ def parse_destination(s3_bucket: str | None, s3_key: str, options: ObjectOptions
 
     :param s3_bucket: The bucket, or ``None`` if ``s3_key`` is an ``s3://`` URL.
     :param s3_key: A key prefix, or ``s3://bucket/prefix``.
-    :raises InvalidRequest: If there is no bucket, or there are two different ones.
     """
     if not isinstance(s3_key, str):
         raise InvalidRequest("s3_key", s3_key, "a key prefix, or s3://bucket/prefix")

@@ -104,10 +104,7 @@ class ObjectStore:
         self._send(file, digest, self._arguments(key, content_type, metadata), is_conditional=False)
 
     def taken(self, names: Iterable[str]) -> list[str]:
-        """Return the keys at which images of these names would meet something that is there already.
-
-        :raises DestinationError: If the bucket does not show them to these credentials.
-        """
+        """Return the keys at which images of these names would meet something that is there already."""
         try:
             return [key for name in names for key in self._keys_of(name)]
         except S3_ERRORS as error:
@@ -117,10 +114,7 @@ class ObjectStore:
             raise UploadFailed(f"{place} could not be listed: {words_of(error)}", billed="no") from None
 
     def find(self, trace_id: str, name: str) -> Stored | None:
-        """Return the image that a request generation put under a name; ``None`` if there is none.
-
-        :param name: File name without extension.
-        """
+        """Return the image that a request generation put under a name; ``None`` if there is none."""
         start = self._destination.key(f"{name}.")
         try:
             # A preview is called <name>.preview-<number>.<ext>: it was not paid for, and stands for no image.
@@ -256,10 +250,7 @@ class ObjectStore:
 
 
 def read_object(s3: S3Client, bucket: str, key: str) -> bytes:
-    """Read an S3 object that a request needs, at most :data:`MAX_IMAGE_BYTES` of it.
-
-    :raises DestinationError: If it is not there, not ours to read, or too large.
-    """
+    """Read an S3 object that a request needs, at most :data:`MAX_IMAGE_BYTES` of it."""
     try:
         found = s3.get_object(Bucket=bucket, Key=key)
         if found["ContentLength"] > MAX_IMAGE_BYTES:

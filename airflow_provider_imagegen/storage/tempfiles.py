@@ -23,10 +23,7 @@ _FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errn
 
 @dataclass(frozen=True)
 class VerifiedFile:
-    """An image in a temporary file, proven to be one.
-
-    :param file: The open file, at its start.
-    """
+    """An image in a temporary file, proven to be one."""
 
     file: IO[bytes]
     bytes: int
@@ -53,11 +50,7 @@ def temp_file_errors(billed: Billed = "yes") -> Iterator[None]:
 
 
 def check_disk_space(needed: int) -> None:
-    """Refuse to go on without space for an image that nobody would keep for us.
-
-    :param needed: Bytes.
-    :raises TempFileFailed: If the disk of the temporary directory has less to spare.
-    """
+    """Refuse to go on without space for an image that nobody would keep for us."""
     with temp_file_errors(billed="no"):
         free = shutil.disk_usage(tempfile.gettempdir()).free
     if free < needed:

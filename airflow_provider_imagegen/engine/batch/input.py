@@ -37,10 +37,7 @@ _PROSE = frozenset({"prompt", "extra"})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row as it was given, not yet checked.
-
-    :param place: Where it stands: ``line 7``, or ``requests[6]``.
-    """
+    """One row as it was given, not yet checked."""
 
     place: str
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -51,8 +48,6 @@ def entries_of(requests: object, s3: S3Client) -> Iterator[Entry]:
     """Yield the entries of a batch as they are read. Blocking: call it from a thread.
 
     :param requests: A list of prompts and dicts, or ``s3://bucket/key.csv`` or ``.jsonl``.
-    :raises InvalidRequest: If it is none of these.
-    :raises InvalidRows: If the columns of a CSV file are not known.
     :raises DestinationError: If the file is missing, not readable with these permissions, or too large.
     :raises RowsUnread: If S3 did not return the whole file.
     """
@@ -149,8 +144,6 @@ def csv_entries(file: IO[bytes]) -> Iterator[Entry]:
     """Yield the entries of a CSV file whose first line names the columns; empty cells are left out.
 
     Cells are separated by commas, or by semicolons or tabs if the first line has those and no comma.
-
-    :raises InvalidRows: If its first line cannot be read, or has a name that is no field of a row.
     """
     lines = Lines(file)
     header = next(lines, "")

@@ -30,10 +30,7 @@ _CONCERNS_ALL = (AuthenticationError, OutOfBalance, DestinationError, Configurat
 
 
 class Slots:
-    """The slots of a batch at its gateway. A row takes one for each of its calls.
-
-    :param client: Its settings say how many requests may be in flight.
-    """
+    """The slots of a batch at its gateway. A row takes one for each of its calls."""
 
     def __init__(self, client: ImageClient) -> None:
         self._gateway = client.gateway

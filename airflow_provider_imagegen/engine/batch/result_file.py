@@ -70,10 +70,7 @@ class ResultFile:
         on_moderation: OnModeration,
         stopped_by: ImageGenError | None = None,
     ) -> BatchSummary:
-        """Put ``manifest.jsonl`` beside the images, and sum up.
-
-        :raises ImageGenError: If S3 does not take the file, or if rows are missing and that is not accepted.
-        """
+        """Put ``manifest.jsonl`` beside the images, and sum up."""
         elapsed = round(time.time() - started_at, 3)
         with closing(await asyncio.to_thread(self._in_order)) as lines:
             uri = await landing.put_lines(MANIFEST, lines)

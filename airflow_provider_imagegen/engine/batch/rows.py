@@ -62,7 +62,6 @@ def read_rows(
     """Check every entry of a batch; one that is wrong does not keep the others from being checked.
 
     :param defaults: Parameters of all rows that do not set them; of ``extra``, each body field by itself.
-    :param check: Refuses requests that model or gateway are known not to support.
     :param most_key_bytes: Longest key of a row, see :func:`longest_key`.
     :raises InvalidRows: If the batch as a whole is wrong: too many rows, or columns that are not known.
     """
@@ -104,10 +103,7 @@ def object_name(key: str, count: int, index: int) -> str:
 
 
 def checked_key(given: object, most_bytes: int = MAX_KEY_BYTES) -> str:
-    """Return a row's key, a text or a whole number, as a text.
-
-    :raises InvalidRequest: If it is longer than ``most_bytes``, or not safe as a name of objects.
-    """
+    """Return a row's key, a text or a whole number, as a text."""
     if isinstance(given, bool) or not isinstance(given, str | int):
         raise InvalidRequest("key", given, "a text")
     key = str(given)

@@ -65,8 +65,6 @@ class BatchRun(TaskRun):
 
     :param max_in_flight: Requests to have running at once; ``None`` leaves it to the connection.
     :param requests_per_minute: Paid calls in a minute at most, evenly spread; ``None`` for no such limit.
-    :param on_invalid: Whether rows that make no request keep the others from being sent.
-    :param on_moderation: Whether rows that the gateway's content policy refuses are an error.
     """
 
     requests: object
@@ -83,10 +81,7 @@ class BatchRun(TaskRun):
         return [task for job in self._at_work for task in job.open_tasks]
 
     async def begin(self) -> BatchSummary | Submission:
-        """Submit, wait and land; hand over what still runs when everything is submitted.
-
-        :raises InvalidRows: If rows are wrong; nothing is sent then.
-        """
+        """Submit, wait and land; hand over what still runs when everything is submitted."""
         async with self._opened() as opened:
             rows = await self._rows()
             self._log_rows(rows)
@@ -96,10 +91,7 @@ class BatchRun(TaskRun):
                 return await self._go_on(opened, BatchState(rows.valid, results, time.time()))
 
     async def resume(self, submission: Submission, gave_up: bool) -> BatchSummary | Submission:
-        """Go on after a deferral, from the checkpoint.
-
-        :raises InvalidRequest: If the batch is made of other rows now than when it began.
-        """
+        """Go on after a deferral, from the checkpoint."""
         async with self._opened() as opened:
             rows = await self._rows()
             with ResultFile() as results:
@@ -107,10 +99,7 @@ class BatchRun(TaskRun):
                 return await self._go_on(opened, state, gave_up=gave_up)
 
     async def dry_run(self) -> DryRun:
-        """Check all rows, and show what would be sent and what it would cost.
-
-        :raises ImageGenError: What would be refused before anything is paid.
-        """
+        """Check all rows, and show what would be sent and what it would cost."""
         with redact_secrets([str(self.defaults.get("callback_url") or "")]):
             rows = await self._rows()
             asked = {row.key: row.request.n for row in rows.valid}
@@ -212,10 +201,7 @@ class BatchRun(TaskRun):
                 yield _Opened(client, landing, SharedResources(poller=poller, turn=rate_limit))
 
     async def _rows(self) -> Rows:
-        """Read and check all rows.
-
-        :raises InvalidRows: If rows are wrong and are not to be left out, or none is left.
-        """
+        """Read and check all rows."""
         rows = await asyncio.to_thread(self._read)
         if rows.invalid and (self.on_invalid == "fail" or not rows.valid):
             raise InvalidRows(rows.invalid)

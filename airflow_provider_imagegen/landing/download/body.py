@@ -21,10 +21,6 @@ class BodyFile:
 
     :param file: Emptied first.
     :param headers: The response's, by lower-case names.
-    :param source: What errors call the address of the body.
-    :param cap: Bytes it may have at most.
-    :raises NotAnImage: If more than that are announced.
-    :raises DownloadFailed: If the body is encoded in an unknown way.
     """
 
     def __init__(self, file: IO[bytes], headers: Mapping[str, str], source: str, cap: int) -> None:
@@ -48,10 +44,7 @@ class BodyFile:
         return not self._size
 
     def write(self, piece: bytes) -> None:
-        """Take a piece of the body.
-
-        :raises CutOff: If it cannot be unpacked.
-        """
+        """Take a piece of the body."""
         # Both sides are counted: a packed body may unpack to gigabytes, or to nothing without end.
         self._received += len(piece)
         try:
@@ -61,10 +54,7 @@ class BodyFile:
             raise CutOff(str(error)) from None
 
     def finish(self) -> None:
-        """Check that all has arrived.
-
-        :raises CutOff: If the end of a packed body is missing.
-        """
+        """Check that all has arrived."""
         self._store(self._unpacker.finish())
         if not self._unpacker.is_whole:
             raise CutOff(f"the packed body ended after {self._received} bytes, before its end mark")

@@ -63,7 +63,6 @@ class Downloader:
     ``NO_PROXY``); hosts of ``private_result_hosts`` are inside and always reached directly.
 
     :param settings: The gateway's connection: its TLS settings and proxy count for result hosts too.
-    :param dial: Opens connections to IP addresses; by default httpcore's own way.
     """
 
     def __init__(

@@ -211,10 +211,7 @@ class Hop:
         return f"{shown(self.start)}, redirected to {shown(self.place.url)} (redirect {self.number}),"
 
     def redirected(self, location: str, allow_insecure: bool) -> Self:
-        """Return the next hop.
-
-        :param allow_insecure: Whether https may redirect to http.
-        """
+        """Return the next hop."""
         if self.number == MAX_REDIRECTS:
             raise DownloadFailed(f"{shown(self.start)} redirects more than {MAX_REDIRECTS} times")
         try:
@@ -234,7 +231,6 @@ class ResultHosts:
     """Hosts that results may come from: all public ones, and those that the connection names.
 
     :param own: Scheme, host and port of the connection; they may lead to a private address.
-    :param names: Host names that may be private.
     :param networks: Private addresses that may be connected to, whatever name leads there.
     """
 

@@ -63,7 +63,6 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         """Connect to the first address of a host that answers.
 
         :raises LeadsInside: If any of its addresses is not allowed.
-        :raises httpcore.ConnectError: If the name leads nowhere, or nobody answers.
         """
         deadline = time.monotonic() + (CONNECT_TIMEOUT if timeout is None else timeout)
         left = await self._allowed(host, port, deadline)
@@ -115,10 +114,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
 
 
 def parsed_proxy(address: str, context: ssl.SSLContext) -> httpcore.Proxy:
-    """Return a proxy as httpcore takes it.
-
-    :param context: For proxies that are spoken to over TLS.
-    """
+    """Return a proxy as httpcore takes it."""
     proxy, port = httpx.Proxy(address), urlsplit(address).port
     url = httpcore.URL(scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=port, target=b"/")
     tls = context if proxy.url.scheme == "https" else None

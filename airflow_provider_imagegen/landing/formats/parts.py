@@ -33,7 +33,6 @@ class Part:
 
     :param kind: Chunk type, marker byte or block introducer and label.
     :param start: Position of its first byte, header included.
-    :param size: Bytes of its content.
     :param end: Position behind it, checksum and padding included.
     """
 
@@ -83,10 +82,7 @@ class ImageFormat(Protocol):
         """Return width and height as the header states them."""
 
     def survey(self, file: IO[bytes], /) -> Survey:
-        """Return what a file says about where it comes from.
-
-        :raises NotMarkable: If what it says cannot be understood, or would be lost by a mark.
-        """
+        """Return what a file says about where it comes from."""
 
     def splices(self, file: IO[bytes], found: Survey, packet: bytes, /) -> list[Splice]:
         """Return the changes that put an XMP packet where the old one was, or where the format wants it."""
@@ -107,20 +103,14 @@ def read_at(file: IO[bytes], position: int, size: int) -> bytes:
 
 
 def read_packet(file: IO[bytes], position: int, size: int) -> bytes:
-    """Read an XMP packet.
-
-    :raises NotMarkable: If it is larger than any real one.
-    """
+    """Read an XMP packet."""
     if size > MAX_PACKET_BYTES:
         raise NotMarkable("the XMP packet is too large to be understood")
     return read_at(file, position, size)
 
 
 def only(known: Part | None, found: Part) -> Part:
-    """Return the XMP part that was found, if it is the only one.
-
-    :raises NotMarkable: If there is a second one, and so no telling which one counts.
-    """
+    """Return the XMP part that was found, if it is the only one."""
     if known is not None:
         raise NotMarkable("the file has more than one XMP packet")
     return found
