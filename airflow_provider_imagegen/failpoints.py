@@ -18,19 +18,13 @@ class Failpoint(StrEnum):
     """Effect of a job outside itself."""
 
     CLAIM = "claim"
-    """Create a ledger record."""
     SUBMIT = "submit"
-    """Send the paid call."""
     RECORD = "record"
-    """Update a ledger record."""
     PUT_IMAGE = "put_image"
-    """Put an image into S3."""
     PUT_MANIFEST = "put_manifest"
-    """Put the manifest into S3."""
     PUT_CHECKPOINT = "put_checkpoint"
     """Put into S3 how far a batch is, before it defers."""
     CANCEL = "cancel"
-    """Ask the gateway to cancel a task."""
 
 
 Observer = Callable[[Failpoint, Moment], None]

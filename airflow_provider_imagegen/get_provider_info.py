@@ -22,6 +22,5 @@ def get_provider_info() -> dict[str, Any]:
 
 
 def _gateways() -> list[str]:
-    """Return the names of all installed gateways."""
     # From the entry points, not from the gateways themselves, which import httpx and pydantic.
     return sorted({entry.name for entry in entry_points(group="airflow_provider_imagegen.gateways")})

@@ -21,7 +21,6 @@ SHORTEST_SECRET = 8
 MAX_TEXT = 32_000
 """Characters that are kept of a text from outside: the longest prompt of any known model has as many."""
 MAX_ID = 512
-"""Characters that are kept of an id from outside."""
 MAX_DEPTH = 32
 """Levels of JSON data from outside that are kept: deeper ones overflow the stack of whoever reads them."""
 
@@ -166,7 +165,6 @@ def queries_in(value: Any) -> Iterator[str]:
 
 
 def _texts_in(value: Any) -> Iterator[str]:
-    """Yield every text in JSON data, names included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

@@ -78,7 +78,8 @@ def ledger_show(args: Namespace) -> None:
     shown = [
         tables.details(stored, _usual(stored.record.gateway), now)
         for stored in records
-        if _is_meant(args.record, stored)
+        if args.record in (stored.record.trace_id, stored.record.task_id)
+        or _is_address_of(args.record, stored.location)
     ]
     if not shown:
         _stop_if_any(unreadable)
@@ -133,10 +134,6 @@ def _usual(gateway: str) -> AskedGateway:
 
 def _is_address_of(text: str, location: Location) -> bool:
     return text == location.uri or location.uri.endswith(f"/{text.removesuffix('.json')}.json")
-
-
-def _is_meant(text: str, stored: StoredRecord) -> bool:
-    return text in (stored.record.trace_id, stored.record.task_id) or _is_address_of(text, stored.location)
 
 
 async def _look_up(

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from http import HTTPStatus
 
 import tenacity
@@ -53,7 +54,6 @@ log = logging.getLogger(__name__)
 RESULT_DELAY = 45.0
 """Seconds for which a finished task's image may be missing at its address: CDNs are slower than task records."""
 RESULT_PAUSE = wait_random_exponential(multiplier=0.5, max=8)
-"""Seconds between two attempts meanwhile."""
 RETRY_LANDING = 120.0
 """Seconds for which landing is retried of an image that the gateway keeps no copy of."""
 
@@ -294,7 +294,8 @@ class Delivery:
         if entry is None:
             return outcome
         is_ours = self._is_ours(entry.record)
-        spoilt = next((error for error in outcome.errors if error.is_about_landing), None)
+        # Paid for, and not arrived.
+        spoilt = next((error for error in outcome.errors if error.error.billed == "yes"), None)
         if outcome.images and spoilt is None:
             facts = {"images": outcome.images, "billed": outcome.billed, "usage": outcome.usage}
             facts |= {"cost": outcome.cost.total, "currency": self._currency}
@@ -308,11 +309,11 @@ class Delivery:
         return self._with_earlier_bills(outcome, entry.record) if is_ours else outcome.paid_by_others()
 
     def _is_ours(self, record: LedgerRecord) -> bool:
-        """Return whether this task instance is the one that pays."""
         return record.attempt.instance == self._options.attempt.instance
 
     def _with_earlier_bills(self, outcome: Outcome, record: LedgerRecord) -> Outcome:
-        return outcome.with_earlier_bills(record.billed_before, record.cost_before_in(self._currency))
+        cost = outcome.cost + record.cost_before_in(self._currency)
+        return replace(outcome, billed=outcome.billed + record.billed_before, cost=cost)
 
     async def _note(self, key: LedgerKey, entry: Entry, **changes: object) -> None:
         try:

@@ -16,7 +16,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -70,11 +70,6 @@ class Refused:
         indices = range(self.index, self.index + self.count)
         return tuple(MissingImage.because_of(self.error, index) for index in indices)
 
-    @property
-    def is_about_landing(self) -> bool:
-        """Whether the image was paid for and did not arrive."""
-        return self.error.billed == "yes"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -89,10 +84,6 @@ class Outcome:
     def paid_by_others(self) -> Outcome:
         """Return it with a bill of nothing: another task instance has it on theirs."""
         return Outcome(images=self.images, errors=self.errors)
-
-    def with_earlier_bills(self, billed: int, cost: Cost) -> Outcome:
-        """Return it with what earlier generations of the same call cost."""
-        return replace(self, billed=self.billed + billed, cost=self.cost + cost)
 
 
 def priced(images: Mapping[int, LandedImage], made: int, usage: Mapping[str, object], cost: Cost) -> list[LandedImage]:

@@ -59,7 +59,6 @@ from airflow_provider_imagegen.schemas import EditRequest, ImageOutput, ImageReq
 from airflow_provider_imagegen.storage.tempfiles import temp_file_errors
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds to establish a connection."""
 KEEP_ALIVE = 60.0
 """Seconds an idle connection is kept; httpx's own 5 s is just one poll interval."""
 SUBMIT_TIME = 1800.0

@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterator
 
 PIECE = 64 * 1024
-"""Bytes that are unpacked at once."""
 CODINGS = "gzip, deflate"
 """Value of ``Accept-Encoding`` for a sender whose body goes through an :class:`Unpacker`."""
 

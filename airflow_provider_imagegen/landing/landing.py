@@ -218,5 +218,4 @@ class Landing:
 
 
 def _file_for(output: ImageOutput) -> IO[bytes]:
-    """Return the file an output already is, or an empty one to fetch it into."""
     return tempfile.TemporaryFile(prefix="imagegen-") if output.file is None else output.file.open("rb")

@@ -17,7 +17,6 @@ from airflow_provider_imagegen.schemas import TaskFailure
 log = logging.getLogger(__name__)
 
 RETRY_WRITES = 30.0
-"""Seconds for which a failing write is retried."""
 
 
 class AsyncLedger:

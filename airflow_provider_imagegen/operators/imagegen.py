@@ -129,7 +129,6 @@ class GenerateImageOperator(ImagesOperator):
             raise InvalidRequest("callback_url", "(hidden)", "a text or template, not another task's output")
 
     def _make_run(self, context: Context, is_resuming: bool = False) -> TaskRun:
-        """Check the arguments and connections, all of it free, and bundle what the task needs."""
         from airflow_provider_imagegen.engine.run import GenerateRun
 
         # Everything up to begin() is free, so that a wrong connection, bucket or parameter fails before it costs.

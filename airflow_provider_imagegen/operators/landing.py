@@ -81,7 +81,11 @@ class LandImagesOperator(ImagesOperator):
 
     def _ids(self) -> list[str]:
         given = [] if self.task_ids is None else self.task_ids
-        if isinstance(given, str | bytes) or not isinstance(given, Sequence) or not all(map(_is_id, given)):
+        if (
+            isinstance(given, str | bytes)
+            or not isinstance(given, Sequence)
+            or not all(isinstance(one, str) and one.strip() for one in given)
+        ):
             raise InvalidRequest("task_ids", given, "a list of the gateway's ids")
         # An id given twice would be landed twice at once, under one key.
         return list(dict.fromkeys(given))
@@ -99,7 +103,3 @@ class LandImagesOperator(ImagesOperator):
 
     def _cancel_context(self, run: TaskRun) -> None:
         """Have nothing cancelled: it is not this task's, and others may wait for the same."""
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and value.strip() != ""

@@ -52,6 +52,5 @@ def _dataset(uri: str, statistics: OutputStatisticsOutputDatasetFacet | None = N
 
 
 def _parted(uri: str) -> tuple[str, str]:
-    """Return namespace and name, as OpenLineage has them for objects in S3."""
     bucket, key = split_uri(uri)
     return f"s3://{bucket}", key or "/"

@@ -130,7 +130,6 @@ def _is_tag_character(char: str) -> bool:
 # From botocore's model, not from a list of ours: AWS adds storage classes, and users upgrade boto3.
 @cache
 def _words_of_s3(shape: str) -> tuple[str, ...]:
-    """Return the words that the installed botocore knows S3 to take."""
     # Not at the top: DAG files are parsed hundreds of times, and botocore takes longer than all the rest.
     import botocore.session
 

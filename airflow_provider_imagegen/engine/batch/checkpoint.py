@@ -86,7 +86,6 @@ class BatchState:
 
 
 def _digest_of(rows: Iterable[Row]) -> str:
-    """Return the SHA-256 of a batch: of every row's position, key and request."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(f"{row.number} {row.key} {row.request.model_dump_json(exclude_unset=True)}\n".encode())

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
-"""Largest file of rows."""
 MAX_LINE_BYTES = 1024 * 1024
 """Longest line; the longest prompt of any known model has 128 KB."""
 
@@ -208,13 +207,9 @@ def _csv_entry(place: str, columns: Sequence[str], cells: Sequence[str]) -> Entr
     # be paid for cut in two.
     if len(cells) < len(columns) or any(cell.strip() for cell in cells[len(columns) :]):
         return Entry(place, fault=f"{len(cells)} cells for {len(columns)} columns; put text with separators in quotes")
-    given = zip(columns, cells, strict=False)
-    return Entry(place, {name: _value(name, cell) for name, cell in given if cell.strip()})
-
-
-def _value(name: str, cell: str) -> str:
+    given = ((name, cell) for name, cell in zip(columns, cells, strict=False) if cell.strip())
     # Sizes and models repeat on a hundred thousand rows: one string for all.
-    return cell if name in _PROSE else intern(cell.strip())
+    return Entry(place, {name: cell if name in _PROSE else intern(cell.strip()) for name, cell in given})
 
 
 def _columns(header: str, delimiter: str) -> list[str]:

@@ -29,7 +29,6 @@ from airflow_provider_imagegen.schemas import ImageTask, OpenTask, Submission
 log = logging.getLogger(__name__)
 
 LANDING_ROWS = 64
-"""Rows that may be landing beside those at the gateway."""
 
 MakeJob = Callable[[Row, Collection[LedgerKey]], ImageJob]
 """Makes the job of a row; the ledger keys are those whose cost another row accounts for."""

@@ -30,7 +30,6 @@ class ResultFile:
         self._file = _new_file()
         self._starts: dict[int, int] = {}
         self.landed: set[str] = set()
-        """Keys of the rows that landed."""
         self.tally = Tally()
 
     def __enter__(self) -> Self:

@@ -20,9 +20,7 @@ from airflow_provider_imagegen.storage.destination import safe_part
 T = TypeVar("T")
 
 MAX_ROWS = 100_000
-"""Most rows of one batch."""
 MAX_KEY_BYTES = 200
-"""Longest key of a row."""
 
 _MAX_REASON = 500
 _MAX_OBJECT_KEY_BYTES = 1024
@@ -124,7 +122,7 @@ class _Reading:
     """One reading of a batch: knows the names that are taken."""
 
     def __init__(self, defaults: Mapping[str, Any], check: Check, most_key_bytes: int) -> None:
-        self._defaults = _checked_defaults(defaults)
+        self._defaults = _with_extra_named(_without_none(defaults))
         self._check = check
         self._most_key_bytes = most_key_bytes
         self._takers: dict[str, str] = {}
@@ -165,13 +163,7 @@ class _Reading:
 
 
 def _without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that are set."""
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    given = _without_none(defaults)
-    return _with_extra_named(given)
 
 
 def _with_extra_named(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +171,6 @@ def _with_extra_named(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _extra(given: object) -> object:
-    """Return further body fields, parsed where they come as JSON."""
     if not isinstance(given, str):
         return given
     try:
@@ -200,7 +191,6 @@ def _tried(make: Callable[[], T]) -> T | InvalidRequest:
 
 
 def _line(reasons: Iterable[str]) -> str:
-    """Return reasons as one short line that any log takes."""
     text = " ".join("; ".join(reasons).split())
     text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     return shortened(text, _MAX_REASON)

@@ -201,7 +201,6 @@ class BatchRun(TaskRun):
                 yield _Opened(client, landing, SharedResources(poller=poller, turn=rate_limit))
 
     async def _rows(self) -> Rows:
-        """Read and check all rows."""
         rows = await asyncio.to_thread(self._read)
         if rows.invalid and (self.on_invalid == "fail" or not rows.valid):
             raise InvalidRows(rows.invalid)

@@ -25,7 +25,7 @@ class BodyFile:
 
     def __init__(self, file: IO[bytes], headers: Mapping[str, str], source: str, cap: int) -> None:
         self._file, self._source, self._cap = file, source, cap
-        self._received = self._size = 0
+        self._received = self.size = 0
         # Asking for the rest only (Range) saves seconds, and two versions of an image could be glued together.
         file.seek(0)
         file.truncate()
@@ -37,11 +37,6 @@ class BodyFile:
             self._unpacker = Unpacker(headers.get("content-encoding", ""))
         except UnknownCoding as error:
             raise DownloadFailed(f"{source} sends {error}") from None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing has come."""
-        return not self._size
 
     def write(self, piece: bytes) -> None:
         """Take a piece of the body."""
@@ -61,8 +56,8 @@ class BodyFile:
         self._file.flush()
 
     def _store(self, content: bytes) -> None:
-        self._size += len(content)
-        if max(self._size, self._received) > self._cap:
+        self.size += len(content)
+        if max(self.size, self._received) > self._cap:
             raise NotAnImage(f"{self._source} sends more than {self._cap} bytes")
         # Not in a thread: a local temporary file takes 64 KB faster than the hop there costs.
         self._file.write(content)

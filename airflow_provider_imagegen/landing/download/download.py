@@ -32,15 +32,12 @@ from airflow_provider_imagegen.redaction import redacted
 from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES
 
 MAX_DOWNLOADS = 8
-"""Downloads at once."""
 SILENCE = 60.0
 """Seconds a result host may stay silent."""
 WHOLE_TIME = 300.0
 """Seconds one image may take, attempts and pauses included."""
 TRIES = 3
-"""Times one image is asked for."""
 PAUSE = wait_random_exponential(multiplier=1, min=0.2, max=5)
-"""Seconds between two attempts."""
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _EXPIRED = {403, 404, 410}
@@ -134,7 +131,7 @@ class Downloader:
             async for piece in response.aiter_stream():
                 body.write(piece)
             body.finish()
-            if body.is_empty:
+            if not body.size:
                 # Object stores and CDNs answer so while what is asked for is still being written.
                 raise ResultExpired(f"{hop} answered {response.status} without a body", status=response.status)
             return None

@@ -44,7 +44,6 @@ IPAddress = IPv4Address | IPv6Address
 PORTS = {"http": 80, "https": 443}
 """Schemes that are fetched, and their usual ports."""
 MAX_REDIRECTS = 3
-"""Redirects that are followed."""
 
 # Python calls these global, or does so in some of its versions (IANA's special-purpose address registries).
 _NOT_PUBLIC = tuple(
@@ -259,10 +258,10 @@ class ResultHosts:
         if host in self.names:
             return None
         is_own = (scheme, host, port) == self.own
-        return next((address for address in addresses if not self._allows(address, is_own)), None)
-
-    def _allows(self, address: IPAddress, is_own: bool) -> bool:
-        return self._is_listed(address) or is_public(address) or (is_own and not serves_credentials(address))
+        for address in addresses:
+            if not (self._is_listed(address) or is_public(address) or (is_own and not serves_credentials(address))):
+                return address
+        return None
 
     def lists(self, host: str) -> bool:
         """Return whether the user listed a host, by name or by address."""

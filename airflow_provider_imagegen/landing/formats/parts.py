@@ -14,9 +14,7 @@ from typing import IO, Protocol
 PIECE = 64 * 1024
 # A file of nothing but empty parts would keep a worker busy for long; a 64 MiB image in 8 KiB chunks has 8192.
 MAX_PARTS = 1 << 18
-"""Most parts that are walked through."""
 MAX_PACKET_BYTES = 1 << 20
-"""Largest XMP packet that is read into memory."""
 
 
 class BrokenImage(ValueError):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import IO
 
 from airflow_provider_imagegen.landing.formats.parts import PIECE, BrokenImage
 from airflow_provider_imagegen.landing.formats.xml import read_markup
 
 MAX_SVG_BYTES = 8 * 1024 * 1024
-"""Largest svg that is read."""
 DEFAULT_SIZE = (300.0, 150.0)
 """Pixels of an image that does not state its size (CSS 2, 10.3.2)."""
 _ROOT = "http://www.w3.org/2000/svg svg"
@@ -33,7 +32,7 @@ def svg_size(file: IO[bytes]) -> tuple[int, int]:
             root.append((name, attributes))
 
     # To its end, although the root comes first: only there a cut shows, and entities may be declared before it.
-    read_markup(_pieces(file), on_start)
+    read_markup(iter(lambda: file.read(PIECE), b""), on_start)
     name, attributes = root[0]
     if name != _ROOT:
         raise BrokenImage("its outermost element is not <svg> of the SVG namespace")
@@ -53,8 +52,3 @@ def _size(attributes: Mapping[str, str]) -> tuple[float, float]:
             continue
         return width, height
     return DEFAULT_SIZE
-
-
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    while piece := file.read(PIECE):
-        yield piece
