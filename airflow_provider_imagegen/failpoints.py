@@ -42,10 +42,7 @@ def failpoint(which: Failpoint) -> Iterator[None]:
 
 
 def observe(observer: Observer) -> Callable[[], None]:
-    """Call ``observer`` before and after every effect of this process.
-
-    :param observer: Called on the thread that does the effect.
-    """
+    """Call ``observer`` on the thread of every effect, before and after it; return a function that ends this."""
     _observers.append(observer)
     return lambda: _observers.remove(observer)
 

@@ -49,10 +49,7 @@ _hidden: ContextVar[tuple[str, ...]] = ContextVar("imagegen_hidden", default=())
 
 @contextmanager
 def redact_secrets(secrets: Iterable[str]) -> Iterator[None]:
-    """Keep secrets out of every text that is redacted inside the block, however it spells them.
-
-    :param secrets: Strings that must not appear; short ones are ignored.
-    """
+    """Keep secrets, unless they are short, out of every text that is redacted inside the block."""
     known = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
     token = _hidden.set((*_hidden.get(), *known))
     try:
@@ -87,10 +84,7 @@ def foreign_id(text: str) -> str:
 
 
 def foreign_json(value: Any, *, depth: int = MAX_DEPTH) -> Any:
-    """Return JSON data from outside with its texts as :func:`plain_text` returns them, and too deep parts ``None``.
-
-    :param depth: Levels to keep.
-    """
+    """Return JSON data from outside with its texts as :func:`plain_text` returns them, and too deep parts ``None``."""
     if isinstance(value, str):
         # Of any length: it may be an image.
         return plain_text(value)

@@ -20,10 +20,7 @@ __all__ = ["determine_kwargs", "get_async_extra_dejson", "mask_secret"]
 def determine_kwargs(
     function: Callable[..., Any], args: Collection[Any], context: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """Return what of a task's context a function takes by name.
-
-    :param args: Its positional arguments, whose names are left out.
-    """
+    """Return what of a task's context a function takes by name, without its positional arguments."""
     try:
         from airflow.sdk.bases.decorator import determine_kwargs as determine
     except ImportError:  # Airflow 3.1

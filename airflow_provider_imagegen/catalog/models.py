@@ -167,10 +167,7 @@ FIELDS_WITH_CHOICES = ("size", "quality", "style", "background", "moderation", "
 
 
 def known_model(name: str | None) -> KnownModel | None:
-    """Return what is known of a model, or ``None``.
-
-    :param name: As users write it, with vendor prefixes (``openai/…``), dates and variants.
-    """
+    """Return what is known of a model by its name, also one with vendor prefix, date or variant; or ``None``."""
     last_part = (name or "").rpartition("/")[2]
     # The longest name wins: nano-banana-pro would pass for a variant of nano-banana.
     meant = (model for model in MODELS if model.is_meant_by(last_part))

@@ -58,10 +58,7 @@ def vendor_of(base_url: str) -> str | None:
 
 @cache
 def listed(vendor: str, model: str) -> Listed | None:
-    """Return what a vendor lists for a model, or ``None`` if the library knows nothing of it.
-
-    :param model: Its name as users write it: with another's prefix (``openai/…``), or of a certain day.
-    """
+    """Return what a vendor lists for a model, also one with prefix or date; ``None`` if the library has no price."""
     name = model.rpartition("/")[2]
     for candidate in dict.fromkeys((name, _DATE.sub("", name))):
         price = Listed(vendor, candidate)

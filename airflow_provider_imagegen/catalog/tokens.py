@@ -38,10 +38,7 @@ class Tokens:
 
 
 def tokens_of(usage: Mapping[str, object]) -> Tokens | None:
-    """Return the tokens that a gateway reports, or ``None`` if it does not report input and output.
-
-    :param usage: ``usage`` of its response, in OpenAI's shape; details may be missing.
-    """
+    """Return the tokens of ``usage`` in OpenAI's shape, or ``None`` if it does not report input and output."""
     given, made = _count(usage, "input_tokens"), _count(usage, "output_tokens")
     if given is None or made is None:
         return None

@@ -142,10 +142,7 @@ class LookupOutcome(NamedTuple):
 
 
 def outcome_of(stored: StoredRecord, task: ImageTask | None, asked: AskedGateway, now: float) -> LookupOutcome:
-    """Return what an open record comes to by what the gateway shows.
-
-    :param task: What the lookup showed; ``None`` if the record could not be looked up.
-    """
+    """Return what an open record comes to by what the gateway shows; ``None`` where it was not looked up."""
     record = stored.record
     if not asked.reaches(record):
         address = f"{record.gateway} at {record.base_url}" if record.base_url else record.gateway

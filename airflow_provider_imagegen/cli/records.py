@@ -48,10 +48,7 @@ def locations(ledger: Ledger) -> list[Location]:
 
 
 def read(ledger: Ledger, where: Sequence[Location]) -> tuple[list[StoredRecord], list[str]]:
-    """Read records, several at once.
-
-    :return: The records by time of claim, and the addresses of those that cannot be understood.
-    """
+    """Read records, several at once; return them by time of claim, and the addresses of those that are damaged."""
 
     def read_one(location: Location) -> StoredRecord | str | None:
         try:

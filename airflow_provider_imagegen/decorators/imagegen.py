@@ -166,11 +166,7 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
         return [{"version": 1, "kind": "request"}, without_queries(self._returned) | {"prompt": self.prompt}]
 
     def _kept(self, context: Context) -> Any:
-        """Return what the function returned before the deferral.
-
-        :raises LedgerError: If S3 does not hand it over.
-        :raises LedgerCorrupt: If it cannot be understood.
-        """
+        """Return what the function returned before the deferral."""
         from airflow_provider_imagegen.hooks.aws import s3_client
         from airflow_provider_imagegen.ledger.documents import document_uri, read_document
         from airflow_provider_imagegen.ledger.models import Attempt

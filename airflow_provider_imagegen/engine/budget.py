@@ -60,10 +60,7 @@ class CostEstimate:
 def estimate_cost(
     calls: Sequence[PlannedCall], past: Mapping[Filed, PastGeneration], prices: PriceList
 ) -> CostEstimate:
-    """Estimate the cost of calls.
-
-    :param calls: The calls; of those with the same key, the first is paid.
-    """
+    """Estimate the cost of calls; of those with the same key, the first is paid."""
     costs: dict[LedgerKey, Cost] = {}
     generations: dict[LedgerKey, int] = {}
     unpriced: set[str] = set()
@@ -107,10 +104,7 @@ def _generation_to_pay(key: LedgerKey, past: Mapping[Filed, PastGeneration]) -> 
 
 
 class Budget:
-    """What one task instance may pay.
-
-    :param budget: In all, over all of its tries.
-    """
+    """What one task instance may pay in all its tries."""
 
     def __init__(self, budget: Decimal, currency: str) -> None:
         self.budget = budget

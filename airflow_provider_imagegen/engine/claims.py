@@ -25,10 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Claims:
-    """The entries of one attempt's calls.
-
-    :param warn: Whether to warn of earlier tries that asked for something else.
-    """
+    """The entries of one attempt's calls; may warn of earlier tries that asked for something else."""
 
     ledger: Ledger
     client: ImageClient

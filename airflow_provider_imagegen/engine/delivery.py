@@ -92,10 +92,7 @@ class Delivery:
         self._entries[submitted.call.index] = submitted.entry
 
     async def take_up(self, submitted: SubmitResult) -> Outcome | None:
-        """Bring a call to its end that has no task to wait for.
-
-        :return: The outcome; ``None`` if its images were paid for and are gone.
-        """
+        """Bring a call to its end that has no task; return ``None`` if its images were paid for and are gone."""
         call, entry = submitted.call, submitted.entry
         if entry.record.state == "landed":
             return await self._hand_out(call.key, entry.record, call.index, call.count)

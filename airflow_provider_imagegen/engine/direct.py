@@ -20,10 +20,7 @@ from airflow_provider_imagegen.schemas import ImageRequest, ImageTask
 
 
 async def submit(client: ImageClient, request: ImageRequest, within: float = SUBMIT_TIME) -> ImageTask:
-    """Send one paid call, once.
-
-    :param within: Seconds until the response must be whole.
-    """
+    """Send one paid call, once; its response must be whole within so many seconds."""
     check(request, client.gateway)
     # No later process will look for it, so the trace id need not be derived from anything.
     return await client.submit(request, str(uuid.uuid4()), within)

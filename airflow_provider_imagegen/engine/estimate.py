@@ -29,10 +29,7 @@ class CostEstimator:
     policy: Policy
 
     async def reserve(self, budget: Budget | None, calls: Sequence[PlannedCall], *, is_resuming: bool = False) -> None:
-        """Make sure that a budget covers calls; without a budget this does nothing.
-
-        :raises BudgetExceeded: If it does not, or if that is not known; nothing is paid then.
-        """
+        """Make sure that a budget covers calls, before anything is paid; without a budget this does nothing."""
         if budget is None:
             return
         if self._is_first and not is_resuming:

@@ -83,11 +83,7 @@ class ImageJob:
         check(self._request, self._client.gateway)
 
     async def submit(self) -> Submission:
-        """Submit every call, at most ``max_in_flight`` at once; land what comes back at once without a task.
-
-        :raises TempFileFailed: If there is no disk space for images of which the gateway keeps no copy; nothing is
-            paid then.
-        """
+        """Submit every call, at most ``max_in_flight`` at once; land what comes back at once without a task."""
         if not self._client.gateway.capabilities.tasks:
             # Their images arrive with the response and exist nowhere else: a full disk would lose what was paid for.
             check_disk_space(MAX_IMAGE_BYTES)
@@ -111,11 +107,7 @@ class ImageJob:
         return submission_of(self._request, self._client.gateway, results, started, deadline)
 
     async def wait(self, submission: Submission, until: float) -> dict[str, ImageTask]:
-        """Look up the open tasks until all are done or the time is over.
-
-        :param until: Unix seconds.
-        :return: The last that was seen of every open task; nothing where a gateway answers at once.
-        """
+        """Look up the open tasks until all are done or the time is over; return the last that was seen of each."""
         self.open = list(submission.open)
         if submission.open:
             self._seen = await self._poller.wait(
@@ -134,11 +126,7 @@ class ImageJob:
         return self._seen.last_fault
 
     async def land(self, submission: Submission, tasks: dict[str, ImageTask]) -> Manifest:
-        """Bring everything that was generated to S3, and write the manifest beside it.
-
-        :raises ImageGenError: If something is missing: the most severe reason, or
-            :class:`~airflow_provider_imagegen.exceptions.PartialDelivery`.
-        """
+        """Bring everything that was generated to S3, write the manifest beside it, and report what is missing."""
         manifest, error = await self.collect(submission, tasks)
         if manifest.images:
             # Before the error is raised: the images that did land are paid for, and their manifest says so.

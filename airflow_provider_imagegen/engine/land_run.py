@@ -89,10 +89,7 @@ class LandItem:
 
 @dataclass(frozen=True, kw_only=True)
 class LandRun(TaskRun):
-    """Submissions of others, to be landed by one task instance.
-
-    :param is_one: Whether all of it is one receipt that came by itself.
-    """
+    """Submissions of others, or one receipt by itself, to be landed by one task instance."""
 
     receipts: Sequence[Receipt] = ()
     task_ids: Sequence[str] = ()

@@ -18,10 +18,7 @@ GRACE = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
-    """Options of a job.
-
-    :param timeout: Seconds from the submit to the deadline.
-    """
+    """Options of a job, with its timeout in seconds from the submit."""
 
     attempt: Attempt
     policy: Policy = field(default_factory=Policy)

@@ -162,12 +162,7 @@ def submission_of(
     submitted_at: float,
     deadline: float,
 ) -> Submission:
-    """Sum up the submits of a request.
-
-    :param results: Of every call, its open task, or its outcome if it is over already.
-    :param submitted_at: Unix seconds of the first submit.
-    :param deadline: Unix seconds at which to stop waiting.
-    """
+    """Sum up the submits of a request: open tasks, or outcomes of calls that are over already."""
     closed = [result for result in results if isinstance(result, Outcome)]
     cost = total_cost(closed)
     return Submission(

@@ -72,10 +72,7 @@ class TaskRun:
         raise NotImplementedError
 
     async def resume(self, submission: Submission, gave_up: bool) -> Result | Submission:
-        """Go on after a deferral, which may have ended early.
-
-        :param gave_up: Whether the trigger could not go on looking; then neither can this.
-        """
+        """Go on after a deferral, which may have ended early; if the trigger gave up looking, so does this."""
         raise NotImplementedError
 
     async def dry_run(self) -> DryRun:
@@ -125,10 +122,7 @@ class TaskRun:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRun(TaskRun):
-    """One request of one task instance.
-
-    :param waits: Whether to see it through; if not, it ends when everything is submitted.
-    """
+    """One request of one task instance, which ends when everything is submitted if it does not wait."""
 
     request: ImageRequest
     waits: bool = True

@@ -31,20 +31,14 @@ _WITH_ALPHA = frozenset({"RGBA", "LA", "PA"})
 def read_sources(
     given: Sequence[str | bytes], field: str, bucket: str | None, read_object: ReadObject
 ) -> tuple[ImageSource, ...]:
-    """Turn what a user wrote into image sources; addresses stay addresses, all else becomes bytes.
-
-    :param given: ``https://`` addresses, ``s3://bucket/key`` addresses, keys in ``bucket``, or bytes.
-    """
+    """Turn addresses, S3 keys and bytes into image sources; https addresses stay, all else becomes bytes."""
     if isinstance(given, str | bytes) or not isinstance(given, Sequence):
         raise InvalidRequest(field, type(given).__name__, "a list of addresses, S3 keys or bytes")
     return tuple(_read_source(entry, field, bucket, read_object) for entry in given)
 
 
 def name_sources(given: Sequence[str], bucket: str) -> tuple[ImageSource, ...]:
-    """Turn what a user wrote into image sources by address alone, nothing of which is read.
-
-    :param given: ``https://`` addresses, ``s3://bucket/key`` addresses, or keys in ``bucket``.
-    """
+    """Turn addresses and S3 keys into image sources by address alone, nothing of which is read."""
     for entry in given:
         _check_utf8(entry, "images")
     return tuple(ImageSource(url=entry if "://" in entry else f"s3://{bucket}/{entry}") for entry in given)

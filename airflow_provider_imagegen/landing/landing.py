@@ -73,10 +73,7 @@ class Landing:
         await self._downloader.__aexit__()
 
     async def land(self, output: ImageOutput, index: int, task: ImageTask, name: str) -> LandedImage:
-        """Bring one image to S3.
-
-        :param name: File name of the object, without extension.
-        """
+        """Bring one image to S3, under a file name without extension."""
         try:
             with temp_file_errors(), _file_for(output) as file:
                 await self._fetch(output, file)
@@ -96,17 +93,11 @@ class Landing:
             log.info("Landed preview %d of image %d: %s", number, index, image.uri)
 
     async def reuse(self, image: LandedImage, name: str) -> LandedImage | None:
-        """Hand out an image that landed before: where it is, or copied to where it is wanted now.
-
-        :return: The image under this destination, marked as reused; ``None`` if it is no longer in S3.
-        """
+        """Hand out an image that landed before, or a copy where it is wanted now; ``None`` if it is gone from S3."""
         return await asyncio.to_thread(self._reuse, image, name)
 
     async def find(self, trace_id: str, names: Mapping[int, str]) -> tuple[LandedImage, ...]:
-        """Return the images that a request generation has put, whether or not anybody noted it.
-
-        :param names: File names without extension, by position among the images asked for.
-        """
+        """Return the images that a request generation has put under these names, whether or not anybody noted it."""
         look = partial(self._store.find, trace_id)
         found = await asyncio.gather(*(asyncio.to_thread(look, name) for name in names.values()))
         pairs = zip(names, found, strict=True)

@@ -38,17 +38,11 @@ class AsyncLedger:
         return current
 
     async def update(self, key: LedgerKey, entry: Entry, **changes: Any) -> Entry:
-        """Change a record, provided it still is what was read.
-
-        :raises LedgerConflict: If somebody else changed it meanwhile.
-        """
+        """Change a record, provided it still is what was read; otherwise raise ``LedgerConflict``."""
         return await asyncio.to_thread(self._ledger.update, key, entry, updated_at=self._clock(), **changes)
 
     async def update_with_retries(self, key: LedgerKey, entry: Entry, **changes: Any) -> Entry:
-        """Change a record, and retry while S3 fails.
-
-        :raises LedgerConflict: If somebody else changed it meanwhile.
-        """
+        """Change a record, and retry while S3 fails, but not after a ``LedgerConflict``."""
         # A claim that is left behind looks as if the request had been sent: where the gateway has no lookup by trace
         # id, that is an unknown outcome, which a person must settle. A conflict is not retried: it is a decision.
         retrying = AsyncRetrying(

@@ -33,10 +33,7 @@ def document_uri(ledger: Ledger, attempt: Attempt, name: str) -> str:
 
 
 def write_document(s3: S3Client, uri: str, lines: Iterable[str]) -> None:
-    """Write a document. Blocking.
-
-    :param lines: Its lines, without their ends.
-    """
+    """Write a document of lines, which come without their ends. Blocking."""
     bucket, key = split_uri(uri)
     store = ObjectStore(s3, Destination(bucket=bucket, prefix=""))
     with tempfile.TemporaryFile(prefix="imagegen-note-") as file:

@@ -95,10 +95,7 @@ class Ledger:
         return self._read(self._object_key(key, generation))
 
     def update(self, key: LedgerKey, entry: Entry, **changes: Any) -> Entry:
-        """Change a record, provided it still is what was read.
-
-        :raises LedgerConflict: If somebody else changed it meanwhile.
-        """
+        """Change a record, provided it still is what was read; otherwise raise ``LedgerConflict``."""
         record = _signed(entry.record.model_copy(update=changes))
         try:
             with failpoint(Failpoint.RECORD):

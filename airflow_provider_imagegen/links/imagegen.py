@@ -30,10 +30,7 @@ class ImagesLink(BaseOperatorLink):
     name = "Images"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the page's address; without ``[api] base_url``, as seen from wherever Airflow's pages are.
-
-        Empty where the gallery is off.
-        """
+        """Return the page's address, relative without ``[api] base_url``; empty where the gallery is off."""
         if not is_enabled():
             return ""
         base_url = conf.get("api", "base_url", fallback="") or ""

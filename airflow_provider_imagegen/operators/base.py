@@ -348,10 +348,7 @@ class ImagesOperator(BaseOperator):
 
     @contextmanager
     def _reporting(self, context: Context, is_resuming: bool = False) -> Iterator[None]:
-        """Note an error in XCom on its way out; skip the task where it is one to be skipped for.
-
-        :param is_resuming: Whether the task was deferred before.
-        """
+        """Note an error in XCom on its way out; skip the task where it is one to be skipped for."""
         try:
             yield
         except AirflowSkipException:

@@ -111,10 +111,7 @@ class GenerateImageBatchOperator(GenerateImageOperator):
 
 
 class _Reporter:
-    """Reports the progress of a batch: in the log, and now and then as an XCom, which the UI shows while it runs.
-
-    :param ti: The running task instance.
-    """
+    """Reports the progress of a batch: in the log, and now and then as an XCom, which the UI shows while it runs."""
 
     def __init__(self, ti: Any) -> None:
         self._ti = ti

@@ -126,11 +126,7 @@ class ImageTaskSensor(BaseSensorOperator):
         return ImageGenHook(self.imagegen_conn_id).get_conn()
 
     async def _look_up(self, client: ImageClient, seconds: float) -> dict[str, Any] | None:
-        """Return the result once every task is done; ``None`` before.
-
-        :param client: A client, not opened yet.
-        :param seconds: For how long this has been looking: at first, tasks may not be visible.
-        """
+        """Return the result once every task is done; ``None`` before. At first, tasks may not be visible."""
         async with client:
             tasks = await client.look_up(self._ids)
             if seconds > client.settings.visibility_grace:

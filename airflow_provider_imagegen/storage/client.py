@@ -23,10 +23,7 @@ _without_checksums: set[str] = set()
 
 
 def client_of(hook: S3Hook, ours: Config | None = None) -> S3Client:
-    """Return the boto3 client of an AWS connection, whose own ``config_kwargs`` come first.
-
-    :param ours: What holds where the connection says nothing; by default the configuration for tasks.
-    """
+    """Return the boto3 client of an AWS connection, whose ``config_kwargs`` come before ours."""
     config = (ours or _config_for_tasks()).merge(hook.config)
     client: S3Client = hook.get_client_type(region_name=hook.region_name, config=config)
     add_handlers(client)

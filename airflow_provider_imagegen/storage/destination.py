@@ -37,10 +37,7 @@ _LIKE_A_SHORTENED_ONE = re.compile(rf"~(?=[0-9a-f]{{{_DIGEST_LENGTH}}}\Z)")
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """Where images go.
-
-    :param prefix: Key prefix; objects are ``<prefix>/<index>.<ext>``.
-    """
+    """Where images go: objects are ``<prefix>/<index>.<ext>``."""
 
     bucket: str
     prefix: str
@@ -104,10 +101,7 @@ def key_of(s3_key: str, ti: Any) -> str:
 
 
 def default_prefix(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
-    """Return the prefix of one task instance's images, at most 800 bytes.
-
-    :param map_index: -1 where the task is not mapped.
-    """
+    """Return the prefix of one task instance's images, at most 800 bytes; without a map index if that is -1."""
     parts = ["imagegen", *map(safe_part, (dag_id, run_id, task_id))]
     return "/".join(parts if map_index < 0 else [*parts, str(map_index)])
 

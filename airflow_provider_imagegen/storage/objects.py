@@ -94,10 +94,7 @@ class ObjectStore:
     def put_file(
         self, key: str, file: IO[bytes], content_type: str, metadata: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        """Put a document about the images, in place of any that was there.
-
-        :param file: Its content, from start to end.
-        """
+        """Put a whole document about the images, in place of any that was there."""
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         # Whatever replace says: a document about the images of an earlier try would be wrong.

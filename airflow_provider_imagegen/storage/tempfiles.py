@@ -36,10 +36,7 @@ class VerifiedFile:
 
 @contextmanager
 def temp_file_errors(billed: Billed = "yes") -> Iterator[None]:
-    """Tell a disk that is full or broken from everything else that can go wrong in the block.
-
-    :param billed: Whether what the block keeps was paid for.
-    """
+    """Tell a disk that is full or broken from everything else that can go wrong in the block."""
     try:
         yield
     except OSError as error:

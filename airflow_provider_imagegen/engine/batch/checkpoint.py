@@ -65,10 +65,7 @@ class BatchState:
 
     @classmethod
     def load(cls, s3: S3Client, uri: str, rows: Sequence[Row], results: ResultFile) -> Self:
-        """Read the checkpoint. Blocking.
-
-        :raises InvalidRequest: If the rows are not those that the batch began with.
-        """
+        """Read the checkpoint, unless the rows are not those that the batch began with. Blocking."""
         lines = read_document(s3, uri)
         try:
             # The counts tell a file that breaks off from a shorter one, whose missing rows would be submitted again.

@@ -68,11 +68,7 @@ class Duplicates:
         return next((error for error in errors if error is not None), None)
 
     def end(self, row: Row, error: ImageGenError | None) -> list[Row]:
-        """Note how a row ended.
-
-        :param error: Why its images have not landed; ``None`` if they have.
-        :return: Rows that waited for it and can begin.
-        """
+        """Note how a row ended, with an error or well; return rows that waited for it and can begin."""
         keys = self._keys.get(row.key)
         if not keys:
             return []

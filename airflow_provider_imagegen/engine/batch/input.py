@@ -156,10 +156,7 @@ def csv_entries(file: IO[bytes]) -> Iterator[Entry]:
 
 
 def json_value(text: str) -> Any:
-    """Parse JSON, without the constants that Python adds to the standard.
-
-    :raises ValueError: If it is not valid, with the reason to show.
-    """
+    """Parse JSON, without the constants that Python adds to the standard; a ``ValueError`` has the reason to show."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:

@@ -74,10 +74,7 @@ class BatchJob:
         return [*at_work, *self.state.open_tasks]
 
     async def run(self) -> None:
-        """Bring all rows to an end, except those that are handed over and their duplicates.
-
-        The state then holds the results, and what is handed over.
-        """
+        """Bring all rows to an end; the state then holds the results, and the rows that are handed over."""
         reporting = asyncio.create_task(self.progress.report_regularly(lambda: self._in_flight))
         try:
             with suppress_item_logs():
@@ -176,10 +173,7 @@ class BatchJob:
         item.slots = 0
 
     async def _tasks_of(self, item: _Item) -> tuple[Submission, dict[str, ImageTask] | None]:
-        """Submit a row, or look up what was submitted before, and wait for it.
-
-        :return: The submission, and its tasks; ``None`` for these if waiting ended before they did.
-        """
+        """Submit a row or look it up, and wait for it; no tasks are returned if waiting ended before they did."""
         job, submission = item.job, item.submission
         try:
             if submission is None:

@@ -91,10 +91,7 @@ def longest_key(prefix: str) -> int:
 
 
 def object_name(key: str, count: int, index: int) -> str:
-    """Return the name of one of a row's objects, without prefix and extension.
-
-    :param index: Position of the image; beyond ``count`` if the gateway made more than it was asked for.
-    """
+    """Return the name of one of a row's images, of which there may be more than asked for, without extension."""
     if index >= count:
         return f"{key}.extra-{index}"
     return key if count == 1 else f"{key}-{index}"

@@ -157,11 +157,7 @@ class Place:
 
     @classmethod
     def of(cls, url: str, base: str = "") -> Self:
-        """Take a URL apart; its user name and fragment are dropped.
-
-        :param base: The URL that a relative one is relative to.
-        :raises ValueError: If it is none that may be fetched, with the reason.
-        """
+        """Take a URL apart, without user name and fragment; a ``ValueError`` says why it may not be fetched."""
         try:
             url = urljoin(base, url)
             parts = urlsplit(url)

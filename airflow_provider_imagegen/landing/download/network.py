@@ -41,10 +41,7 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class GuardedNetwork(httpcore.AsyncNetworkBackend):
-    """Opens connections to allowed addresses only.
-
-    :param dial: Opens the connections; it is only ever given IP addresses.
-    """
+    """Opens connections to allowed addresses only; ``dial`` is only ever given IP addresses."""
 
     def __init__(self, scheme: str, hosts: ResultHosts, resolver: Resolver, dial: httpcore.AsyncNetworkBackend) -> None:
         self._scheme = scheme
@@ -60,10 +57,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first address of a host that answers.
-
-        :raises LeadsInside: If any of its addresses is not allowed.
-        """
+        """Connect to the first address of a host that answers, if all of its addresses are allowed."""
         deadline = time.monotonic() + (CONNECT_TIMEOUT if timeout is None else timeout)
         left = await self._allowed(host, port, deadline)
         while True:
@@ -77,10 +71,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
                     raise
 
     async def check(self, host: str, port: int) -> None:
-        """Check a host that a proxy is about to be asked for.
-
-        :raises LeadsInside: If it is known here, and leads inside.
-        """
+        """Refuse a host that a proxy is about to be asked for, if it is known here and leads inside."""
         try:
             await self._allowed(host, port, time.monotonic() + LOOK_UP_BEFORE_PROXY)
         except (httpcore.ConnectError, httpcore.ConnectTimeout):

@@ -43,10 +43,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a file already says about where it comes from.
-
-    :param is_signed: Whether C2PA data binds the file's bytes.
-    """
+    """What a file already says about where it comes from; signed is one whose bytes C2PA data binds."""
 
     xmp: Part | None = None
     packet: bytes = b""
@@ -71,10 +68,7 @@ class ImageFormat(Protocol):
     EXTENSION: str
 
     def parts(self, file: IO[bytes], /) -> Iterator[Part]:
-        """Walk through all parts of an image; what is behind its end is left out.
-
-        :raises BrokenImage: If a part is damaged or missing, or none holds pixels.
-        """
+        """Walk through all parts up to the image's end; one that is damaged or missing is a ``BrokenImage``."""
 
     def size(self, file: IO[bytes], /) -> tuple[int, int]:
         """Return width and height as the header states them."""

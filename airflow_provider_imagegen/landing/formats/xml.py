@@ -22,10 +22,7 @@ class BadMarkup(BrokenImage):
 
 
 def read_markup(pieces: Iterable[bytes], on_start: OnStart) -> None:
-    """Read a document, piece by piece.
-
-    :raises BadMarkup: If it is not well-formed, is nested too deep, or declares entities or an internal subset.
-    """
+    """Read a document piece by piece; refuse deep nesting, entities and internal subsets."""
     parser = _parser(on_start)
     try:
         for piece in pieces:
