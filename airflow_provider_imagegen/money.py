@@ -43,11 +43,7 @@ def shown(amount: Decimal) -> str:
 
 @dataclass(frozen=True)
 class Cost:
-    """A sum of money.
-
-    :param known: Sum of what is known.
-    :param is_whole: Whether that is all of it.
-    """
+    """A sum of money: what is known of it, and whether that is all."""
 
     known: Decimal = Decimal(0)
     is_whole: bool = True

@@ -67,10 +67,7 @@ _ADVICE: dict[type[recovery.Action], tuple[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class AskedGateway:
-    """What asking a gateway can bring.
-
-    :param timeout: Seconds it may be silent; one without tasks is silent while it generates.
-    """
+    """What asking a gateway can bring; one without tasks may be silent for its whole timeout."""
 
     name: str
     capabilities: Capabilities

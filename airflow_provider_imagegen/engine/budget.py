@@ -24,11 +24,7 @@ Filed = tuple[LedgerKey, int]
 
 @dataclass(frozen=True, slots=True)
 class PastGeneration:
-    """One record of the ledger, as far as it is about money.
-
-    :param is_ours: Whether this task instance is billed for it.
-    :param cost: Its cost; ``None`` if the record does not say.
-    """
+    """One record of the ledger, as far as it is about money; a cost of ``None`` is not known."""
 
     action: Action
     is_ours: bool

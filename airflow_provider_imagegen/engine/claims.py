@@ -41,11 +41,7 @@ class Claims:
     async def claim(
         self, call: PlannedCall, generation: int, billed_before: int = 0, cost_before: Cost = NOTHING
     ) -> Entry:
-        """Claim a generation of a call, or return the entry of whoever has claimed it before.
-
-        :param generation: 1, and one more for every time it had to be generated again.
-        :param billed_before: Number of images this task instance has paid for in earlier generations.
-        """
+        """Claim a generation of a call, with what earlier ones cost, or return the entry of whoever has claimed it."""
         # The claim comes before the request: after a kill, a claim that was never sent costs one lookup, whereas a
         # request that was never recorded would cost the image.
         now = self.clock()

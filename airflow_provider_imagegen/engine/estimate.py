@@ -91,10 +91,7 @@ class CostEstimator:
 
 
 def cost_of(record: LedgerRecord, currency: str) -> Cost | None:
-    """Return the cost of a generation: what it cost, else what it was expected to; ``None`` if the record has neither.
-
-    A request that was claimed counts as if it had been sent.
-    """
+    """Return what a generation cost, or was expected to, sent or only claimed; ``None`` if neither is known."""
     if record.state == "failed":
         return NOTHING
     # What a gateway reported may be more or less than what was expected.

@@ -31,11 +31,7 @@ class JobOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SharedResources:
-    """Resources that a job shares with other jobs of the same Airflow task.
-
-    :param turn: Entered before every paid call.
-    :param counted: Ledger keys whose cost another of them accounts for.
-    """
+    """What jobs of one Airflow task share: lookups, their turn before paid calls, keys whose cost another counts."""
 
     poller: TaskPoller
     turn: AbstractAsyncContextManager[object]

@@ -109,10 +109,7 @@ def shortfall(first_index: int, count: int, made: int) -> tuple[Refused, ...]:
 
 
 def without_surplus(task: ImageTask, count: int) -> ImageTask:
-    """Return a task without the images that go too far beyond what it was asked for.
-
-    A gateway that answers with thousands would fill the bucket, and the bill.
-    """
+    """Return a task without images far beyond what was asked for: thousands would fill the bucket and the bill."""
     return task.model_copy(update={"outputs": task.outputs[: count + SURPLUS]})
 
 

@@ -16,11 +16,7 @@ from airflow_provider_imagegen.schemas import EditRequest, ImageRequest
 
 @dataclass(frozen=True, slots=True)
 class PlannedCall:
-    """One call to the gateway, and the ledger key it is filed under.
-
-    :param index: Position of its first image among the images asked for.
-    :param request: The parameters of the call; its ``n`` is what one call can make.
-    """
+    """One call to the gateway, its ledger key, and the position of its first image among those asked for."""
 
     key: LedgerKey
     index: int

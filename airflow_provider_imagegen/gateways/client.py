@@ -334,11 +334,7 @@ class ImageClient:
 
 
 class _OpenClient(NamedTuple):
-    """What an opened client holds.
-
-    :param http: The connections.
-    :param images: Directory of the images that come inside responses.
-    """
+    """The connections of an opened client, and the directory of the images that come inside responses."""
 
     http: httpx.AsyncClient
     images: tempfile.TemporaryDirectory[str]
@@ -368,11 +364,7 @@ def _remove_unused(content: ResponseContent, tasks: Iterable[ImageTask]) -> None
 
 @cache
 def tls_context(verify: bool | str) -> ssl.SSLContext:
-    """Return the process's TLS context for a ``verify`` setting.
-
-    :param verify: Whether to verify certificates, or the path of a CA bundle.
-    :raises ConfigurationError: If the bundle cannot be read, or that of the environment.
-    """
+    """Return the process's TLS context for a ``verify`` setting: a flag, or the path of a CA bundle."""
     # Building one blocks the event loop for some 15 ms and holds 800 KB, hence one for all clients.
     try:
         if isinstance(verify, str):

@@ -15,11 +15,7 @@ from airflow_provider_imagegen.gateways.settings import GatewaySettings, is_prox
 
 
 def proxy_to(url: str, settings: GatewaySettings) -> str | None:
-    """Return the proxy through which a host is reached; ``None`` if it is reached directly.
-
-    :param settings: Its proxy goes before that of the environment.
-    :raises ConfigurationError: If it cannot be used. Its value is not shown: it may hold a password.
-    """
+    """Return the proxy through which a host is reached, of the settings or else the environment; or ``None``."""
     if settings.proxy is not None:
         return _checked(settings.proxy, f"extra proxy of {settings.name}")
     parts, proxies = urlsplit(url), getproxies()

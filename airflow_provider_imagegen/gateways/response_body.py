@@ -69,10 +69,7 @@ class ResponseContent:
         return address in self.files or address in self.damaged or address[: len(_SCHEME)].lower() == _SCHEME
 
     def file_of(self, text: str) -> tuple[Path | None, str | None]:
-        """Return the file of an image, or what is wrong with it.
-
-        :param text: A marker, or base64 that stayed in the document: being short, or by its first bytes no image.
-        """
+        """Return the file of a marker, or of base64 that stayed in the document, or what is wrong with it."""
         if text in self.files or text in self.damaged:
             return self.files.get(text), self.damaged.get(text)
         data = text.encode(errors="replace")

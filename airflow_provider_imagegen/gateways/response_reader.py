@@ -33,11 +33,7 @@ BATCH = 512 * 1024
 
 
 async def read_response(response: httpx.Response, directory: Path) -> ResponseContent:
-    """Read a response to its end, decoding images into files as they come, off the event loop.
-
-    :param response: A response whose body is not read yet (``send(request, stream=True)``); closed here.
-    :param directory: Where the images go; the caller removes it, whatever happens.
-    """
+    """Read a response to its end and close it; its images are decoded into files, off the event loop."""
     async with reading(response, directory) as reader:
         await reader.read()
     return reader.content

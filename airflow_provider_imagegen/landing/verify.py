@@ -18,13 +18,7 @@ MAX_PIXELS = 80_000_000
 
 
 def verify(file: IO[bytes], svg: bool = False) -> VerifiedFile:
-    """Prove that a file holds one acceptable image, by its bytes alone.
-
-    Every part of the file is walked through, which notices any that is missing; no pixel is decoded.
-
-    :param file: The file; left at its start.
-    :raises NotAnImage: If it is none, is cut off, has no pixels or too many.
-    """
+    """Prove by a file's bytes alone that it holds one whole, acceptable image; leave it at its start."""
     file.seek(0)
     digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     size = file.seek(0, io.SEEK_END)

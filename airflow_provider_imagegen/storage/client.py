@@ -69,8 +69,6 @@ def put_checked(s3: S3Client, body: IO[bytes], sha256: str, **arguments: Any) ->
 
     S3 compares it with the bytes that arrive: a bit that turned on the disk or on the way is noticed. A bucket with
     default Object Lock retention takes no object without one.
-
-    :param body: A seekable file, put from its start.
     """
     endpoint = s3.meta.endpoint_url
     body.seek(0)

@@ -73,11 +73,7 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def parse_destination(s3_bucket: str | None, s3_key: str, options: ObjectOptions) -> Destination:
-    """Read bucket and key prefix as a user wrote them.
-
-    :param s3_bucket: The bucket, or ``None`` if ``s3_key`` is an ``s3://`` URL.
-    :param s3_key: A key prefix, or ``s3://bucket/prefix``.
-    """
+    """Read bucket and key prefix as a user wrote them: the key may be ``s3://bucket/prefix``."""
     if not isinstance(s3_key, str):
         raise InvalidRequest("s3_key", s3_key, "a key prefix, or s3://bucket/prefix")
     named, prefix = split_uri(s3_key)

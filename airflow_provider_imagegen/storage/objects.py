@@ -39,11 +39,7 @@ SHA256 = "sha256"
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """An object as it stands in S3.
-
-    :param etag: Its ETag, without quotes.
-    :param version_id: Its version, in a bucket that keeps versions.
-    """
+    """An object as it stands in S3; its ETag is without quotes."""
 
     key: str
     etag: str
@@ -75,11 +71,7 @@ class ObjectStore:
         self._options = destination.options
 
     def put(self, key: str, image: VerifiedFile, metadata: Mapping[str, str]) -> Stored:
-        """Put one image; S3 compares what arrives with its SHA-256.
-
-        :return: The object, also if a try before this one put it.
-        :raises ObjectExists: If something else is there and is not to be replaced.
-        """
+        """Put one image, or find what a try before this one put; S3 compares what arrives with its SHA-256."""
         arguments = self._arguments(key, image.content_type, metadata)
         if image.content_type == SVG:
             # It can hold scripts, which a browser that shows it would run in the bucket's origin.
@@ -129,12 +121,7 @@ class ObjectStore:
             raise self._not_reused(key, error) from None
 
     def copy(self, key: str, to_key: str, sha256: str) -> Stored | None:
-        """Copy an image of the same bucket to a key of the destination.
-
-        :param sha256: Its digest, by which an earlier copy of it is known.
-        :return: The copy; ``None`` if the image is gone, or something else is in its place.
-        :raises ObjectExists: If something else is there and is not to be replaced.
-        """
+        """Copy an image of the same bucket to a key; ``None`` if it is gone, or something else is in its place."""
         try:
             head = self._head(key, sha256)
             if head is None:

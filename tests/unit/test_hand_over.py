@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from airflow_provider_imagegen.engine.batch.hand_over import HandOver
+from airflow_provider_imagegen.engine.batch.limits import HandOver
 from tests.stack.waiting import HANG
 
 

@@ -35,11 +35,7 @@ class Header(PersistedModel):
 
 @dataclass
 class BatchState:
-    """A batch as far as it is.
-
-    :param started_at: Unix seconds.
-    :param open: What was submitted of rows that wait at the gateway, by their numbers.
-    """
+    """A batch as far as it is, begun at a time in unix seconds; open rows wait at the gateway, by their numbers."""
 
     rows: Sequence[Row]
     results: ResultFile

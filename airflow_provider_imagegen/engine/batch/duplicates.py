@@ -17,11 +17,7 @@ from airflow_provider_imagegen.ledger.models import LedgerKey
 
 
 class Duplicates:
-    """Rows that share calls with others, and how far these calls are.
-
-    :param calls: Row and ledger key of every call of the batch, in order, those that have ended included.
-    :param landed: Rows that have landed before: they have accounted for the cost of their images.
-    """
+    """Rows that share calls with others, and how far these are; landed rows have accounted for the cost."""
 
     def __init__(self, calls: Iterable[tuple[str, LedgerKey]], landed: Iterable[str] = ()) -> None:
         # Two rows that share any call share their first one too: they have the same parameters, split into calls in

@@ -44,12 +44,7 @@ class Entry:
 
 
 def entries_of(requests: object, s3: S3Client) -> Iterator[Entry]:
-    """Yield the entries of a batch as they are read. Blocking: call it from a thread.
-
-    :param requests: A list of prompts and dicts, or ``s3://bucket/key.csv`` or ``.jsonl``.
-    :raises DestinationError: If the file is missing, not readable with these permissions, or too large.
-    :raises RowsUnread: If S3 did not return the whole file.
-    """
+    """Yield the entries of a list of prompts and dicts, or of a CSV or JSONL file in S3. Blocking."""
     if isinstance(requests, Sequence) and not isinstance(requests, str | bytes | bytearray):
         return list_entries(requests)
     if not isinstance(requests, str):

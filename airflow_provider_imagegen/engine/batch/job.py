@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from airflow_provider_imagegen import metrics
 from airflow_provider_imagegen.engine.batch.checkpoint import BatchState
 from airflow_provider_imagegen.engine.batch.duplicates import Duplicates
-from airflow_provider_imagegen.engine.batch.hand_over import HandOver
-from airflow_provider_imagegen.engine.batch.limits import CircuitBreaker, Slots
+from airflow_provider_imagegen.engine.batch.limits import CircuitBreaker, HandOver, Slots
 from airflow_provider_imagegen.engine.batch.progress import Progress, suppress_item_logs
 from airflow_provider_imagegen.engine.batch.results import RowResult
 from airflow_provider_imagegen.engine.batch.rows import Row

@@ -57,12 +57,7 @@ class Rows:
 def read_rows(
     entries: Iterable[Entry], defaults: Mapping[str, Any], check: Check, most_key_bytes: int = MAX_KEY_BYTES
 ) -> Rows:
-    """Check every entry of a batch; one that is wrong does not keep the others from being checked.
-
-    :param defaults: Parameters of all rows that do not set them; of ``extra``, each body field by itself.
-    :param most_key_bytes: Longest key of a row, see :func:`longest_key`.
-    :raises InvalidRows: If the batch as a whole is wrong: too many rows, or columns that are not known.
-    """
+    """Check every entry of a batch, with defaults for what it does not set; one that is wrong stops no other."""
     reading = _Reading(defaults, check, most_key_bytes)
     valid: list[Row] = []
     invalid: list[InvalidRow] = []

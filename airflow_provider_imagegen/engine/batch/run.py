@@ -19,10 +19,9 @@ from aiolimiter import AsyncLimiter
 
 from airflow_provider_imagegen.engine.batch.checkpoint import BatchState
 from airflow_provider_imagegen.engine.batch.duplicates import Duplicates
-from airflow_provider_imagegen.engine.batch.hand_over import HandOver
 from airflow_provider_imagegen.engine.batch.input import entries_of
 from airflow_provider_imagegen.engine.batch.job import BatchJob
-from airflow_provider_imagegen.engine.batch.limits import Slots
+from airflow_provider_imagegen.engine.batch.limits import HandOver, Slots
 from airflow_provider_imagegen.engine.batch.progress import Progress, Report
 from airflow_provider_imagegen.engine.batch.result_file import ResultFile
 from airflow_provider_imagegen.engine.batch.results import RowResult

@@ -84,11 +84,7 @@ class Downloader:
             await pool.aclose()
 
     async def fetch(self, url: str, file: IO[bytes]) -> None:
-        """Fetch a result into an empty file; one that is cut off is fetched again.
-
-        :raises ResultExpired: If the URL does not lead to it, or not yet.
-        :raises ResultHostRefused: If it leads to an address that is not public.
-        """
+        """Fetch a result into an empty file; one that is cut off is fetched again."""
         async with self._slots:
             await self._fetch(Hop.first(url), file)
 

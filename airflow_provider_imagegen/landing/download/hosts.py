@@ -143,11 +143,7 @@ def shown(url: str) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """A URL taken apart: exactly what is connected to and requested.
-
-    :param url: As it was given; never shown.
-    :param host: In its normal spelling.
-    """
+    """A URL taken apart: exactly what is connected to and requested; the URL itself is never shown."""
 
     url: str
     scheme: str

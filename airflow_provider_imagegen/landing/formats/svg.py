@@ -19,8 +19,6 @@ def svg_size(file: IO[bytes]) -> tuple[int, int]:
     """Prove that a file is an SVG image, and return its width and height in CSS pixels.
 
     From ``width`` and ``height`` where both are pixels, else from ``viewBox``, else :data:`DEFAULT_SIZE`.
-
-    :raises BrokenImage: If it is none, is cut off, declares entities, is too large, or has no area.
     """
     if file.seek(0, 2) > MAX_SVG_BYTES:
         raise BrokenImage(f"svg images may have {MAX_SVG_BYTES} bytes at most")
