@@ -104,11 +104,7 @@ class Base64Extractor:
     """
 
     def __init__(
-        self,
-        directory: Path,
-        *,
-        max_image_bytes: int = MAX_IMAGE_BYTES,
-        max_skeleton_bytes: int = MAX_SKELETON_BYTES,
+        self, directory: Path, *, max_image_bytes: int = MAX_IMAGE_BYTES, max_skeleton_bytes: int = MAX_SKELETON_BYTES
     ) -> None:
         self.files: dict[str, Path] = {}
         self.damaged: dict[str, str] = {}

@@ -254,10 +254,8 @@ class ImageGenHook(BaseHook):
         return settings
 
     def _no_connection(self) -> ConfigurationError:
-        return ConfigurationError(
-            f"there is no connection {self.imagegen_conn_id!r}",
-            advice="Create it: type imagegen, host, password.",
-        )
+        advice = "Create it: type imagegen, host, password."
+        return ConfigurationError(f"there is no connection {self.imagegen_conn_id!r}", advice=advice)
 
 
 def _request(parameters: dict[str, Any]) -> ImageRequest:
@@ -285,11 +283,8 @@ def _edit_request(
 
 def _in_memory(task: ImageTask) -> ImageTask:
     # The files are the client's, and go with it.
-    outputs = tuple(_output_in_memory(output) for output in task.outputs)
+    outputs = tuple(
+        output.model_copy(update={"file": None, "content": output.file.read_bytes()}) if output.file else output
+        for output in task.outputs
+    )
     return task.model_copy(update={"outputs": outputs, "previews": ()})
-
-
-def _output_in_memory(output: ImageOutput) -> ImageOutput:
-    if output.file is not None:
-        return output.model_copy(update={"file": None, "content": output.file.read_bytes()})
-    return output

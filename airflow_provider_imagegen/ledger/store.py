@@ -32,15 +32,9 @@ from pydantic import ValidationError
 from airflow_provider_imagegen.exceptions import DestinationError, LedgerConflict, LedgerCorrupt, LedgerError
 from airflow_provider_imagegen.failpoints import Failpoint, failpoint
 from airflow_provider_imagegen.ledger.models import Entry, LedgerKey, LedgerRecord
+from airflow_provider_imagegen.storage import errors
 from airflow_provider_imagegen.storage.client import put_checked
-from airflow_provider_imagegen.storage.errors import (
-    S3_ERRORS,
-    is_condition_failed,
-    is_not_ours,
-    is_not_there,
-    is_unknown_to_store,
-    words_of,
-)
+from airflow_provider_imagegen.storage.errors import S3_ERRORS, words_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -160,7 +154,7 @@ class Ledger:
             found = self._s3.get_object(Bucket=self.bucket, Key=name)
             body, etag = found["Body"].read(), found["ETag"]
         except S3_ERRORS as error:
-            if is_not_there(error):
+            if errors.is_not_there(error):
                 return None
             raise self._fault(error, f"the record {name} cannot be read") from None
         try:
@@ -179,11 +173,11 @@ class Ledger:
 
     def _fault(self, error: BaseException, what: str, record: Standing = "is known") -> LedgerError | DestinationError:
         """Return what an error of S3 means; only a claim can find that the destination was never usable."""
-        if is_condition_failed(error):
+        if errors.is_condition_failed(error):
             return LedgerConflict(f"{what}: another attempt was faster")
         # Anything but a claim comes after a claim that was written: the bucket was usable then, and something may have
         # been paid for since.
-        is_unusable = is_not_ours(error) or "credentials" in str(error).lower()
+        is_unusable = errors.is_not_ours(error) or "credentials" in str(error).lower()
         if is_unusable and record == "may be new":
             return DestinationError(f"s3_bucket={self.bucket!r} cannot be used: {words_of(error)}")
         return LedgerError(f"{what}: {words_of(error)}", billed="no" if record == "may be new" else "unknown")
@@ -221,9 +215,9 @@ def _is_conditional(s3: S3Client, bucket: str, prefix: str) -> bool:
         try:
             _put_bytes(s3, b"", **probe)
         except S3_ERRORS as error:
-            if is_condition_failed(error):
+            if errors.is_condition_failed(error):
                 return True
-            if not is_unknown_to_store(error):
+            if not errors.is_unknown_to_store(error):
                 # Whatever is wrong here, the claim itself meets it next and says so.
                 return True
             break

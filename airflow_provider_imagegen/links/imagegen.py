@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskInstanceKey
     from airflow.sdk import BaseOperator
 
-_CONSOLES = {
-    "amazonaws.com": "https://console.aws.amazon.com",
-    "amazonaws.com.cn": "https://console.amazonaws.cn",
-}
+_CONSOLES = {"amazonaws.com": "https://console.aws.amazon.com", "amazonaws.com.cn": "https://console.amazonaws.cn"}
 _GOVERNMENT_CONSOLE = "https://console.amazonaws-us-gov.com"
 
 

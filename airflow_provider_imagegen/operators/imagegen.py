@@ -77,10 +77,7 @@ class GenerateImageOperator(ImagesOperator):
     """
 
     template_fields: Sequence[str] = (*REQUEST_FIELDS, *ImagesOperator.template_fields)
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        **ImagesOperator.template_fields_renderers,
-        "extra": "json",
-    }
+    template_fields_renderers: ClassVar[dict[str, str]] = {**ImagesOperator.template_fields_renderers, "extra": "json"}
 
     def __init__(
         self,
@@ -168,12 +165,7 @@ class EditImageOperator(GenerateImageOperator):
     :param input_fidelity: How closely to keep to the input: ``high`` or ``low``. (templated)
     """
 
-    template_fields: Sequence[str] = (
-        *GenerateImageOperator.template_fields,
-        "images",
-        "mask",
-        "input_fidelity",
-    )
+    template_fields: Sequence[str] = (*GenerateImageOperator.template_fields, "images", "mask", "input_fidelity")
 
     def __init__(
         self,

@@ -178,17 +178,9 @@ def _raise_first_failure(client: ImageClient, tasks: Mapping[str, ImageTask]) ->
 
 
 def _result(gateway: str, tasks: Mapping[str, ImageTask]) -> dict[str, Any]:
-    return {
-        "gateway": gateway,
-        "task_ids": list(tasks),
-        "images": sum(len(task.outputs) for task in tasks.values()),
-        "tasks": [
-            {
-                "task_id": task.task_id,
-                "trace_id": task.trace_id,
-                "state": task.state,
-                "images": len(task.outputs),
-            }
-            for task in tasks.values()
-        ],
-    }
+    shown = [
+        {"task_id": task.task_id, "trace_id": task.trace_id, "state": task.state, "images": len(task.outputs)}
+        for task in tasks.values()
+    ]
+    images = sum(len(task.outputs) for task in tasks.values())
+    return {"gateway": gateway, "task_ids": list(tasks), "images": images, "tasks": shown}

@@ -15,16 +15,10 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
 
 from airflow_provider_imagegen.exceptions import Billed, DestinationError, ObjectExists, UploadFailed
+from airflow_provider_imagegen.storage import errors
 from airflow_provider_imagegen.storage.client import put_checked
 from airflow_provider_imagegen.storage.destination import Destination
-from airflow_provider_imagegen.storage.errors import (
-    S3_ERRORS,
-    is_condition_failed,
-    is_not_ours,
-    is_not_there,
-    is_unknown_to_store,
-    words_of,
-)
+from airflow_provider_imagegen.storage.errors import S3_ERRORS, words_of
 from airflow_provider_imagegen.storage.options import header_text
 from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES, SVG, VerifiedFile
 
@@ -98,7 +92,7 @@ class ObjectStore:
             return [key for name in names for key in self._keys_of(name)]
         except S3_ERRORS as error:
             place = self._destination.uri(self._destination.prefix)
-            if is_not_ours(error):
+            if errors.is_not_ours(error):
                 raise DestinationError(f"{place} cannot be listed, as replace=False needs: {words_of(error)}") from None
             raise UploadFailed(f"{place} could not be listed: {words_of(error)}", billed="no") from None
 
@@ -130,10 +124,10 @@ class ObjectStore:
             return Stored.of(to_key, there or self._copy(key, head, to_key))
         except S3_ERRORS as error:
             # Either condition may have failed, that of the source or that of the target: looking tells.
-            if is_condition_failed(error) and self.holds(key, sha256):
+            if errors.is_condition_failed(error) and self.holds(key, sha256):
                 there = self._landed_before(to_key, sha256, billed="no")
                 return Stored.of(to_key, there) if there else None
-            if is_not_there(error) or is_condition_failed(error):
+            if errors.is_not_there(error) or errors.is_condition_failed(error):
                 return None
             raise self._not_reused(key, error) from None
 
@@ -183,7 +177,7 @@ class ObjectStore:
             return self._send_protected(file, sha256, arguments, is_conditional)
         except S3_ERRORS as error:
             # Botocore repeats a put whose response was lost, and then meets what the first one put.
-            if is_condition_failed(error) and (head := self._landed_before(arguments["Key"], sha256)):
+            if errors.is_condition_failed(error) and (head := self._landed_before(arguments["Key"], sha256)):
                 return head
             uri = self._destination.uri(arguments["Key"])
             raise UploadFailed(f"{uri} was not taken: {words_of(error)}") from None
@@ -196,7 +190,7 @@ class ObjectStore:
         try:
             return put_checked(self._s3, file, sha256, **arguments, **condition)
         except S3_ERRORS as error:
-            if not (is_conditional and is_unknown_to_store(error)):
+            if not (is_conditional and errors.is_unknown_to_store(error)):
                 raise
         return put_checked(self._s3, file, sha256, **arguments)
 
@@ -207,7 +201,7 @@ class ObjectStore:
             head = self._s3.head_object(Bucket=self._destination.bucket, Key=key)
         except S3_ERRORS as error:
             # Who may put but not look gets 403; then the condition of the put decides.
-            if is_not_ours(error):
+            if errors.is_not_ours(error):
                 return None
             raise UploadFailed(f"{uri} could not be looked at: {words_of(error)}", billed=billed) from None
         if head["Metadata"].get(SHA256) != sha256:
@@ -219,7 +213,7 @@ class ObjectStore:
         try:
             head = self._s3.head_object(Bucket=self._destination.bucket, Key=key)
         except S3_ERRORS as error:
-            if is_not_there(error):
+            if errors.is_not_there(error):
                 return None
             raise
         return head if head["Metadata"].get(SHA256) == sha256 else None
