@@ -216,12 +216,9 @@ class ImageClient:
         read: Callable[[httpx.Response], Awaitable[_T]],
         within: float | None = None,
     ) -> _T:
-        """Send a request, once, and return what its response says.
+        """Send a request, once, and return what its response says; its phase decides what a failure means.
 
-        :param phase: Decides what a failure means.
-        :param read: Reads the response, whose body is still to come.
         :param within: Seconds until the response must be whole; the connection's timeout if omitted.
-        :raises GatewayError: As the table of the phase has it, or as ``read`` raises.
         """
         within = self.timeout if within is None else within
         try:

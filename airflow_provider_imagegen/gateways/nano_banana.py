@@ -38,10 +38,7 @@ class NanoBananaGateway(AceDataCloudGateway):
         return 4
 
     def check(self, request: ImageRequest) -> None:
-        """Refuse parameters that this endpoint does not have.
-
-        :raises InvalidRequest: Naming the parameter.
-        """
+        """Refuse parameters that this endpoint does not have."""
         super().check(request)
         for name, value in request.parameters().items():
             if name not in _OWN_PARAMETERS:

@@ -18,10 +18,7 @@ FALLBACK_CONNECTION = "aws_default"
 
 
 def s3_client(aws_conn_id: str | None) -> S3Client:
-    """Return the boto3 client of an AWS connection.
-
-    :raises ConfigurationError: If the connection is missing or cannot be used.
-    """
+    """Return the boto3 client of an AWS connection, which must exist unless it is :data:`FALLBACK_CONNECTION`."""
     from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
     connection = None

@@ -30,12 +30,10 @@ class AiMark(StrEnum):
 def mark_as_ai_made(source: IO[bytes], target: IO[bytes], content_type: str, model: str | None = None) -> AiMark:
     """Copy an image, adding IPTC's Digital Source Type ``trainedAlgorithmicMedia`` as XMP where it may be added.
 
-    Pixels stay as they are encoded; nothing larger than an XMP packet is held in memory.
+    Pixels stay as they are encoded; nothing larger than an XMP packet is held in memory. The target holds the whole
+    image afterwards: unless the mark is ``ADDED``, byte for byte that of the source. Both are left at their start.
 
-    :param source: The image, verified; left at its start.
-    :param target: An empty file, which holds the whole image afterwards, marked or not; left at its start.
     :param model: The model that made it, for the field ``xmp:CreatorTool``, if the file does not name a tool.
-    :return: What became of the mark. Unless it is ``ADDED``, the target equals the source byte for byte.
     """
     splices, outcome = _plan(source, content_type, model)
     copy(source, target, splices)

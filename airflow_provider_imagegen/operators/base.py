@@ -411,20 +411,14 @@ class ImagesOperator(BaseOperator):
 
 
 def check_choice(field: str, value: Choice, allowed: tuple[Choice, ...]) -> Choice:
-    """Return a choice.
-
-    :raises InvalidRequest: If it is none of those that are allowed.
-    """
+    """Return a choice, or refuse it if it is none of those that are allowed."""
     if value not in allowed:
         raise InvalidRequest(field, value, f"one of {', '.join(map(repr, allowed))}")
     return value
 
 
 def budget_of(value: object) -> Decimal | None:
-    """Return a budget as an amount; ``None`` if there is none.
-
-    :raises InvalidRequest: If it is no amount.
-    """
+    """Return a budget as an amount, or refuse it if it is none; ``None`` stays ``None``."""
     if value is None:
         return None
     from airflow_provider_imagegen.money import amount_of

@@ -14,8 +14,7 @@ SAFETY_NET = timedelta(minutes=10)
 
 
 def minimum_deferral() -> float:
-    """
-    Return how many seconds a trigger waits at least: ``[imagegen] minimum_deferral``.
+    """Return how many seconds a trigger waits at least: ``[imagegen] minimum_deferral``.
 
     The scheduler fails a task that returns from its deferral before the scheduler has handled the end of its worker
     process: https://github.com/apache/airflow/issues/71580. How long that takes depends on the scheduler's load.
