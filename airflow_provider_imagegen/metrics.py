@@ -1,7 +1,4 @@
-"""Counts and durations, for Airflow's statistics, a benchmark, or nobody.
-
-Every package may count; the meters are set once per process, by the operators.
-"""
+"""Counts and durations, for Airflow's statistics, a benchmark, or nobody; the meters are set once per process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Amounts of money and sums of them, of which part may not be known; exact.
-
-Operators read their budget with it; prices, records and manifests count with it.
-"""
+"""Amounts of money and sums of them, of which part may not be known; exact."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The parameters that each known model accepts, and one check that refuses known mistakes before anything is paid.
-
-The operators and the hook call :func:`check`, gateways ask :func:`images_per_call`.
-"""
+"""The parameters that each known model accepts, and one check that refuses known mistakes before anything is paid."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Prices as a connection states them: per image, by size and quality, or per million tokens.
-
-The connection reads its extra ``prices`` here; the price list asks what it gets.
-"""
+"""Prices as a connection's extra ``prices`` states them: per image, by size and quality, or per million tokens."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""``airflow imagegen ledger list | show | reconcile``: reads S3, asks the gateway, prints.
-
-Nothing here sends anything that costs money.
-"""
+"""``airflow imagegen ledger list, show, reconcile``: reads S3, asks the gateway for free, prints; never pays."""
 
 from __future__ import annotations
 

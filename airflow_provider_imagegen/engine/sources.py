@@ -1,7 +1,4 @@
-"""Images to edit and their masks: read from where the user has them, checked before anything is paid.
-
-The edit operator and the hook call :func:`read_sources`; the gateways get what it returns.
-"""
+"""Images to edit and their masks: read from where the user has them, checked before anything is paid."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The gateways by name.
-
-Gateways register through the entry point group ``airflow_provider_imagegen.gateways``.
-"""
+"""The gateways by name, as registered through the entry point group ``airflow_provider_imagegen.gateways``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""From an address or a decoded file to a verified S3 object.
-
-The job calls :meth:`Landing.land` for every output. Nothing is put that was not verified, and no image is
-ever whole in memory.
-"""
+"""From an address or a decoded file to a verified S3 object; no image is ever whole in memory."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Links on a task's page: to the run's images, to the bucket in AWS's console, to the gateway's own page.
-
-Imported at every DAG parse, so nothing heavy is imported here.
-"""
+"""Links on a task's page: to the run's images, to AWS's console, to the gateway. Cheap to import at DAG parse."""
 
 from __future__ import annotations
 

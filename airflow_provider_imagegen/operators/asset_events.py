@@ -1,7 +1,4 @@
-"""What consumers of an asset learn about the images behind its event: the essentials of a manifest or summary.
-
-The operators call :func:`add_asset_events` when everything has landed; imported when a task runs.
-"""
+"""What consumers of an asset learn about the images behind its event: the essentials of a manifest or summary."""
 
 from __future__ import annotations
 

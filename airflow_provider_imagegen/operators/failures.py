@@ -1,7 +1,4 @@
-"""What a task that fails leaves in XCom, because a task that fails returns nothing.
-
-Imported at every DAG parse, so nothing heavy is imported here before a task fails.
-"""
+"""What a task that fails leaves in XCom, because it returns nothing. Cheap to import at DAG parse."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""OpenLineage facets: which objects a task read and which it landed.
-
-The operators call :func:`lineage_of` when Airflow's OpenLineage listener asks them, and only then.
-"""
+"""OpenLineage facets: which objects a task read and which it landed; for Airflow's OpenLineage listener."""
 
 from __future__ import annotations
 

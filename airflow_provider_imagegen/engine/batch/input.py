@@ -1,7 +1,4 @@
-"""The input of a batch: a Python list, or a CSV or JSONL file in S3, each turned into entries, one a row.
-
-Files are streamed; :func:`~airflow_provider_imagegen.engine.batch.rows.read_rows` checks the entries.
-"""
+"""The input of a batch: a Python list, or a CSV or JSONL file streamed from S3, turned into entries, one a row."""
 
 from __future__ import annotations
 

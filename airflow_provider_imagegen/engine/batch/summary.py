@@ -1,7 +1,4 @@
-"""The end of a batch, without any I/O: its results in a few numbers, and whether they are an error.
-
-The numbers are what the operator pushes to XCom, however many rows there are.
-"""
+"""The end of a batch, without any I/O: its results in a few numbers for XCom, and whether they are an error."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Connections to result hosts, direct or through a proxy; every address is checked right before it is used.
-
-``download`` connects through it; ``hosts`` decides.
-"""
+"""Connections to result hosts, direct or through a proxy; every address is checked right before it is used."""
 
 from __future__ import annotations
 

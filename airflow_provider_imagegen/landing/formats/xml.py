@@ -1,7 +1,4 @@
-"""Untrusted XML, read without entities, without fetching files or URLs, and without keeping the document.
-
-Called for XMP packets and for svg images.
-"""
+"""Untrusted XML (XMP, svg), read without entities, files or URLs, and without keeping the document."""
 
 from __future__ import annotations
 
