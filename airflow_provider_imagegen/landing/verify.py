@@ -42,7 +42,7 @@ def _identify(file: IO[bytes], svg: bool) -> tuple[str, str, tuple[int, int]]:
     head = file.read(PIECE)
     for image_format in FORMATS:
         if head.startswith(image_format.SIGNATURE):
-            for _ in image_format.parts(file):
+            for _ in image_format.walk(file):
                 pass
             return image_format.CONTENT_TYPE, image_format.EXTENSION, image_format.size(file)
     if svg:

@@ -66,7 +66,7 @@ def source_type(packet: bytes) -> str | None:
 def payload(content: bytes) -> list[bytes]:
     """The encoded pixels."""
     image_format = FORMATS[type_of(content)]
-    found = list(image_format.parts(io.BytesIO(content)))
+    found = list(image_format.walk(io.BytesIO(content)))
     if image_format is jpeg:
         scans = [(part.start, after.start) for part, after in pairwise(found) if part.kind == b"\xda"]
         return [content[start:end] for start, end in scans]
@@ -125,12 +125,12 @@ class TestMark:
 
 class TestPlace:
     def test_in_png_is_before_the_pixels(self) -> None:
-        kinds = [part.kind for part in png.parts(io.BytesIO(marked(whole_images()["png"])[1]))]
+        kinds = [part.kind for part in png.walk(io.BytesIO(marked(whole_images()["png"])[1]))]
         assert kinds[:2] == [b"IHDR", b"iTXt"]
 
     def test_in_jpeg_is_behind_jfif_and_exif(self) -> None:
         after = marked(saved("JPEG", exif=exif_with_thumbnail(), dpi=(72, 72)))[1]
-        first = list(jpeg.parts(io.BytesIO(after)))[:5]
+        first = list(jpeg.walk(io.BytesIO(after)))[:5]
         heads = [after[part.data : part.data + 4] for part in first]
         assert heads.index(b"http") == max(heads.index(head) for head in heads if head in {b"JFIF", b"Exif"}) + 1
 
@@ -139,7 +139,7 @@ class TestPlace:
     )
     def test_in_webp_is_declared_in_the_header(self, name: str, has_alpha: bool) -> None:
         after = marked(whole_images()[name])[1]
-        parts = list(webp.parts(io.BytesIO(after)))
+        parts = list(webp.walk(io.BytesIO(after)))
         assert (parts[0].kind, parts[-1].kind) == (b"VP8X", b"XMP ")
         assert after[parts[0].data] & 0x04
         assert bool(after[parts[0].data] & 0x10) == has_alpha
@@ -148,7 +148,7 @@ class TestPlace:
 
     def test_in_gif_is_before_the_first_image_and_its_control_block(self) -> None:
         after = marked(whole_images()["gif animated"])[1]
-        kinds = [part.kind for part in gif.parts(io.BytesIO(after))]
+        kinds = [part.kind for part in gif.walk(io.BytesIO(after))]
         assert kinds[:4] == [b"!\xff", b"!\xff", b"!\xf9", b","]
         assert after.startswith(b"GIF89a")
 
@@ -206,7 +206,7 @@ class TestForeignXmp:
     def test_that_is_there_twice_is_left(self) -> None:
         [(start, end)] = [
             (part.start, part.end)
-            for part in jpeg.parts(io.BytesIO(whole_images()["jpeg foreign xmp"]))
+            for part in jpeg.walk(io.BytesIO(whole_images()["jpeg foreign xmp"]))
             if part.kind == b"\xe1"
         ]
         content = whole_images()["jpeg foreign xmp"]

@@ -9,18 +9,7 @@ import struct
 from collections.abc import Iterator
 from typing import IO
 
-from airflow_provider_imagegen.landing.formats.parts import (
-    MAX_PARTS,
-    BrokenImage,
-    NotMarkable,
-    Part,
-    Splice,
-    Survey,
-    cut_off,
-    only,
-    read_at,
-    read_packet,
-)
+from airflow_provider_imagegen.landing.formats import parts
 
 SIGNATURE = b"GIF8"
 CONTENT_TYPE = "image/gif"
@@ -33,13 +22,13 @@ _XMP_TAIL = b"\x01" + bytes(range(255, -1, -1)) + b"\0"
 _BEFORE_PIXELS = {b"!\xff", b"!\xfe"}
 
 
-def parts(file: IO[bytes]) -> Iterator[Part]:
+def walk(file: IO[bytes]) -> Iterator[parts.Part]:
     """Walk through the blocks to the trailer."""
-    head = read_at(file, 0, 13)
+    head = parts.read_at(file, 0, 13)
     if head[:6] not in {b"GIF87a", b"GIF89a"}:
-        raise BrokenImage("it does not begin like a GIF")
+        raise parts.BrokenImage("it does not begin like a GIF")
     position, has_pixels = 13 + _table(head[10]), False
-    for _ in range(MAX_PARTS):
+    for _ in range(parts.MAX_PARTS):
         block = _block_at(file, position)
         has_pixels = has_pixels or block.kind == _IMAGE
         yield block
@@ -47,67 +36,67 @@ def parts(file: IO[bytes]) -> Iterator[Part]:
             break
         position = block.end
     else:
-        raise BrokenImage("it has too many blocks")
+        raise parts.BrokenImage("it has too many blocks")
     if not has_pixels:
-        raise BrokenImage("it has no pixels")
+        raise parts.BrokenImage("it has no pixels")
 
 
 def size(file: IO[bytes]) -> tuple[int, int]:
     """Return the size of the screen, or of the first image if that does not fit on it."""
-    width, height = struct.unpack("<2H", read_at(file, 6, 4))
-    first = next(part for part in parts(file) if part.kind == _IMAGE)
-    left, top, *sides = struct.unpack("<4H", read_at(file, first.start + 1, 8))
+    width, height = struct.unpack("<2H", parts.read_at(file, 6, 4))
+    first = next(part for part in walk(file) if part.kind == _IMAGE)
+    left, top, *sides = struct.unpack("<4H", parts.read_at(file, first.start + 1, 8))
     return max(width, left + sides[0]), max(height, top + sides[1])
 
 
-def survey(file: IO[bytes]) -> Survey:
+def survey(file: IO[bytes]) -> parts.Survey:
     """Return what the file says about where it comes from."""
     xmp, is_signed = None, False
-    for part in parts(file):
-        name = read_at(file, part.data, 12)[1:] if part.kind == _APPLICATION and part.size >= 12 else b""
+    for part in walk(file):
+        name = parts.read_at(file, part.data, 12)[1:] if part.kind == _APPLICATION and part.size >= 12 else b""
         is_signed = is_signed or name.startswith(b"C2PA_GIF")
         if name == _XMP:
-            xmp = only(xmp, part)
-    return Survey(xmp, _packet(file, xmp) if xmp and not is_signed else b"", is_signed)
+            xmp = parts.only(xmp, part)
+    return parts.Survey(xmp, _packet(file, xmp) if xmp and not is_signed else b"", is_signed)
 
 
-def splices(file: IO[bytes], found: Survey, packet: bytes) -> list[Splice]:
+def splices(file: IO[bytes], found: parts.Survey, packet: bytes) -> list[parts.Splice]:
     """Put a packet where the old one was, or behind the blocks that say something about the whole file."""
     extension = _XMP_HEAD + packet + _XMP_TAIL
     # GIF87a knows no extensions.
-    version = Splice(0, 6, b"GIF89a")
+    version = parts.Splice(0, 6, b"GIF89a")
     if found.xmp:
-        return [version, Splice(found.xmp.start, found.xmp.end, extension)]
-    position = 13 + _table(read_at(file, 10, 1)[0])
-    for part in parts(file):
+        return [version, parts.Splice(found.xmp.start, found.xmp.end, extension)]
+    position = 13 + _table(parts.read_at(file, 10, 1)[0])
+    for part in walk(file):
         if part.kind not in _BEFORE_PIXELS:
             break
         position = part.end
-    return [version, Splice(position, position, extension)]
+    return [version, parts.Splice(position, position, extension)]
 
 
-def _block_at(file: IO[bytes], position: int) -> Part:
-    introducer = read_at(file, position, 1)
+def _block_at(file: IO[bytes], position: int) -> parts.Part:
+    introducer = parts.read_at(file, position, 1)
     if introducer in {_TRAILER, b"\0"}:  # some encoders leave a zero too many between blocks
-        return Part(introducer, position, position + 1, 0, position + 1)
+        return parts.Part(introducer, position, position + 1, 0, position + 1)
     if introducer == _EXTENSION:
-        data, kind = position + 2, introducer + read_at(file, position + 1, 1)
+        data, kind = position + 2, introducer + parts.read_at(file, position + 1, 1)
     elif introducer == _IMAGE:
-        flags = read_at(file, position + 9, 1)[0]
+        flags = parts.read_at(file, position + 9, 1)[0]
         data, kind = position + 11 + _table(flags), introducer
     else:
-        raise BrokenImage("there is something between its blocks")
+        raise parts.BrokenImage("there is something between its blocks")
     end = _end_of_sub_blocks(file, data)
-    return Part(kind, position, data, end - data, end)
+    return parts.Part(kind, position, data, end - data, end)
 
 
 def _end_of_sub_blocks(file: IO[bytes], position: int) -> int:
-    size = read_at(file, position, 1)[0]
+    size = parts.read_at(file, position, 1)[0]
     position += 1
     while size:
         block = file.read(size + 1)
         if len(block) != size + 1:
-            raise cut_off()
+            raise parts.cut_off()
         position += size + 1
         size = block[-1]
     return position
@@ -118,8 +107,8 @@ def _table(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _packet(file: IO[bytes], part: Part) -> bytes:
-    content = read_packet(file, part.data + 12, part.size - 12)
+def _packet(file: IO[bytes], part: parts.Part) -> bytes:
+    content = parts.read_packet(file, part.data + 12, part.size - 12)
     if not content.endswith(_XMP_TAIL):
-        raise NotMarkable("the XMP packet is not stored as XMP wants it")
+        raise parts.NotMarkable("the XMP packet is not stored as XMP wants it")
     return content[: -len(_XMP_TAIL)]

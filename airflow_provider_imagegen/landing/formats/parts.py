@@ -67,7 +67,7 @@ class ImageFormat(Protocol):
     CONTENT_TYPE: str
     EXTENSION: str
 
-    def parts(self, file: IO[bytes], /) -> Iterator[Part]:
+    def walk(self, file: IO[bytes], /) -> Iterator[Part]:
         """Walk through all parts up to the image's end; one that is damaged or missing is a ``BrokenImage``."""
 
     def size(self, file: IO[bytes], /) -> tuple[int, int]:
