@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
@@ -374,10 +374,7 @@ class ImagesOperator(BaseOperator):
         return is_resuming or context["ti"].try_number > 1 or (run is not None and run.ledger.may_hold_claims)
 
     def _hand_over(self, run: TaskRun, submission: Submission) -> dict[str, Any]:
-        """End this stretch of the task with something still open at the gateway."""
-        self._defer(run, submission)
-
-    def _defer(self, run: TaskRun, submission: Submission) -> NoReturn:
+        """Defer, as something is still open at the gateway; a subclass may end the task instead."""
         from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
 
         now = time.time()

@@ -82,11 +82,7 @@ class RowResult(PersistedModel):
 
 
 class OpenRow(PersistedModel):
-    """A row that waits at the gateway while the Airflow task is deferred.
-
-    :param row: Position of the row in the batch, from 0.
-    :param submission: What became of its submits.
-    """
+    """A row that waits at the gateway while the Airflow task is deferred, by its position in the batch."""
 
     row: int
     submission: Submission
