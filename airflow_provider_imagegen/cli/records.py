@@ -9,9 +9,7 @@ from typing import NamedTuple
 from airflow_provider_imagegen.exceptions import DestinationError, LedgerCorrupt, LedgerError
 from airflow_provider_imagegen.ledger.models import Entry, LedgerKey, LedgerRecord
 from airflow_provider_imagegen.ledger.store import Ledger
-
-# As many connections as a boto3 client keeps: more threads would wait for one, and log a warning each.
-AT_ONCE = 10
+from airflow_provider_imagegen.storage.client import CONNECTIONS
 
 
 class Location(NamedTuple):
@@ -57,7 +55,7 @@ def read(ledger: Ledger, where: Sequence[Location]) -> tuple[list[StoredRecord],
             return location.uri
         return StoredRecord(location, entry) if entry else None
 
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="imagegen-ledger") as pool:
+    with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="imagegen-ledger") as pool:
         results = list(pool.map(read_one, where))
     stored = [result for result in results if isinstance(result, StoredRecord)]
     stored.sort(key=lambda one: (one.record.claimed_at, one.location.uri))

@@ -14,9 +14,7 @@ from airflow_provider_imagegen.gateways.base import Gateway
 from airflow_provider_imagegen.ledger.models import Attempt, Entry, LedgerKey, LedgerRecord
 from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.money import NOTHING, Cost
-
-AT_ONCE = 10
-"""Records to read at once: as many connections as a boto3 client keeps."""
+from airflow_provider_imagegen.storage.client import CONNECTIONS
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class CostEstimator:
         return self.attempt.try_number == 1 and not self.attempt.epoch
 
     def _past(self, calls: Sequence[PlannedCall]) -> dict[Filed, PastGeneration]:
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="imagegen-estimate") as pool:
+        with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="imagegen-estimate") as pool:
             if self.policy.reuse == "task":
                 # Every record of the task instance: those of other prompts were billed too.
                 scope = LedgerKey.of(self.attempt, "task", 0, "").scope

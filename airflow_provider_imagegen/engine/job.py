@@ -24,7 +24,7 @@ from airflow_provider_imagegen.engine.outcome import (
     tally,
     with_billed,
 )
-from airflow_provider_imagegen.engine.plan import PlannedCall, check, plan
+from airflow_provider_imagegen.engine.plan import PlannedCall, plan
 from airflow_provider_imagegen.engine.submit import Submitter
 from airflow_provider_imagegen.exceptions import ImageGenError
 from airflow_provider_imagegen.gateways.client import ImageClient
@@ -77,10 +77,6 @@ class ImageJob:
         self.open: list[OpenTask] = []
         """Tasks that this job knows to be at the gateway, finished or not."""
         self._has_claimed = False
-
-    def check(self) -> None:
-        """Refuse what is known to be wrong, before anything is paid."""
-        check(self._request, self._client.gateway)
 
     async def submit(self) -> Submission:
         """Submit every call, at most ``max_in_flight`` at once; land what comes back at once without a task."""

@@ -131,7 +131,7 @@ class GenerateRun(TaskRun):
     async def begin(self) -> Manifest | Submission:
         """Submit and wait: for a moment if waiting may be handed on, else to the end."""
         async with self._job() as job:
-            job.check()
+            check(self.request, self.gateway)
             self._log_request()
             await self.cost_estimator.reserve(self.options.budget, self._calls())
             # Everything that can refuse the request has had its say: from here on money is spent.

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CONNECTIONS = 10
+"""Calls to S3 at once: as many connections as a boto3 client keeps. More threads would wait, and log a warning each."""
+
 _without_checksums: set[str] = set()
 """Endpoints of stores that take no SHA-256, as far as this process knows."""
 

@@ -41,13 +41,11 @@ from airflow_provider_imagegen.polling import TaskPoller
 from airflow_provider_imagegen.redaction import redact_secrets
 from airflow_provider_imagegen.schemas import ImageRequest, OpenTask, Submission
 from airflow_provider_imagegen.schemas.batch import BatchSummary
+from airflow_provider_imagegen.storage.client import CONNECTIONS
 
 log = logging.getLogger(__name__)
 
 OnInvalid = Literal["fail", "skip"]
-
-THREADS = 10
-"""Calls to S3 at once: as many connections as a boto3 client keeps."""
 
 
 class _Opened(NamedTuple):
@@ -183,7 +181,7 @@ class BatchRun(TaskRun):
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[_Opened]:
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "imagegen"))
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONNECTIONS, "imagegen"))
         settings = self.settings
         if self.max_in_flight is not None:
             settings = replace(settings, max_in_flight=self.max_in_flight)
