@@ -167,12 +167,7 @@ class InvalidRequest(PermanentError, kind="InvalidRequest"):
 
     @classmethod
     def unsupported(cls, field: str, value: object, gateway: str) -> InvalidRequest:
-        """Return the refusal of a parameter that a gateway does not support at all.
-
-        :param field: The parameter's name.
-        :param value: What was given.
-        :param gateway: The gateway's name.
-        """
+        """Return the refusal of a parameter that a gateway does not support at all."""
         error = cls(field, value, "leave it out")
         error.message = f"{gateway} does not support {field}={short_value(value)}"
         return error
@@ -308,6 +303,10 @@ class RateLimited(GatewayError, kind="RateLimited"):
 
     advice = "Wait, or lower the number of requests in flight; retrying is safe."
     retry_after: float | None = None
+
+
+NOT_NOW = (NotSent, RateLimited)
+"""Certainly not accepted, and not refused for what it says: the same request may be sent again."""
 
 
 class OutcomeUnknown(GatewayError, PermanentError, kind="OutcomeUnknown"):

@@ -38,6 +38,10 @@ _STOP = (
     "billed a request near {claimed} (x-client-request-id {trace_id}); such an image is lost. "
 )
 _FAILED = "Nothing was billed. See to what failure says, then clear the task: it asks again, and that is paid."
+_WAITING = (
+    "Nothing was billed: the gateway had no free slot. If the Airflow task is running or deferred, wait: it sends the "
+    "request when there is one. If not, clear it."
+)
 _CANCELLING = "The gateway was asked to cancel it. Clear the task: it gets the image if that came too late."
 
 # What to do by the step that the next try takes; second, where reuse="never" keeps it from finding the record.
@@ -47,6 +51,7 @@ _ADVICE: dict[type[recovery.Action], tuple[str, str]] = {
         "Nothing: paid and in S3. Clearing the task pays for a new image (reuse='never').",
     ),
     recovery.Renew: (_FAILED, _FAILED),
+    recovery.Reclaim: (_WAITING, _WAITING),
     recovery.Attach: (_LANDS, _BY_HAND),
     recovery.AwaitEnd: (_CANCELLING, _CANCELLING),
     recovery.Adopt: (

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from airflow.cli.cli_config import CLICommand
 
 DEFAULT_LEDGER_KEY = "_imagegen/ledger"
-STATES = ("claimed", "submitted", "cancelling", "answered", "landed", "failed", "unknown")
+STATES = ("claimed", "waiting", "submitted", "cancelling", "answered", "landed", "failed", "unknown")
 
 _COMMANDS = "airflow_provider_imagegen.cli.ledger_command"
 

@@ -17,7 +17,8 @@ from airflow.providers.common.compat.sdk import DecoratedOperator, TaskDecorator
 from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
 
 from airflow_provider_imagegen.exceptions import InvalidRequest, LedgerCorrupt
-from airflow_provider_imagegen.operators.base import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT, check_choice
+from airflow_provider_imagegen.operators.arguments import check_choice
+from airflow_provider_imagegen.operators.base import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
 from airflow_provider_imagegen.operators.imagegen import REQUEST_FIELDS
 from airflow_provider_imagegen.redaction import queries_in, without_queries
@@ -143,7 +144,7 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
         from airflow_provider_imagegen.engine.run import GenerateRun
         from airflow_provider_imagegen.schemas import ImageRequest
 
-        if is_resuming:
+        if self._returned is None:
             self._take(self._kept(context))
         if isinstance(self._returned, list):
             return super()._make_run(context, is_resuming)
@@ -152,12 +153,17 @@ class GenerateImageDecoratedOperator(DecoratedOperator, GenerateImageBatchOperat
         return GenerateRun.based_on(self._task_run(context), request=request, waits=self.wait)
 
     def _hand_over(self, run: TaskRun, submission: Submission) -> dict[str, Any]:
-        if self.wait:
+        if self.wait or submission.slot:
             from airflow_provider_imagegen.ledger.documents import document_uri, write_document
 
             uri = document_uri(run.ledger, run.options.attempt, NOTE)
             write_document(run.s3, uri, map(json.dumps, self._kept_lines()))
         return super()._hand_over(run, submission)
+
+    @property
+    def _can_resume_unsent(self) -> bool:
+        # What is kept meanwhile is without signatures, so that the request could not be sent from it.
+        return super()._can_resume_unsent and not any(True for _ in queries_in(self._returned))
 
     def _kept_lines(self) -> list[Any]:
         """Return what the function returned as it may be kept: without what is signed."""

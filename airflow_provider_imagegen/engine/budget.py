@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from airflow_provider_imagegen.catalog.price_list import PriceList
 from airflow_provider_imagegen.engine.plan import PlannedCall
-from airflow_provider_imagegen.engine.recovery import Action, Find, Renew, Stop
+from airflow_provider_imagegen.engine.recovery import Action, Find, Reclaim, Renew, Stop
 from airflow_provider_imagegen.exceptions import BudgetExceeded
 from airflow_provider_imagegen.ledger.models import LedgerKey
 from airflow_provider_imagegen.money import NOTHING, Cost, shown
@@ -90,7 +90,7 @@ def _generation_to_pay(key: LedgerKey, past: Mapping[Filed, PastGeneration]) -> 
     """Return the generation of a call that would be paid for; ``None`` if it costs nothing more."""
     generation = 1
     while (found := past.get((key, generation))) is not None:
-        if isinstance(found.action, Find):
+        if isinstance(found.action, Find | Reclaim):
             return generation
         has_later = (key, generation + 1) in past
         if not isinstance(found.action, Renew) and not (isinstance(found.action, Stop) and has_later):

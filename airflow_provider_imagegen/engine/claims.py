@@ -114,6 +114,13 @@ class Claims:
             return entry
         return await self._records.update(call.key, entry, attempt=self.attempt)
 
+    async def reclaim(self, call: PlannedCall, entry: Entry) -> Entry:
+        """Claim a generation again that was refused for now; of two who try, only one may send."""
+        # With the account of now: what was not sent belongs to none.
+        changes = {"account": self.client.settings.account, "base_url": self.client.settings.base_url}
+        claim = {"state": "claimed", "attempt": self.attempt, "claimed_at": self.clock(), "failure": None}
+        return replace(await self._records.update(call.key, entry, **claim, **changes), is_new=True)
+
     async def take_over(self, call: PlannedCall, entry: Entry) -> Entry:
         """Take over a claim whose request the gateway does not have; anything else must not be sent again."""
         record = entry.record

@@ -20,18 +20,28 @@ from airflow_provider_imagegen.engine.outcome import (
     error_for,
     manifest_of,
     most_severe,
+    place_in_line,
     submission_of,
     tally,
     with_billed,
 )
 from airflow_provider_imagegen.engine.plan import PlannedCall, plan
 from airflow_provider_imagegen.engine.submit import Submitter
-from airflow_provider_imagegen.exceptions import ImageGenError
+from airflow_provider_imagegen.exceptions import NOT_NOW, ImageGenError
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.landing import Landing
 from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.polling import Seen, TaskPoller
-from airflow_provider_imagegen.schemas import ImageRequest, ImageTask, Manifest, OpenTask, Origin, Sidecar, Submission
+from airflow_provider_imagegen.schemas import (
+    ImageRequest,
+    ImageTask,
+    Manifest,
+    OpenTask,
+    Origin,
+    Sidecar,
+    SlotWait,
+    Submission,
+)
 from airflow_provider_imagegen.storage.tempfiles import MAX_IMAGE_BYTES, check_disk_space
 
 log = logging.getLogger(__name__)
@@ -70,6 +80,7 @@ class ImageJob:
             check_free=self._check_free,
             turn=shared.turn if shared else None,
             budget=options.budget,
+            slot_grace=options.slot_grace,
         )
         self._poller = shared.poller if shared else TaskPoller(client, options.schedule)
         self._seen = Seen({})
@@ -78,29 +89,43 @@ class ImageJob:
         """Tasks that this job knows to be at the gateway, finished or not."""
         self._has_claimed = False
 
-    async def submit(self) -> Submission:
-        """Submit every call, at most ``max_in_flight`` at once; land what comes back at once without a task."""
+    async def submit(self, started: float | None = None, waited: SlotWait | None = None) -> Submission:
+        """Submit every call, at most ``max_in_flight`` at once; land what comes back at once without a task.
+
+        What was submitted before is found in the ledger, and is not submitted again. The result has ``slot`` set if
+        part of it waits for a slot first.
+
+        :param started: Unix seconds at which the request began, if that was in an earlier process.
+        :param waited: Its place among those that wait for a slot, if it has one.
+        """
         if not self._client.gateway.capabilities.tasks:
             # Their images arrive with the response and exist nowhere else: a full disk would lose what was paid for.
             check_disk_space(MAX_IMAGE_BYTES)
-        started = time.time()
+        started = started or time.time()
         deadline = started + self._options.timeout
         calls = plan(self._request, self._client.gateway, self._options.attempt, self._options.policy.reuse)
         width = self._client.settings.max_in_flight
         results: list[OpenTask | Outcome] = []
+        is_held_up = False
         # In waves, so that one task never has more at the gateway than the connection allows.
         for start in range(0, len(calls), width):
-            await self._wait_for_slots(results, deadline, started)
+            is_held_up = not await self._has_slots(results, deadline, started)
+            if is_held_up:
+                break
             wave = calls[start : start + width]
             results += await asyncio.gather(*(self._submit_call(call, deadline) for call in wave))
         closed = [result for result in results if isinstance(result, Outcome)]
         errors = [error for outcome in closed for error in outcome.errors]
         self._refusals = [error.error for error in errors]
+        submission = submission_of(self._request, self._client.gateway, results, started, deadline)
+        may_defer = self._options.slot_grace is not None and time.time() < deadline
+        if may_defer and (slot := place_in_line(self._refusals, waited, is_held_up=is_held_up)):
+            return submission.model_copy(update={"slot": slot})
         # Something landed or is open otherwise: then the error waits until that is safe in S3.
         if errors and len(closed) == len(results) and not any(outcome.images for outcome in closed):
             missing = [missing for error in errors for missing in error.missing]
             raise with_billed(most_severe(self._refusals), 0, missing)
-        return submission_of(self._request, self._client.gateway, results, started, deadline)
+        return submission
 
     async def wait(self, submission: Submission, until: float) -> dict[str, ImageTask]:
         """Look up the open tasks until all are done or the time is over; return the last that was seen of each."""
@@ -160,10 +185,15 @@ class ImageJob:
             **dict(manifest), provider_version=__version__, origin=origin, request=asked, prompt_sha256=digest
         )
 
-    async def _wait_for_slots(self, results: Sequence[OpenTask | Outcome], deadline: float, started: float) -> None:
+    async def _has_slots(self, results: Sequence[OpenTask | Outcome], deadline: float, started: float) -> bool:
+        """Wait until the calls before this wave have left their slots; return whether they have, or nobody waits on."""
         open_ids = [result.task_id for result in results if isinstance(result, OpenTask)]
-        if open_ids:
-            await self._poller.wait(open_ids, until=deadline, submitted_at=started)
+        if not open_ids:
+            return True
+        grace = self._options.slot_grace
+        until = deadline if grace is None else min(deadline, time.time() + grace)
+        seen = await self._poller.wait(open_ids, until=until, submitted_at=started)
+        return grace is None or until == deadline or all(task.is_terminal for task in seen.tasks.values())
 
     async def _check_free(self, call: PlannedCall) -> None:
         await self._landing.check_free(map(self._name_of, call.indices))
@@ -183,8 +213,9 @@ class ImageJob:
                 submitted = await self._submitter.submit_again(submitted, deadline)
         except ImageGenError as error:
             # gather() would otherwise cancel the sibling calls, of which some may have been sent.
-            log.warning("Image %d: %s", call.index, error)
-            metrics.count("failed", call.count)
+            if self._options.slot_grace is None or not isinstance(error, NOT_NOW):
+                log.warning("Image %d: %s", call.index, error)
+                metrics.count("failed", call.count)
             return Outcome(errors=(Refused(call.index, call.count, error),))
         self._delivery.remember(submitted)
         self.open.append(open_task)

@@ -14,11 +14,17 @@ from airflow_provider_imagegen.polling import PollSchedule, TaskPoller
 
 GRACE = 10.0
 """Seconds to wait in the worker before deferring; the shortest jobs never need to."""
+SLOT_GRACE = 3.0
+"""Seconds for which a worker tries again at a gateway that has no free slot, before it defers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
-    """Options of a job, with its timeout in seconds from the submit."""
+    """Options of a job, with its timeout in seconds from the submit.
+
+    :param slot_grace: Seconds for which a worker waits for a slot at the gateway before that is handed to a trigger;
+        ``None`` to wait in the worker.
+    """
 
     attempt: Attempt
     policy: Policy = field(default_factory=Policy)
@@ -27,6 +33,7 @@ class JobOptions:
     on_partial: OnPartial = "fail"
     land_previews: bool = False
     budget: Budget | None = None
+    slot_grace: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from typing import Literal
 
 from airflow_provider_imagegen.engine.plan import fingerprint
 from airflow_provider_imagegen.exceptions import (
+    NOT_NOW,
     FewerImages,
     GenerationFailed,
     ImageGenError,
@@ -29,6 +30,7 @@ from airflow_provider_imagegen.exceptions import (
     OutcomeUnknown,
     PartialDelivery,
     PermanentError,
+    RateLimited,
     TaskTimeout,
     UnknownTask,
 )
@@ -42,6 +44,7 @@ from airflow_provider_imagegen.schemas import (
     Manifest,
     MissingImage,
     OpenTask,
+    SlotWait,
     Submission,
 )
 
@@ -122,6 +125,22 @@ def most_severe(errors: Iterable[ImageGenError]) -> ImageGenError:
         return 0 if isinstance(error, OutcomeUnknown) else 1 if isinstance(error, PermanentError) else 2
 
     return min(errors, key=mildness)
+
+
+def place_in_line(errors: Sequence[ImageGenError], waited: SlotWait | None, *, is_held_up: bool) -> SlotWait | None:
+    """Return the place of a request among those that wait for a slot; ``None`` if it need not, or is lost anyway.
+
+    :param errors: Why calls were refused.
+    :param waited: The place that it had; it keeps it when it is refused again.
+    :param is_held_up: Whether calls were not tried, because those before them hold all slots.
+    """
+    refusals = [error for error in errors if isinstance(error, NOT_NOW)]
+    if any(isinstance(error, PermanentError) for error in errors) or not (refusals or is_held_up):
+        return None
+    now = time.time()
+    asked = max((error.retry_after or 0.0 for error in refusals if isinstance(error, RateLimited)), default=0.0)
+    known = waited or SlotWait(since=now)
+    return known.model_copy(update={"refusals": known.refusals + bool(refusals), "not_before": now + asked})
 
 
 def total_usage(outcomes: Iterable[Outcome]) -> dict[str, int]:

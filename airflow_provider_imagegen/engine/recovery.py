@@ -9,6 +9,7 @@ record                  gateway                              action
 just claimed            any                                  :class:`Send`
 response lost           looks requests up by trace id        :class:`Find`; otherwise :class:`Stop`
 ``failed``              any                                  :class:`Renew`: nothing was billed, start over
+``waiting``             any                                  :class:`Reclaim`: it was refused for now, and not sent
 ``landed``              any                                  :class:`Hand` it out, or :class:`Renew` after a clear
 task id known           any                                  :class:`Attach`; :class:`AwaitEnd` if it was cancelled
 ``claimed``             looks requests up by trace id        :class:`Find`: send only if it does not show up
@@ -72,6 +73,11 @@ class Send:
 
 
 @dataclass(frozen=True)
+class Reclaim:
+    """The gateway refused it for now: claim it again, and send it without looking for it."""
+
+
+@dataclass(frozen=True)
 class Attach:
     """The gateway has it: wait for this task."""
 
@@ -117,7 +123,7 @@ class Stop:
     error: ImageGenError
 
 
-Action = Send | Attach | AwaitEnd | Adopt | Wait | Find | Hand | Renew | Stop
+Action = Send | Reclaim | Attach | AwaitEnd | Adopt | Wait | Find | Hand | Renew | Stop
 
 
 def lease_time(visibility_grace: float) -> float:
@@ -157,6 +163,8 @@ def next_action(  # noqa: PLR0911 - one return for each action
     # Nothing was billed in the first case, and the user asked for new images in the second: no other record is renewed.
     if record.state == "failed" or _must_regenerate(record, attempt, policy):
         return Renew()
+    if record.state == "waiting":
+        return Reclaim()
     if record.state == "landed":
         return Hand()
     if record.task_id is not None:

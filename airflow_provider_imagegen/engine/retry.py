@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from airflow_provider_imagegen.exceptions import ImageGenError, NotSent, RateLimited
+from airflow_provider_imagegen.exceptions import NOT_NOW, ImageGenError, RateLimited
 
 Response = TypeVar("Response")
 
@@ -47,7 +47,7 @@ async def retry_until(
             tell(error, state.upcoming_sleep)
 
     retrying = AsyncRetrying(
-        retry=retry_if_exception_type((RateLimited, NotSent)),
+        retry=retry_if_exception_type(NOT_NOW),
         wait=pause,
         stop=is_too_late,
         before_sleep=before_pause,

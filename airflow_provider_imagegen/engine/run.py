@@ -130,18 +130,26 @@ class GenerateRun(TaskRun):
 
     async def begin(self) -> Manifest | Submission:
         """Submit and wait: for a moment if waiting may be handed on, else to the end."""
+        return await self._submit_and_wait()
+
+    async def _submit_and_wait(self, before: Submission | None = None) -> Manifest | Submission:
+        """Submit and wait, from the beginning: what an earlier process of this try submitted stands in the ledger.
+
+        :param before: What that process handed over, to wait for a slot.
+        """
         async with self._job() as job:
             check(self.request, self.gateway)
             self._log_request()
-            await self.cost_estimator.reserve(self.options.budget, self._calls())
+            await self.cost_estimator.reserve(self.options.budget, self._calls(), is_resuming=before is not None)
             # Everything that can refuse the request has had its say: from here on money is spent.
-            submission = await job.submit()
-            if not self.waits:
+            submission = await (job.submit(before.submitted_at, before.slot) if before else job.submit())
+            if submission.slot or not self.waits:
                 return submission.without_prompts()
             if not submission.open:
                 # A gateway that answers at once, or images that were there already: nothing to wait for.
                 return await job.land(submission, {})
             grace = min(GRACE, self.options.timeout) if self.deferrable else self.options.timeout
+            # Counted from the beginning: a task that has waited for its slot has no grace left to hold a worker for.
             tasks = await job.wait(submission, submission.submitted_at + grace)
             if self.deferrable and _still_running(tasks):
                 return submission.without_prompts()
@@ -149,6 +157,8 @@ class GenerateRun(TaskRun):
 
     async def resume(self, submission: Submission, gave_up: bool) -> Manifest | Submission:
         """Go on after a deferral, which may have ended early: look up afresh, then land."""
+        if submission.slot and not (submission.open and self._asks_for_something_else(submission)):
+            return await self._submit_and_wait(submission)
         async with self._job(submission.fingerprint) as job:
             now = time.time()
             # Never by what the trigger saw: the task may have finished, or failed, since its event was written.
@@ -158,6 +168,10 @@ class GenerateRun(TaskRun):
                     raise job.last_fault
                 return submission
             return await job.land(submission, tasks)
+
+    def _asks_for_something_else(self, submission: Submission) -> bool:
+        """Return whether a template has changed the request since: what was submitted is landed, and no more sent."""
+        return fingerprint(self.request, self.gateway) != submission.fingerprint
 
     async def dry_run(self) -> DryRun:
         """Check the request and tell what would be sent and what it would cost."""

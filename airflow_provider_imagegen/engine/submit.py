@@ -32,6 +32,7 @@ from airflow_provider_imagegen.engine.recovery import (
     Find,
     Hand,
     Policy,
+    Reclaim,
     Renew,
     Send,
     Stop,
@@ -112,6 +113,8 @@ class Submitter:
     :param turn: Entered before every paid call, where these take turns with others of the same Airflow task;
         ``None`` if they are all that it asks for.
     :param budget: What may be paid; ``None`` for no limit.
+    :param slot_grace: Seconds for which a call is tried again that the gateway does not take now; ``None`` to go on
+        until the deadline.
     :param clock: Wall clock, in unix seconds; claims come from other processes.
     """
 
@@ -125,6 +128,7 @@ class Submitter:
         check_free: Callable[[PlannedCall], Awaitable[None]],
         turn: AbstractAsyncContextManager[object] | None = None,
         budget: Budget | None = None,
+        slot_grace: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
@@ -136,6 +140,7 @@ class Submitter:
         self._is_alone = turn is None
         self._turn = turn or nullcontext()
         self._budget = budget
+        self._slot_grace = slot_grace
         self._clock = clock
         # Beyond its limit a gateway answers 429, and every refused call waits longer than it would have here.
         self._slots = asyncio.Semaphore(client.settings.max_in_flight)
@@ -147,7 +152,8 @@ class Submitter:
         :param deadline: Unix seconds until which a rate-limited call may wait.
         :raises DestinationError: If the ledger cannot be written: nothing was sent.
         :raises OutcomeUnknown: If nobody can tell whether the call was accepted.
-        :raises GatewayError: If the gateway refused; the ledger knows that nothing was billed.
+        :raises GatewayError: If the gateway refused; the ledger knows that nothing was billed, and whether it may be
+            sent again.
         """
         try:
             entry = await self._claims.claim(call, generation=1)
@@ -199,6 +205,8 @@ class Submitter:
         match action:
             case Send():
                 reached = await self._send(call, entry, deadline)
+            case Reclaim():
+                reached = CallState(await self._claims.reclaim(call, entry))
             case Renew():
                 reached = CallState(await self._claims.renew(call, entry))
             case Stop(error):
@@ -308,10 +316,11 @@ class Submitter:
                 with failpoint(Failpoint.SUBMIT):
                     return await self._client.submit(call.request, lease.entry.record.trace_id, left)
 
+        give_up = deadline if self._slot_grace is None else min(deadline, self._clock() + self._slot_grace)
         try:
             # Repeats only what certainly was not accepted. Transport and proxies get no retries of their own: a reset
             # after the request was read looks to them like one before (urllib3, httpx and the vendors' clients alike).
-            task = await retry_until(send_once, deadline, self._clock, partial(self._log_pause, call))
+            task = await retry_until(send_once, give_up, self._clock, partial(self._log_pause, call))
         except OutcomeUnknown as error:
             return await self._note_lost_response(call, lease.entry, error)
         except GatewayError as error:

@@ -198,10 +198,11 @@ def error_of(response: httpx.Response, gateway: str, phase: Phase, token: str) -
     :param phase: Whether the paid call or a lookup was answered.
     :param token: The API token, to be cut out of quoted words.
     """
-    words = read_error(read_document(response) or {}) or ErrorWords(None, "", None)
-    status = response.status_code
+    document = read_document(response) or {}
+    words = read_error(document) or ErrorWords(None, "", None)
+    status, pause = response.status_code, _pause(response, document)
     message = redacted(words.message or response.text or "empty response", [token])
-    kind = _error_class(words.code, status, phase)
+    kind = _error_class(words.code, status, phase, pause)
     error = kind(
         f"the gateway answered {status}: {message}",
         gateway=gateway,
@@ -213,7 +214,7 @@ def error_of(response: httpx.Response, gateway: str, phase: Phase, token: str) -
     if status == 403 and words.code not in _BY_CODE and not is_moderation(words.code):
         error.advice = _ADVICE_ON_403
     if isinstance(error, RateLimited):
-        error.retry_after = retry_after(response.headers)
+        error.retry_after = pause
     _mention_proxy(error, response)
     return error
 
@@ -265,13 +266,23 @@ def retry_after(headers: httpx.Headers) -> float | None:
         return None
 
 
-def _error_class(code: str | None, status: int, phase: Phase) -> type[GatewayError]:
+def _pause(response: httpx.Response, document: Mapping[str, Any]) -> float | None:
+    """Return how many seconds the gateway asks to wait, in a header or, as Black Forest Labs does, in the body."""
+    error = document.get("error")
+    in_body = number_or_none((error if isinstance(error, dict) else document).get("retry_after"))
+    asked = retry_after(response.headers)
+    return asked if asked is not None or in_body is None or in_body < 0 else in_body
+
+
+def _error_class(code: str | None, status: int, phase: Phase, pause: float | None) -> type[GatewayError]:
     if is_moderation(code):
         return ModerationBlocked
     if code in _BY_CODE:
         return _BY_CODE[code]
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
+    # Overloaded, and so not accepted (RFC 9110, 15.6.4). Without a time it can be any proxy's word for a lost response.
+    is_overloaded = status == 503 and pause is not None and code not in _UNSETTLED_CODES
+    if status in _BY_STATUS or is_overloaded:
+        return _BY_STATUS.get(status, RateLimited)
     # On its own a 403 does not mean a wrong token. But while polling it may: then the connection is read again.
     if status == 403 and phase == "look_up":
         return AuthenticationError

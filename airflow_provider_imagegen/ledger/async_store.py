@@ -9,7 +9,7 @@ from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from airflow_provider_imagegen.exceptions import ImageGenError, LedgerError
+from airflow_provider_imagegen.exceptions import NOT_NOW, ImageGenError, LedgerError
 from airflow_provider_imagegen.ledger.models import Entry, LedgerKey
 from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.schemas import TaskFailure
@@ -54,10 +54,11 @@ class AsyncLedger:
         return await retrying(self.update, key, entry, **changes)
 
     async def note_refusal(self, key: LedgerKey, entry: Entry, error: ImageGenError) -> None:
-        """Note that nothing was accepted, so that the next try starts a new generation."""
+        """Note that nothing was accepted, so that the next try need not look for it before it sends."""
         failure = TaskFailure(code=error.code or error.kind, message=error.message)
+        state = "waiting" if isinstance(error, NOT_NOW) else "failed"
         try:
-            await self.update_with_retries(key, entry, state="failed", failure=failure)
+            await self.update_with_retries(key, entry, state=state, failure=failure)
         except LedgerError as fault:
             # The refusal itself is the error that the user must see.
             log.warning("The refusal could not be noted: %s", fault)

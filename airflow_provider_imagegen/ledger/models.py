@@ -17,7 +17,7 @@ from airflow_provider_imagegen.schemas import LandedImage, TaskFailure
 from airflow_provider_imagegen.schemas.base import Money
 
 Reuse = Literal["task", "always", "never"]
-State = Literal["claimed", "submitted", "cancelling", "answered", "landed", "failed"]
+State = Literal["claimed", "waiting", "submitted", "cancelling", "answered", "landed", "failed"]
 
 SHARED_SCOPE = "shared"
 """Scope of what anyone may reuse."""
@@ -74,7 +74,8 @@ class Attempt(BaseModel):
 class LedgerRecord(BaseModel):
     """State of one request generation.
 
-    :param state: ``claimed`` (may have been sent), ``submitted`` (the gateway has it), ``cancelling``
+    :param state: ``claimed`` (may have been sent), ``waiting`` (refused for now, so not sent: to be sent again, as the
+        same generation), ``submitted`` (the gateway has it), ``cancelling``
         (and was asked to drop it), ``answered`` (paid, and
         the image came with the response), ``landed`` (in S3), ``failed`` (not billed, for good).
     :param key: The ledger key, without the generation.
@@ -91,7 +92,8 @@ class LedgerRecord(BaseModel):
     :param cost_before: What the same task instance has paid for earlier generations; ``None`` if that is not known.
     :param estimate: What it was expected to cost at most when it was claimed; ``None`` if that was not known.
     :param currency: What these are in.
-    :param failure: Why it failed; of a submitted one, why what the gateway has cannot be landed.
+    :param failure: Why it failed, or was refused for now; of a submitted one, why what the gateway has cannot be
+        landed.
     :param account: A short digest by which the account that is billed is known again.
     :param write_id: Of the last write, by which its author knows it for their own.
     """

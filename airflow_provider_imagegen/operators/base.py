@@ -12,17 +12,21 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
-from airflow_provider_imagegen.exceptions import Billed, ImageGenError, InvalidRequest, LookUpFailed, ModerationBlocked
+from airflow_provider_imagegen.exceptions import Billed, ImageGenError, LookUpFailed, ModerationBlocked
 from airflow_provider_imagegen.links.imagegen import GatewayTaskLink, ImagesLink, S3Link
-from airflow_provider_imagegen.operators.deferral import SAFETY_NET, deferrable_by_default, minimum_deferral
+from airflow_provider_imagegen.operators.arguments import budget_of, check_choice, mask_queries, seconds_of
+from airflow_provider_imagegen.operators.deferral import (
+    SAFETY_NET,
+    deferrable_by_default,
+    log_deferral,
+    minimum_deferral,
+)
 from airflow_provider_imagegen.operators.failures import push_failure
-from airflow_provider_imagegen.redaction import queries_in
 from airflow_provider_imagegen.storage.options import ObjectOptions
-from airflow_provider_imagegen.version_compat import mask_secret
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink
@@ -46,8 +50,6 @@ DEFAULT_S3_KEY = (
 DEFAULT_LEDGER_KEY = "_imagegen/ledger"
 DEFAULT_POLL_INTERVAL = 5.0
 DEFAULT_TIMEOUT = 1800.0
-
-Choice = TypeVar("Choice", bound=str | bool)
 
 # Template fields in which signed addresses are to be expected.
 _MAY_HOLD_ADDRESSES = frozenset({"extra", "images", "mask"})
@@ -157,8 +159,8 @@ class ImagesOperator(BaseOperator):
         self.aws_conn_id = aws_conn_id
         self.land_previews = land_previews
         self.deferrable = deferrable
-        self.poll_interval = _positive("poll_interval", poll_interval)
-        self.timeout = _positive("timeout", timeout.total_seconds() if isinstance(timeout, timedelta) else timeout)
+        self.poll_interval = seconds_of("poll_interval", poll_interval)
+        self.timeout = seconds_of("timeout", timeout.total_seconds() if isinstance(timeout, timedelta) else timeout)
         self.reuse = check_choice("reuse", reuse, ("task", "always", "never"))
         self.on_clear = check_choice("on_clear", on_clear, ("reuse", "regenerate"))
         self.on_unknown = check_choice("on_unknown", on_unknown, ("fail", "resubmit"))
@@ -208,7 +210,8 @@ class ImagesOperator(BaseOperator):
         # Unknown fields are ignored: a task may be deferred by one release and resumed by the next.
         submission = Submission.model_validate(event["submission"])
         gave_up = event["status"] == "failed"
-        with self._reporting(context, is_resuming=True):
+        # One that waited for a slot has perhaps not been sent at all; it is made as at the beginning.
+        with self._reporting(context, is_resuming=submission.slot is None or bool(submission.open)):
             self._current_run = run = self._make_run_again(context, submission)
             return self._finish_or_defer(context, run, lambda: run.resume(submission, gave_up=gave_up))
 
@@ -248,8 +251,10 @@ class ImagesOperator(BaseOperator):
 
     def _make_run_again(self, context: Context, submission: Submission) -> TaskRun:
         try:
-            return self._make_run(context, is_resuming=True)
+            return self._make_run(context, is_resuming=submission.slot is None)
         except ImageGenError as error:
+            if not submission.open:
+                raise
             # It was fine when the task began, and Airflow calls any failed lookup of a connection "not found":
             # worth a retry, which attaches.
             known = ", ".join(submission.task_ids)
@@ -284,7 +289,7 @@ class ImagesOperator(BaseOperator):
 
     def _job_options(self, context: Context, currency: str) -> JobOptions:
         from airflow_provider_imagegen.engine.budget import Budget
-        from airflow_provider_imagegen.engine.options import JobOptions
+        from airflow_provider_imagegen.engine.options import SLOT_GRACE, JobOptions
         from airflow_provider_imagegen.engine.recovery import Policy
         from airflow_provider_imagegen.ledger.models import Attempt
         from airflow_provider_imagegen.polling import PollSchedule
@@ -298,7 +303,13 @@ class ImagesOperator(BaseOperator):
             on_partial=self.on_partial,
             land_previews=self.land_previews,
             budget=None if budget is None else Budget(budget, currency),
+            slot_grace=SLOT_GRACE if self._can_resume_unsent else None,
         )
+
+    @property
+    def _can_resume_unsent(self) -> bool:
+        """Whether what is not submitted yet can still be submitted after a deferral."""
+        return self.deferrable
 
     def _destination(self, context: Context) -> Destination:
         from airflow_provider_imagegen.storage.destination import key_of, parse_destination
@@ -375,14 +386,18 @@ class ImagesOperator(BaseOperator):
 
     def _hand_over(self, run: TaskRun, submission: Submission) -> dict[str, Any]:
         """Defer, as something is still open at the gateway; a subclass may end the task instead."""
-        from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
+        from airflow_provider_imagegen.triggers.imagegen import ImageSlotTrigger, ImageTasksTrigger
 
         now = time.time()
         left = max(0.0, submission.deadline - now)
         hold = self._cancel_context(run)
-        log.info("Deferred: %d task(s) still running, deadline in %.0f s", len(submission.open), left)
+        if submission.slot:
+            slot = submission.slot.model_copy(update={"priority": self.priority_weight})
+            submission = submission.model_copy(update={"slot": slot})
+        log_deferral(submission, run.gateway.name, left)
+        trigger = ImageSlotTrigger if submission.slot else ImageTasksTrigger
         self.defer(
-            trigger=ImageTasksTrigger(
+            trigger=trigger(
                 imagegen_conn_id=self.imagegen_conn_id,
                 submission=submission.model_dump(mode="json"),
                 # The scheduler fails a task that resumes before it has seen its worker end (apache/airflow#71580).
@@ -405,34 +420,3 @@ class ImagesOperator(BaseOperator):
             ledger_key=run.ledger.prefix,
             attempt=run.options.attempt.model_dump(mode="json"),
         )
-
-
-def check_choice(field: str, value: Choice, allowed: tuple[Choice, ...]) -> Choice:
-    """Return a choice, or refuse it if it is none of those that are allowed."""
-    if value not in allowed:
-        raise InvalidRequest(field, value, f"one of {', '.join(map(repr, allowed))}")
-    return value
-
-
-def budget_of(value: object) -> Decimal | None:
-    """Return a budget as an amount, or refuse it if it is none; ``None`` stays ``None``."""
-    if value is None:
-        return None
-    from airflow_provider_imagegen.money import amount_of
-
-    try:
-        return amount_of(value)
-    except ValueError as error:
-        raise InvalidRequest("budget", value, str(error)) from None
-
-
-def mask_queries(value: Any) -> None:
-    """Have Airflow mask the query of every address in a value, wherever it would be shown or logged."""
-    for query in queries_in(value):
-        mask_secret(query)
-
-
-def _positive(field: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise InvalidRequest(field, value, "a number of seconds above 0")
-    return float(value)

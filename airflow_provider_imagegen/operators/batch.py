@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
-from airflow_provider_imagegen.operators.base import check_choice, mask_queries
+from airflow_provider_imagegen.operators.arguments import check_choice, mask_queries
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 
 if TYPE_CHECKING:

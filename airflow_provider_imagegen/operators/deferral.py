@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import conf
+
+if TYPE_CHECKING:
+    from airflow_provider_imagegen.schemas import Submission
+
+log = logging.getLogger(__name__)
 
 DEFAULT_MINIMUM_DEFERRAL = 7.0
 """Seconds; the scheduler's loop takes less on most deployments."""
@@ -31,3 +38,17 @@ def deferrable_by_default() -> bool:
     # Of all the ways to ask whence an option comes, this one is quick enough for every DAG file that is parsed.
     is_chosen = os.environ.get("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "").strip() != ""
     return not is_chosen or bool(conf.getboolean("operators", "default_deferrable"))
+
+
+def log_deferral(submission: Submission, gateway: str, left: float) -> None:
+    """Say what is waited for, with the seconds that are left until the deadline."""
+    if submission.slot:
+        log.info(
+            "Deferred, unsubmitted: %s has no free slot (refused %d time(s)), deadline in %.0f s. To have Airflow "
+            "itself limit such tasks, see 'Limit requests at a gateway' in the docs.",
+            gateway,
+            submission.slot.refusals,
+            left,
+        )
+    else:
+        log.info("Deferred: %d task(s) still running, deadline in %.0f s", len(submission.open), left)

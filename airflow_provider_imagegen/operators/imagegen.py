@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_imagegen.exceptions import InvalidRequest
-from airflow_provider_imagegen.operators.base import ImagesOperator, check_choice
+from airflow_provider_imagegen.operators.arguments import check_choice
+from airflow_provider_imagegen.operators.base import ImagesOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -137,7 +138,7 @@ class GenerateImageOperator(ImagesOperator):
         from airflow_provider_imagegen.engine.receipts import create_receipt
         from airflow_provider_imagegen.engine.run import GenerateRun
 
-        if self.wait or not isinstance(run, GenerateRun):
+        if self.wait or submission.slot or not isinstance(run, GenerateRun):
             return super()._hand_over(run, submission)
         receipt = create_receipt(run, submission, self.imagegen_conn_id, self.aws_conn_id)
         log.info("Submitted %d task(s), to be landed for %s", len(receipt.task_ids), receipt.document_uri)

@@ -29,12 +29,24 @@ unreadable response                   Tolerated a few times in a row for each wa
 the gateway shows no such task        Pending during ``visibility_grace``, then ``lost``; never submitted again.
 ====================================  =================================================================================
 
+**A free slot is handed on.** A gateway that has no free slot refuses, and whoever is refused defers without having
+submitted. They stand in one line for each connection, and are woken one for each task that the poller sees end
+(``slots``).
+
 ``schedule`` decides when to look up and does nothing else, ``bulk_lookup`` sends a request and finds out which id is
 at fault, ``poller`` holds timers and waiters, ``shared`` lends the poller of a connection.
 """
 
 from airflow_provider_imagegen.polling.poller import Seen, TaskPoller
 from airflow_provider_imagegen.polling.schedule import DEFAULT_POLL_INTERVAL, PollSchedule
-from airflow_provider_imagegen.polling.shared import shared_poller, wait_through
+from airflow_provider_imagegen.polling.shared import shared_poller, wait_for_slot, wait_through
 
-__all__ = ["DEFAULT_POLL_INTERVAL", "PollSchedule", "Seen", "TaskPoller", "shared_poller", "wait_through"]
+__all__ = [
+    "DEFAULT_POLL_INTERVAL",
+    "PollSchedule",
+    "Seen",
+    "TaskPoller",
+    "shared_poller",
+    "wait_for_slot",
+    "wait_through",
+]

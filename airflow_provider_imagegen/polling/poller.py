@@ -193,6 +193,8 @@ class TaskPoller:
         self._ticks = Ticks(random.random())  # noqa: S311 - spreads load, guards nothing
         # Lines logged here belong to the poller's owner, not to the waiter who happens to wake it.
         self._context = contextvars.copy_context()
+        self.on_end: Callable[[int], None] = _ignore
+        """Called whenever fewer tasks are waited for, with the number of those that were seen to end."""
         self._waiters: set[_Waiter] = set()
         self._due = _DueTimes()
         self._timer: asyncio.Handle | None = None
@@ -238,9 +240,15 @@ class TaskPoller:
             raise error
         return Seen(waiter.tasks, waiter.fault)
 
+    @property
+    def in_flight(self) -> int:
+        """Number of tasks that somebody waits for."""
+        return len({task_id for waiter in self._waiters for task_id in waiter.open_ids})
+
     async def _leave(self, waiter: _Waiter) -> None:
         waiter.finish()
         self._waiters.discard(waiter)
+        self.on_end(0)
         if self._waiters:
             return
         # With the last waiter goes all that the event loop holds: a cancelled trigger must leave no task behind.
@@ -341,6 +349,7 @@ class TaskPoller:
                 if not waiter.is_over:
                     due = self._ticks.following(waiter.schedule, lookup, end=waiter.end, jitter=jitter)
                     self._due.add(waiter, due)
+        self.on_end(sum(task.is_terminal for task in results.tasks.values()))
 
     def _react_to(self, results: LookupResults) -> None:
         """Draw conclusions for everybody from a lookup that failed."""
@@ -365,6 +374,10 @@ class TaskPoller:
         self._chunks.clear()
         for chunk in unsent:
             self._distribute(chunk, LookupResults(faults=dict.fromkeys(chunk, error)))
+
+
+def _ignore(number: int) -> None:
+    """Leave it to the waiters."""
 
 
 def _now() -> float:

@@ -19,6 +19,8 @@ from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.polling.poller import Seen, TaskPoller
 from airflow_provider_imagegen.polling.schedule import PollSchedule
+from airflow_provider_imagegen.polling.slots import SlotQueue
+from airflow_provider_imagegen.schemas import SlotWait, Submission
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class _SharedPoller:
         self.users = 0
         self.settings = settings
         self._client = ImageClient(settings)
+        self.slots = SlotQueue(settings.max_in_flight, self._in_flight)
         self._opening = asyncio.Lock()
         self._poller: TaskPoller | None = None
 
@@ -44,7 +47,11 @@ class _SharedPoller:
                 await self._client.__aenter__()
                 # In a context of its own, so that nothing is logged in the name of whichever trigger came first.
                 self._poller = contextvars.Context().run(TaskPoller, self._client, PollSchedule())
+                self._poller.on_end = self.slots.free
             return self._poller
+
+    def _in_flight(self) -> int:
+        return self._poller.in_flight if self._poller else 0
 
     async def close(self) -> None:
         await self._client.__aexit__(None, None, None)
@@ -105,6 +112,12 @@ async def shared_poller(settings: GatewaySettings) -> AsyncIterator[TaskPoller]:
     :param settings: The connection; waiters with different settings do not share.
     :raises ConfigurationError: If the settings cannot be used.
     """
+    async with _lent(settings) as lent:
+        yield await lent.opened()
+
+
+@asynccontextmanager
+async def _lent(settings: GatewaySettings) -> AsyncIterator[_SharedPoller]:
     pollers = _shared().pollers
     lent = next((lent for lent in pollers if lent.settings == settings), None)
     if lent is None:
@@ -112,7 +125,7 @@ async def shared_poller(settings: GatewaySettings) -> AsyncIterator[TaskPoller]:
         pollers.append(lent)
     lent.users += 1
     try:
-        yield await lent.opened()
+        yield lent
     finally:
         lent.users -= 1
         if not lent.users:
@@ -152,6 +165,43 @@ async def wait_through(
             # The client that holds it may stay open for days, with others waiting.
             output.file.unlink(missing_ok=True)
     return seen
+
+
+async def wait_for_slot(name: str, read: Read, submission: Submission, schedule: PollSchedule) -> bool:
+    """Wait for a slot in the line of a connection; return whether it is this one's turn, or the time is over.
+
+    What the submission has open is looked up meanwhile: the end of one of its tasks frees a slot too.
+
+    :param name: The connection's id.
+    :param read: Reads it.
+    :param submission: What waits, with its place in line.
+    :param schedule: When to look up.
+    :raises GatewayError: If looking up failed for good.
+    :raises ConfigurationError: If the connection cannot be used.
+    """
+    slot = submission.slot or SlotWait(since=submission.submitted_at)
+    async with _lent(await _settings(name, read)) as lent:
+        turn = asyncio.ensure_future(lent.slots.wait(slot, submission.deadline))
+        polling = asyncio.ensure_future(
+            wait_through(
+                name,
+                read,
+                submission.task_ids,
+                until=submission.deadline,
+                submitted_at=submission.submitted_at,
+                schedule=schedule,
+            )
+        )
+        try:
+            await asyncio.wait([turn, polling], return_when=asyncio.FIRST_COMPLETED)
+            if polling.done():
+                # Its error, if it has one: whoever cannot look up cannot submit either.
+                polling.result()
+            return await turn
+        finally:
+            turn.cancel()
+            polling.cancel()
+            await asyncio.gather(turn, polling, return_exceptions=True)
 
 
 async def _settings(name: str, read: Read, refused: GatewaySettings | None = None) -> GatewaySettings:

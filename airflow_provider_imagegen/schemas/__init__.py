@@ -15,6 +15,7 @@ from airflow_provider_imagegen.schemas.results import (
     OpenTask,
     Origin,
     Sidecar,
+    SlotWait,
     Submission,
 )
 from airflow_provider_imagegen.schemas.tasks import ImageOutput, ImageTask, TaskFailure, TaskState
@@ -35,6 +36,7 @@ __all__ = [
     "OpenTask",
     "Origin",
     "Sidecar",
+    "SlotWait",
     "Submission",
     "TaskFailure",
     "TaskState",

@@ -110,6 +110,21 @@ class OpenTask(PersistedModel):
     submitted_at: float | None = None
 
 
+class SlotWait(PersistedModel):
+    """Place of a task among those that wait for a slot at their gateway.
+
+    :param since: Unix seconds of its first refusal, which decide the order.
+    :param refusals: How often it was refused since.
+    :param not_before: Unix seconds before which the gateway asked not to be asked again.
+    :param priority: The task's ``priority_weight``; the highest goes first.
+    """
+
+    since: float
+    refusals: int = 0
+    not_before: float = 0.0
+    priority: int = 1
+
+
 class Submission(PersistedModel):
     """Results of the submits of one Airflow task.
 
@@ -123,6 +138,7 @@ class Submission(PersistedModel):
     :param cost: What this task instance has paid, without open tasks; ``None`` if part of it is not known.
     :param cost_at_least: The part of it that is known.
     :param fingerprint: SHA-256 of everything that decides what the image is.
+    :param slot: Set while part of it is not submitted, for lack of a slot at the gateway.
     """
 
     submitted_at: float
@@ -135,6 +151,7 @@ class Submission(PersistedModel):
     cost: Money | None = None
     cost_at_least: Money = Decimal(0)
     fingerprint: str = ""
+    slot: SlotWait | None = None
 
     def without_prompts(self) -> Submission:
         """Return it as it may cross a deferral."""

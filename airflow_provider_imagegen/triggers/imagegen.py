@@ -1,4 +1,4 @@
-"""The trigger that waits for submitted tasks: it looks them up and does nothing else."""
+"""The triggers that wait for submitted tasks, and for a free slot: they look tasks up and do nothing else."""
 
 from __future__ import annotations
 
@@ -139,3 +139,31 @@ class ImageTasksTrigger(BaseTrigger):
             submitted_at=submission.submitted_at,
             schedule=PollSchedule(interval=self.poll_interval),
         )
+
+
+class ImageSlotTrigger(ImageTasksTrigger):
+    """Fire when it is this task's turn to submit, or at the deadline.
+
+    All who wait for a slot of a connection in this triggerer stand in one line
+    (see :mod:`~airflow_provider_imagegen.polling.slots`). The arguments are those of :class:`ImageTasksTrigger`, with
+    the place in line in the submission; what was submitted of it already is looked up meanwhile.
+    """
+
+    async def _status(self) -> str:
+        """Wait for a slot and return ``slot``, ``timeout`` or ``failed``."""
+        from airflow_provider_imagegen.hooks.imagegen import ImageGenHook
+        from airflow_provider_imagegen.polling import PollSchedule, wait_for_slot
+        from airflow_provider_imagegen.schemas import Submission
+
+        submission = Submission.model_validate(self.submission)
+        try:
+            has_turn = await wait_for_slot(
+                self.imagegen_conn_id,
+                ImageGenHook(self.imagegen_conn_id).asettings,
+                submission,
+                PollSchedule(interval=self.poll_interval),
+            )
+        except ImageGenError as error:
+            log.error("Waiting ended: %s", error)
+            return "failed"
+        return "slot" if has_turn else "timeout"

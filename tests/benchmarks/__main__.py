@@ -20,6 +20,7 @@ from tests.benchmarks import (
     landing_throughput,
     ledger_cost,
     parse_time,
+    slots,
     waiting_tasks,
     whole_job,
 )
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[], RenderableType]] = {
     "batch-throughput": batch_throughput.measure,
     "batch-growth": batch_growth.measure,
     "whole-job": whole_job.measure,
+    "slots": slots.measure,
 }
 
 

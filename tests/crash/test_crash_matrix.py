@@ -40,6 +40,7 @@ class Scenario:
     """One way in which two images are made.
 
     :param occurrences: Number of times that an undisturbed try reaches each effect.
+    :param refusals: Number of submits that the gateway refuses for lack of a slot.
     :param is_variation: Whether another scenario shows the same effects at a gateway of the same kind.
     """
 
@@ -47,13 +48,19 @@ class Scenario:
     occurrences: dict[Any, int]
     gateway: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    refusals: int = 0
     is_variation: bool = False
 
     def points(self) -> Iterator[Point]:
         for effect, count in self.occurrences.items():
             for occurrence in range(1, count + 1):
                 yield Point(str(effect), "before", occurrence)
-                yield Point(str(effect), "after", occurrence)
+                # Submits that are refused have no effect, nor have claims of what was claimed before the deferral.
+                if occurrence <= count - self._in_vain(effect):
+                    yield Point(str(effect), "after", occurrence)
+
+    def _in_vain(self, effect: Any) -> int:
+        return self.refusals if effect in {Failpoint.SUBMIT, Failpoint.CLAIM} else 0
 
     def short_run(self) -> Iterator[Point]:
         """Yield for every effect the points before its first and after its last occurrence.
@@ -63,7 +70,7 @@ class Scenario:
         for number, (effect, count) in enumerate(self.occurrences.items()):
             if not self.is_variation:
                 yield Point(str(effect), "before", 1)
-                yield Point(str(effect), "after", count)
+                yield Point(str(effect), "after", count - self._in_vain(effect))
             elif number % 2:
                 yield Point(str(effect), "before", count)
             else:
@@ -71,6 +78,8 @@ class Scenario:
 
     def pace(self, emulator: RunningEmulator) -> None:
         """Have images take some time; where a try is to defer, so long that it certainly does."""
+        if self.refusals:
+            emulator.arm("submit", "refuse", code="rate_limited", status=429, times=self.refusals)
         if self.arguments.get("deferrable"):
             emulator.hold()
         else:
@@ -79,6 +88,13 @@ class Scenario:
 
 DEFERRED = Scenario(
     "tasks, deferred", {**TWO_CALLS, DEFER: 1}, "acedatacloud", {"model": "gpt-image-1", "deferrable": True}
+)
+REFUSED = Scenario(
+    "tasks, refused at first",
+    {**TWO_CALLS, Failpoint.CLAIM: 4, Failpoint.SUBMIT: 4, Failpoint.RECORD: 8, DEFER: 1},
+    "acedatacloud",
+    {"model": "gpt-image-1", "deferrable": True},
+    refusals=IMAGES,
 )
 WAITED_FOR = Scenario(
     "tasks, in the worker", TWO_CALLS, "acedatacloud", {"model": "gpt-image-1", "deferrable": False}, is_variation=True
@@ -96,7 +112,7 @@ TWO_ANSWERS = Scenario(
 RESUBMITTED = Scenario(
     "two answers, resubmit", TWO_CALLS, "openai", {"model": "dall-e-3", "size": "1024x1024", "on_unknown": "resubmit"}
 )
-SCENARIOS = (DEFERRED, WAITED_FOR, ONE_ANSWER, TWO_ANSWERS, RESUBMITTED)
+SCENARIOS = (DEFERRED, REFUSED, WAITED_FOR, ONE_ANSWER, TWO_ANSWERS, RESUBMITTED)
 
 
 def every_point(*scenarios: Scenario) -> pytest.MarkDecorator:
@@ -178,6 +194,14 @@ class TestGatewayWithTasks:
         self.check_result(crash)
         self.check_bill(crash)
         self.check_requests(crash)
+
+    @every_point(REFUSED)
+    def test_of_a_task_that_waits_for_a_slot_too(
+        self, crashed: Callable[[Scenario, Point], Crash], scenario: Scenario, point: Point
+    ) -> None:
+        crash = crashed(scenario, point)
+        self.check_result(crash)
+        self.check_bill(crash)
 
     def check_result(self, crash: Crash) -> None:
         manifest = crash.retry.manifest

@@ -64,6 +64,7 @@ FAULTS: tuple[dict[str, Any], ...] = (
     {"route": "submit", "kind": "error", "accept": False, "code": "timeout"},
     {"route": "submit", "kind": "hollow"},
     {"route": "submit", "kind": "refuse", "code": "rate_limited", "retry_after": 0},
+    {"route": "submit", "kind": "refuse", "code": "rate_limited", "retry_after": 0, "times": 3},
     {"route": "submit", "kind": "refuse", "code": "bad_request"},
     {"route": "submit", "kind": "refuse", "code": "api_error"},
     {"route": "submit", "kind": "fail"},
@@ -152,9 +153,10 @@ class OneTask(RuleBasedStateMachine):
         world.emulator.reset()
         world.emulator.change(latency=DRAWING, image_bytes=4_000)
 
-    @initialize(on_clear=st.sampled_from(["reuse", "regenerate"]))
-    def choose(self, on_clear: Literal["reuse", "regenerate"]) -> None:
+    @initialize(on_clear=st.sampled_from(["reuse", "regenerate"]), slot_grace=st.sampled_from([0.0, None]))
+    def choose(self, on_clear: Literal["reuse", "regenerate"], slot_grace: float | None) -> None:
         self._policy = Policy(on_clear=on_clear)
+        self._slot_grace = slot_grace
         attempt = self._attempt()
         gateway = gateway_for(self._settings)
         keys = [call.key for call in plan(self._request, gateway, attempt, "task")]
@@ -277,7 +279,11 @@ class OneTask(RuleBasedStateMachine):
             destination=Destination(bucket=BUCKET, prefix=f"unlucky/{self._run_id}"),
             ledger=self._ledger,
             options=JobOptions(
-                attempt=attempt, policy=self._policy, schedule=PollSchedule(interval=0.01), timeout=3600.0
+                attempt=attempt,
+                policy=self._policy,
+                schedule=PollSchedule(interval=0.01),
+                timeout=3600.0,
+                slot_grace=self._slot_grace,
             ),
         )
 

@@ -14,12 +14,13 @@ import httpx
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
 
-from airflow_provider_imagegen.engine import run, submit
+from airflow_provider_imagegen.engine import options, run, submit
 from airflow_provider_imagegen.engine.batch import run as batch_run
 from airflow_provider_imagegen.exceptions import ImageGenError
 from airflow_provider_imagegen.failpoints import observe
 from airflow_provider_imagegen.hooks import aws
 from airflow_provider_imagegen.operators import batch, imagegen
+from airflow_provider_imagegen.polling import slots
 from tests.crash.recorder import Recorder
 from tests.crash.tries import DEFER, PUSH_XCOM, Report, Try
 from tests.stack.waiting import HANG
@@ -31,6 +32,7 @@ def run_try(one: Try) -> None:
     # The margins that spare a real gateway.
     run.GRACE, submit.LOOK_AGAIN = one.grace, 0.1
     batch_run.GRACE = one.grace
+    options.SLOT_GRACE, slots.FIRST_PAUSE = 0.0, 0.05
     recorder = Recorder(one.kill)
     _watch(recorder)
     error: Exception | None = None

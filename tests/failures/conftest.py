@@ -94,6 +94,7 @@ class Harness:
         on_partial: Any = "fail",
         deferrable: bool = False,
         dag_id: str = "dag",
+        slot_grace: float | None = None,
         **request: Any,
     ) -> GenerateRun:
         asked = {"prompt": "a lighthouse", "model": "gpt-image-1"} | request
@@ -110,6 +111,7 @@ class Harness:
                 schedule=PollSchedule(interval=0.1, slowest=0.2),
                 timeout=timeout,
                 on_partial=on_partial,
+                slot_grace=slot_grace,
             ),
             deferrable=deferrable,
         )
@@ -250,3 +252,12 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         monkeypatch.setattr("airflow_provider_imagegen.engine.run.GRACE", seconds)
 
     return shorten
+
+
+@pytest.fixture
+def sends() -> Iterator[list[Failpoint]]:
+    """Every paid request that is about to be sent."""
+    sent: list[Failpoint] = []
+    end = observe(lambda which, moment: sent.append(which) if (which, moment) == (Failpoint.SUBMIT, "before") else None)
+    yield sent
+    end()

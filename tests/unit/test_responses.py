@@ -199,6 +199,32 @@ class TestRetryAfter:
         seconds = retry_after(httpx.Headers({"retry-after": value}))
         assert seconds is None or seconds >= 0
 
+    @pytest.mark.parametrize(
+        ("body", "seconds"),
+        [
+            ({"detail": "slow down", "retry_after": 7}, 7.0),
+            ({"error": {"code": "rate_limited", "message": "m", "retry_after": "7"}}, 7.0),
+            ({"error": "slow down", "retry_after": -1}, None),
+            ({"error": "slow down", "retry_after": "soon"}, None),
+        ],
+    )
+    def test_may_stand_in_the_body(self, body: object, seconds: float | None) -> None:
+        fault = error(429, body)
+        assert isinstance(fault, exceptions.RateLimited)
+        assert fault.retry_after == seconds
+
+    @pytest.mark.parametrize(
+        ("code", "headers", "kind"),
+        [
+            ("overloaded", {"retry-after": "5"}, exceptions.RateLimited),
+            ("overloaded", {}, exceptions.OutcomeUnknown),
+            ("api_error", {"retry-after": "5"}, exceptions.OutcomeUnknown),
+        ],
+    )
+    def test_makes_a_503_a_refusal_for_now(self, code: str, headers: dict[str, str], kind: type) -> None:
+        response = httpx.Response(503, json={"error": {"code": code, "message": "m"}}, headers=headers)
+        assert type(error_of(response, "openai", "submit", TOKEN)) is kind
+
 
 class TestNumbersOfAResponse:
     @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ class BatchRun(TaskRun):
         return Duplicates(calls, landed=state.results.landed)
 
     def _image_job(self, opened: _Opened, deadline: float, row: Row, counted: Collection[LedgerKey]) -> ImageJob:
-        options = replace(self.options, timeout=max(0.0, deadline - time.time()))
+        options = replace(self.options, timeout=max(0.0, deadline - time.time()), slot_grace=None)
         if options.policy.reuse == "never":
             # Without it, equal rows would have one ledger key, and the second would be given the image of the first.
             options = replace(options, attempt=options.attempt.model_copy(update={"row": row.key}))

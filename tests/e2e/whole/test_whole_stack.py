@@ -135,6 +135,17 @@ class TestOneTask:
             assert not re.search(r"[?&]sig=[0-9a-f]", place)
 
 
+class TestGatewayWithoutFreeSlot:
+    def test_defers_the_task_unsubmitted_until_it_is_its_turn(self, stack: Stack) -> None:
+        prompt = "waits, held-up"
+        stack.arm("submit", "refuse", code="rate_limited", status=429, retry_after=5, prompt=prompt, times=2)
+        run = run_to_the_end(stack, "waiting", "held-up")
+        assert run.state == "success"
+        assert has_said(stack, "Deferred, unsubmitted: acedatacloud has no free slot", "waiting", "held-up", 1)
+        assert stack.client.task_instance("waiting", "held-up", TASK).try_number == 1
+        assert billed(stack, prompt) == [1, 1]
+
+
 class TestSchedulerKilledWithRunningTasks:
     def test_what_they_submitted_is_landed_and_paid_for_once(self, stack: Stack) -> None:
         dag_id, run_id, prompt = "on_worker", "interrupted", "with a keeper"

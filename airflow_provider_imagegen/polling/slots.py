@@ -1,0 +1,106 @@
+"""The line of those who wait for a free slot at the gateway of one connection.
+
+A worker that waited for a slot itself would do nothing for hours: a token allows few requests at once, and mapped
+tasks are many. So a refused task defers before it has submitted anything, and is woken when it pays to try again:
+
+- **A task was seen to end.** Its slot is free, so the first in line is woken, and nobody else.
+- **Nothing was seen to end for a while.** Slots become free that nobody here knows of: of tasks that end within
+  their worker, in another triggerer, or of another tool with the same token. So the first in line is woken now and
+  then, more rarely the more often it was refused; not while the tasks seen here fill the connection's limit.
+
+The gateway's answer decides. A task that is woken and refused again comes back to its old place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from bisect import insort
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from airflow_provider_imagegen.schemas import SlotWait
+
+FIRST_PAUSE = 5.0
+"""Seconds after the first refusal until a task is woken although no slot is known to be free."""
+LONGEST_PAUSE = 60.0
+_GROWTH = 1.5
+
+
+@dataclass(order=True)
+class _Waiter:
+    """One in line: the highest priority first, then who was refused first."""
+
+    rank: tuple[int, float]
+    slot: SlotWait = field(compare=False)
+    came: float = field(compare=False)
+    # From 0 to 1: two triggerers must not try at the same moments for ever.
+    jitter: float = field(compare=False, default_factory=random.random)
+    turn: asyncio.Event = field(compare=False, default_factory=asyncio.Event)
+
+
+class SlotQueue:
+    """Those who wait for a slot of one connection on one event loop.
+
+    :param limit: Requests that the connection allows at once.
+    :param in_flight: Returns how many tasks are known to be at the gateway.
+    :param clock: Wall clock, in unix seconds; places in line come from other processes.
+    """
+
+    def __init__(self, limit: int, in_flight: Callable[[], int], clock: Callable[[], float] = time.time) -> None:
+        self._limit = limit
+        self._in_flight = in_flight
+        self._clock = clock
+        self._waiters: list[_Waiter] = []
+        self._free = 0
+        self._woken_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def wait(self, slot: SlotWait, until: float) -> bool:
+        """Stand in line; return whether it is this one's turn, or the time is over.
+
+        :param slot: Its place.
+        :param until: Unix seconds.
+        """
+        waiter = _Waiter((-slot.priority, slot.since), slot, self._clock())
+        insort(self._waiters, waiter)
+        self._wake_up()
+        try:
+            async with asyncio.timeout(until - self._clock()):
+                await waiter.turn.wait()
+        except TimeoutError:
+            return False
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            self._wake_up()
+        return True
+
+    def free(self, number: int) -> None:
+        """Hand on slots that have become free."""
+        self._free += number
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        """Wake those whose turn it is, and set the timer for the next."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiters and (left := self._due(self._waiters[0]) - self._clock()) <= 0:
+            self._waiters.pop(0).turn.set()
+            self._free, self._woken_at = max(0, self._free - 1), self._clock()
+        if not self._waiters:
+            # Whoever comes next was refused after these became free.
+            self._free = 0
+        elif left < float("inf"):
+            self._timer = asyncio.get_running_loop().call_later(left, self._wake_up)
+
+    def _due(self, first: _Waiter) -> float:
+        """Return when to wake the first in line; never, if only the end of a task can free a slot."""
+        if self._free:
+            return first.slot.not_before
+        if self._in_flight() >= self._limit:
+            return float("inf")
+        pause = min(FIRST_PAUSE * _GROWTH ** min(max(first.slot.refusals - 1, 0), 16), LONGEST_PAUSE)
+        return max(max(first.came, self._woken_at) + pause * (1 + first.jitter / 2), first.slot.not_before)

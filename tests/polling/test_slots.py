@@ -1,0 +1,199 @@
+"""The line for free slots: who is woken, when, and how many."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from airflow_provider_imagegen.polling.slots import FIRST_PAUSE, LONGEST_PAUSE, SlotQueue
+from airflow_provider_imagegen.schemas import SlotWait
+from tests.polling.virtual_time import VirtualLoop
+
+FOR_EVER = float(10**9)
+
+
+class Line:
+    """A line in virtual time, and who was woken when.
+
+    :param limit: Requests that the connection allows.
+    """
+
+    def __init__(self, limit: int = 4) -> None:
+        self.in_flight = 0
+        self.now: Callable[[], float] = asyncio.get_running_loop().time
+        self.start = self.now()
+        self.queue = SlotQueue(limit, lambda: self.in_flight, self.now)
+        self.woken: list[tuple[str, float]] = []
+
+    async def join(self, name: str, until: float = FOR_EVER, **place: Any) -> asyncio.Task[bool]:
+        async def wait() -> bool:
+            has_turn = await self.queue.wait(SlotWait(**{"since": self.now(), "refusals": 1} | place), until)
+            if has_turn:
+                self.woken.append((name, self.now() - self.start))
+            return has_turn
+
+        task = asyncio.ensure_future(wait())
+        await asyncio.sleep(0.01)
+        return task
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.woken]
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    loop = VirtualLoop()
+    try:
+        loop.run_until_complete(scenario)
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+    finally:
+        loop.close()
+
+
+class TestOrder:
+    def test_who_was_refused_first_goes_first(self) -> None:
+        async def scenario() -> None:
+            line = Line()
+            line.in_flight = 4
+            for name in "abc":
+                await line.join(name)
+            line.queue.free(2)
+            await asyncio.sleep(1)
+            assert line.names == ["a", "b"]
+
+        run(scenario())
+
+    def test_a_higher_priority_goes_before(self) -> None:
+        async def scenario() -> None:
+            line = Line()
+            line.in_flight = 4
+            await line.join("usual")
+            await line.join("urgent", priority=10)
+            line.queue.free(1)
+            await asyncio.sleep(1)
+            assert line.names == ["urgent"]
+
+        run(scenario())
+
+    def test_who_is_refused_again_keeps_the_place(self) -> None:
+        async def scenario() -> None:
+            line = Line()
+            line.in_flight = 4
+            since = line.now()
+            await line.join("first")
+            await line.join("second")
+            line.queue.free(1)
+            await asyncio.sleep(1)
+            await line.join("first again", since=since, refusals=2)
+            line.queue.free(1)
+            await asyncio.sleep(1)
+            assert line.names == ["first", "first again"]
+
+        run(scenario())
+
+
+class TestSlotThatBecomesFree:
+    def test_wakes_one_and_nobody_else(self) -> None:
+        async def scenario() -> None:
+            line = Line()
+            line.in_flight = 4
+            for name in "abc":
+                await line.join(name)
+            line.queue.free(1)
+            # However long it takes: the tasks that are known to be at the gateway fill the limit.
+            await asyncio.sleep(100 * LONGEST_PAUSE)
+            assert line.names == ["a"]
+
+        run(scenario())
+
+    def test_is_not_handed_on_before_the_gateway_may_be_asked_again(self) -> None:
+        async def scenario() -> None:
+            line = Line()
+            await line.join("a", not_before=line.now() + 30)
+            line.queue.free(1)
+            await asyncio.sleep(100)
+            assert line.woken == [("a", pytest.approx(30, abs=0.1))]
+
+        run(scenario())
+
+    def test_is_forgotten_when_nobody_waits(self) -> None:
+        async def scenario() -> None:
+            line = Line()
+            line.queue.free(3)
+            line.in_flight = 4
+            await line.join("refused after that")
+            await asyncio.sleep(1000)
+            assert line.names == []
+
+        run(scenario())
+
+
+class TestNothingSeenToEnd:
+    def test_one_is_tried_now_and_then_more_rarely_the_more_often_it_was_refused(self) -> None:
+        async def scenario() -> None:
+            times = []
+            for refusals in (1, 2, 5, 1000):
+                line = Line()
+                await line.join("a", refusals=refusals)
+                await asyncio.sleep(1000)
+                times.append(line.woken[0][1])
+            assert times == sorted(times)
+            assert FIRST_PAUSE <= times[0] <= 1.5 * FIRST_PAUSE
+            assert LONGEST_PAUSE <= times[-1] <= 1.5 * LONGEST_PAUSE + 1
+
+        run(scenario())
+
+    def test_one_at_a_time(self) -> None:
+        async def scenario() -> None:
+            line = Line()
+            for name in "abc":
+                await line.join(name)
+            await asyncio.sleep(100)
+            first, second, third = (moment for _, moment in line.woken)
+            assert second - first >= FIRST_PAUSE
+            assert third - second >= FIRST_PAUSE
+
+        run(scenario())
+
+
+class TestLeaving:
+    def test_at_the_deadline_without_a_turn(self) -> None:
+        async def scenario() -> None:
+            line = Line()
+            line.in_flight = 4
+            task = await line.join("a", until=line.now() + 50)
+            assert await task is False
+            assert line.now() - line.start == pytest.approx(50, abs=0.1)
+
+        run(scenario())
+
+    def test_makes_room_for_the_next(self) -> None:
+        async def scenario() -> None:
+            line = Line()
+            line.in_flight = 4
+            first = await line.join("a")
+            await line.join("b")
+            first.cancel()
+            await asyncio.sleep(0.01)
+            line.queue.free(1)
+            await asyncio.sleep(1)
+            assert line.names == ["b"]
+
+        run(scenario())
+
+    def test_of_tasks_that_nobody_saw_end_lets_others_try(self) -> None:
+        async def scenario() -> None:
+            line = Line()
+            line.in_flight = 4
+            await line.join("a")
+            line.in_flight = 0
+            line.queue.free(0)
+            await asyncio.sleep(100)
+            assert line.names == ["a"]
+
+        run(scenario())
