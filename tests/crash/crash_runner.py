@@ -149,6 +149,8 @@ class Task:
     def let_time_pass(self) -> None:
         """Let happen what happens before Airflow's usual retry: all arrives and is drawn, and claims grow old."""
         self.emulator.wait_until_idle()
+        # A claim that arrived after the others were aged would be young, and the retry would wait for its request.
+        self.store.wait_until_idle()
         self.emulator.release()
         wait_until(lambda: not self.emulator.totals()["in_flight"], what="the images to be drawn", interval=0.02)
         age_claims(self.ledger)

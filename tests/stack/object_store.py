@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import psutil
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -19,7 +20,7 @@ from airflow_provider_imagegen.storage.client import add_handlers
 from tests.stack.environment import child_environment
 from tests.stack.ports import free_port
 from tests.stack.process import Process
-from tests.stack.waiting import HANG
+from tests.stack.waiting import HANG, wait_until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -120,6 +121,17 @@ class ObjectStore:
             return True
 
         self.process.wait_ready(bucket_answers, timeout=timeout)
+
+    def wait_until_idle(self) -> None:
+        """Wait until it is done with requests whose senders have died since."""
+        store = psutil.Process(self.process.pid)
+
+        def is_idle() -> bool:
+            # It closes its end of such a connection only when it is done with the request.
+            ends = [end for end in store.net_connections("tcp") if end.laddr and end.laddr[1] == self._port]
+            return not any(end.status == psutil.CONN_CLOSE_WAIT for end in ends)
+
+        wait_until(is_idle, what="the store to be done with what dead processes had sent", interval=0.02)
 
     def _command(self) -> list[str]:
         ports = {
