@@ -72,7 +72,6 @@ class PriceList:
     """Prices of one connection.
 
     :param own: Prices by model, as the connection states them.
-    :param currency: What they are in.
     :param vendor: Whose list prices hold for models without a price of their own; ``None`` for nobody's.
     """
 
@@ -85,7 +84,6 @@ class PriceList:
     ) -> Decimal | None:
         """Return what a response cost, or ``None`` if that is not known.
 
-        :param request: What was asked for.
         :param made: Number of images that came.
         :param usage: Token counts as the gateway reports them.
         :param reported: What the gateway says it generated: ``size``, ``quality``.

@@ -57,8 +57,6 @@ class PerImage:
 class PerToken:
     """Prices per million tokens.
 
-    :param input_tokens: Of the prompt.
-    :param output_tokens: Of what comes out.
     :param input_image_tokens: Of images that are sent along; ``None`` if they cost what the prompt does.
     """
 

@@ -130,7 +130,6 @@ def most_severe(errors: Iterable[ImageGenError]) -> ImageGenError:
 def place_in_line(errors: Sequence[ImageGenError], waited: SlotWait | None, *, is_held_up: bool) -> SlotWait | None:
     """Return the place of a request among those that wait for a slot; ``None`` if it need not, or is lost anyway.
 
-    :param errors: Why calls were refused.
     :param waited: The place that it had; it keeps it when it is refused again.
     :param is_held_up: Whether calls were not tried, because those before them hold all slots.
     """

@@ -57,11 +57,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class CallState:
-    """What is known of a call between two actions.
-
-    :param entry: The ledger entry.
-    :param lost: The error, if this process sent the request and no usable response came.
-    """
+    """What is known of a call: its entry, and the error if this process sent it and no usable response came."""
 
     entry: Entry
     lost: OutcomeUnknown | None = None
@@ -146,14 +142,7 @@ def time_to_show_up(visibility_grace: float, timeout: float) -> float:
 def next_action(  # noqa: PLR0911 - one return for each action
     state: CallState, attempt: Attempt, capabilities: Capabilities, policy: Policy, timeout: float
 ) -> Action:
-    """Return what to do about a call.
-
-    :param state: What is known of it.
-    :param attempt: Who asks now.
-    :param capabilities: What the gateway can do.
-    :param policy: What the user chose.
-    :param timeout: Seconds the gateway may stay silent.
-    """
+    """Return what to do about a call, if the gateway may stay silent for so many seconds."""
     entry, record = state.entry, state.entry.record
     if state.lost is not None:
         # Sending again without looking would pay twice for every response that was lost on its way back.
@@ -197,9 +186,6 @@ def is_held_by_older_epoch(record: LedgerRecord, attempt: Attempt, policy: Polic
 
     Else what an older try lands in its place would count as made before the clear, and a retry would pay for another.
 
-    :param record: What it attaches to.
-    :param attempt: Who attaches.
-    :param policy: What the user chose.
     """
     is_older = record.attempt.instance == attempt.instance and record.attempt.epoch < attempt.epoch
     return is_older and policy.on_clear == "regenerate"

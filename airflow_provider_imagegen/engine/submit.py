@@ -72,7 +72,6 @@ LOOK_AGAIN = 2.0
 class SubmitResult:
     """A call of which the ledger knows the outcome of its submit.
 
-    :param call: The call.
     :param entry: The record; ``submitted`` (wait for its task), ``answered`` (land ``task``, or look whether it
         landed), or ``landed``.
     :param task: The finished task, where it is known already: land its images.
@@ -105,10 +104,6 @@ class SubmitResult:
 class Submitter:
     """Submits the calls of one attempt, each at most once.
 
-    :param client: An opened client.
-    :param ledger: The ledger of the destination's bucket.
-    :param attempt: Who asks.
-    :param policy: What the user chose.
     :param check_free: Raises if a call's images would replace what may not be replaced; asked before paying.
     :param turn: Entered before every paid call, where these take turns with others of the same Airflow task;
         ``None`` if they are all that it asks for.
@@ -148,7 +143,6 @@ class Submitter:
     async def submit(self, call: PlannedCall, deadline: float) -> SubmitResult:
         """Bring a call to where it is known to be submitted, answered or landed; pay at most once.
 
-        :param call: The call.
         :param deadline: Unix seconds until which a rate-limited call may wait.
         :raises DestinationError: If the ledger cannot be written: nothing was sent.
         :raises OutcomeUnknown: If nobody can tell whether the call was accepted.
@@ -165,11 +159,7 @@ class Submitter:
         return await self._run(call, entry, deadline)
 
     async def submit_again(self, submitted: SubmitResult, deadline: float) -> SubmitResult:
-        """Submit a call again whose images were paid for and are not in S3; pays again.
-
-        :raises PaidImageLost: If the images never got there, unless the user chose to resubmit.
-        :raises BudgetExceeded: If that may cost more than what is left.
-        """
+        """Submit a call again whose images landed and are gone, or never landed if the user chose that; pays again."""
         call = submitted.call
         action = when_gone(submitted.entry.record, self._policy)
         if isinstance(action, Stop):

@@ -82,8 +82,6 @@ _UNSETTLED_STATUSES = frozenset({408, 409, 425})
 class ErrorWords:
     """What an error body says, whatever its shape.
 
-    :param code: The gateway's code, if any.
-    :param message: Its words, never empty.
     :param trace_id: The gateway's id of the call, if any.
     """
 

@@ -28,7 +28,6 @@ _Failure = tuple[Sequence[str], Exception]
 class LookupResults:
     """Results of a lookup, id by id.
 
-    :param tasks: The tasks that the gateway showed.
     :param faults: Why the others could not be looked up.
     """
 
@@ -39,7 +38,6 @@ class LookupResults:
 async def look_up(client: ImageClient, task_ids: Sequence[str], *, suspicious: bool) -> LookupResults:
     """Look up tasks; if that fails and one id may be the reason, halve them until it is found.
 
-    :param client: An opened client.
     :param task_ids: At most as many as the gateway takes at once.
     :param suspicious: Whether they failed before: then even a server error may be due to one of them.
     :return: A task or a fault for every id; nothing about ids that the response leaves out.

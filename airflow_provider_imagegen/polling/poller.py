@@ -54,13 +54,9 @@ class _Waiter:
     """One wait: its tasks, and its current round of lookups. All times are the event loop's.
 
     :param open_ids: Ids of the tasks that are not done.
-    :param schedule: When to look up.
     :param asked_at: Tick of the last lookup; at first, the beginning of the wait.
     :param visible: Time from which on a task that is not shown is lost.
-    :param end: End of the wait.
     :param done: Its result is the error to raise.
-    :param lookups: Rounds so far.
-    :param faults: Rounds in a row that failed.
     :param pending: Tasks of this round whose result is not there yet.
     :param fault: Why this round failed, as far as it is known.
     """
@@ -213,7 +209,6 @@ class TaskPoller:
         Lookups that fail do not end it: the tasks go on at the gateway. There is always one lookup, and always a last
         one at ``until``.
 
-        :param task_ids: The gateway's ids.
         :param until: Unix seconds at which to stop waiting.
         :param submitted_at: Unix seconds of the submit: for a while after it a task may be invisible.
         :param schedule: When to look up, if not as the poller usually does.

@@ -37,7 +37,6 @@ class PollSchedule:
     def delay(self, lookups: int, faults_in_a_row: int = 0, retry_after: float | None = None) -> float:
         """Return the seconds from one lookup to the next.
 
-        :param lookups: Lookups so far.
         :param faults_in_a_row: Lookups that failed since the last good one; each doubles the interval.
         :param retry_after: Seconds the gateway asked for, if it did.
         """
@@ -59,7 +58,6 @@ class Lookup:
     """A lookup that has been made, as far as it decides about the next.
 
     :param asked_at: The tick at which it was due.
-    :param ended_at: When it was over.
     :param lookups: This and the following are as :meth:`PollSchedule.delay` takes them.
     """
 
@@ -92,10 +90,7 @@ class Ticks:
         return (math.ceil(moment / width - self.phase - _ROUNDING) + self.phase) * width
 
     def first(self, schedule: PollSchedule, *, now: float, last_tick: float) -> float:
-        """Return when to look up for the first time.
-
-        :param last_tick: Time of the last lookup for anybody.
-        """
+        """Return when to look up for the first time, if anybody's last lookup was at ``last_tick``."""
         # At once, unless others were looked up just now: triggers that start together share their second tick.
         return now if now - last_tick >= schedule.tick else self.after(now, schedule.tick)
 
@@ -120,7 +115,6 @@ class Ticks:
     def resumed(self, schedule: PollSchedule, paused_until: float, *, end: float, jitter: float) -> float:
         """Return when to look up after a pause of the whole connection.
 
-        :param paused_until: End of the pause.
         :param end: Time at which the wait ends; it ends with a lookup.
         :param jitter: From 0 to 1: position in the interval after the pause.
         """

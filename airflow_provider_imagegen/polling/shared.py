@@ -61,7 +61,6 @@ class _SharedPoller:
 class _Reading:
     """A reading of a connection, under way or done.
 
-    :param task: Reads it.
     :param begun_at: Monotonic seconds.
     """
 
@@ -142,8 +141,6 @@ async def wait_through(
     The connection is read once for all, and once more for all if its token is refused. Only states are of
     use in what is returned: files of images are gone.
 
-    :param name: The connection's id.
-    :param read: Reads it.
     :raises AuthenticationError: If the token is refused, and refused again after reading the connection again.
     :raises ConfigurationError: If the connection cannot be used.
     """
@@ -170,14 +167,8 @@ async def wait_through(
 async def wait_for_slot(name: str, read: Read, submission: Submission, schedule: PollSchedule) -> bool:
     """Wait for a slot in the line of a connection; return whether it is this one's turn, or the time is over.
 
-    What the submission has open is looked up meanwhile: the end of one of its tasks frees a slot too.
-
-    :param name: The connection's id.
-    :param read: Reads it.
-    :param submission: What waits, with its place in line.
-    :param schedule: When to look up.
-    :raises GatewayError: If looking up failed for good.
-    :raises ConfigurationError: If the connection cannot be used.
+    What the submission has open is looked up meanwhile: the end of one of its tasks frees a slot too. Raises as
+    :func:`wait_through` does.
     """
     slot = submission.slot or SlotWait(since=submission.submitted_at)
     async with _lent(await _settings(name, read)) as lent:
@@ -205,10 +196,7 @@ async def wait_for_slot(name: str, read: Read, submission: Submission, schedule:
 
 
 async def _settings(name: str, read: Read, refused: GatewaySettings | None = None) -> GatewaySettings:
-    """Return the connection's settings; many who ask at once share one reading.
-
-    :param refused: The settings whose token was refused.
-    """
+    """Return the connection's settings; many who ask at once share one reading."""
     readings = _shared().readings
     reading = readings.get(name)
     if reading is None or not reading.holds(refused):

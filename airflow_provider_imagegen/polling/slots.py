@@ -60,7 +60,6 @@ class SlotQueue:
     async def wait(self, slot: SlotWait, until: float) -> bool:
         """Stand in line; return whether it is this one's turn, or the time is over.
 
-        :param slot: Its place.
         :param until: Unix seconds.
         """
         waiter = _Waiter((-slot.priority, slot.since), slot, self._clock())

@@ -35,7 +35,6 @@ class Counts:
 
     :param landed: Rows of which every image is in S3.
     :param failed: Rows that ended without.
-    :param in_flight: Requests at the gateway.
     :param rate: Rows that ended per second, of late.
     :param is_last: Whether there will be no more for now.
     """

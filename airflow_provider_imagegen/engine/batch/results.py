@@ -20,16 +20,12 @@ class RowResult(PersistedModel):
     """One line of ``manifest.jsonl``.
 
     :param row: Position of the row in the batch, from 0.
-    :param key: Its name.
     :param status: ``landed``: all of its images are in S3; ``unknown``: nobody can tell whether it was billed;
         ``skipped``: it makes no request, and ``on_invalid`` is ``skip``.
     :param images: What is in S3, also where something else is missing.
-    :param failures: What is missing.
     :param code: Why it has not landed, in one word.
-    :param message: Why, in words.
     :param retryable: Whether another try may cure it.
     :param billed: Number of images that this task instance has paid for.
-    :param usage: Token counts.
     :param cost: What this task instance has paid for it; ``None`` if part of it is not known.
     :param cost_at_least: The part of it that is known.
     :param fingerprint: SHA-256 of everything that decides what the image is.

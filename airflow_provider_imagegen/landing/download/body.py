@@ -19,8 +19,6 @@ class BodyFile:
     A cut shows without being looked for: httpcore raises when fewer bytes come than ``Content-Length`` or chunks
     announced. The next attempt fetches the body from its start.
 
-    :param file: Emptied first.
-    :param headers: The response's, by lower-case names.
     """
 
     def __init__(self, file: IO[bytes], headers: Mapping[str, str], source: str, cap: int) -> None:
