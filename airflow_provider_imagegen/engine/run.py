@@ -207,6 +207,12 @@ class GenerateRun(TaskRun):
             self.destination.uri(self.destination.prefix),
             self.request.shown_prompt(),
         )
+        if self.deferrable and not self.gateway.capabilities.tasks:
+            log.info(
+                "%s answers with the image, so this task holds its worker until then. Many such requests hold one "
+                "worker in all as a batch (GenerateImageBatchOperator).",
+                self.gateway.name,
+            )
 
 
 def _still_running(tasks: Mapping[str, ImageTask]) -> bool:
