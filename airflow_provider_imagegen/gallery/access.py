@@ -9,16 +9,15 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from fastapi import Depends, HTTPException, Request
 
-from airflow_provider_imagegen.gallery.airflow_api import ALL, AirflowApi
+from airflow_provider_imagegen.gallery.airflow_api import NO_IDS, AirflowApi
 from airflow_provider_imagegen.gallery.asgi import HOST
 
 _TOKEN_SECONDS = 60
-_NO_IDS = frozenset({ALL, ".", ".."})
 
 
 def _refuse_wildcards(request: Request) -> None:
     """Refuse ids that are none: the permission is checked for one DAG, and paths must mean what they say."""
-    if not _NO_IDS.isdisjoint(request.path_params.values()):
+    if not NO_IDS.isdisjoint(request.path_params.values()):
         raise HTTPException(404, "DAG, run or task not found.")
 
 

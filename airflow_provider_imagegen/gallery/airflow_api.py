@@ -15,10 +15,15 @@ import httpx
 from fastapi import HTTPException
 
 from airflow_provider_imagegen.gallery.asgi import Application
+from airflow_provider_imagegen.redaction import foreign_json, redacted
 
 RETURN_VALUE = "return_value"
 ALL = "~"
 """Stands for all DAGs, runs or tasks in Airflow's API."""
+NO_IDS = frozenset({"", ".", "..", ALL})
+"""Ids that mean something else in a path: ``..`` is taken out of it by clients and browsers."""
+MAX_XCOM_BYTES = 4 * 1024 * 1024
+"""Largest XCom that is shown; a manifest has a few kilobytes."""
 
 _AT_ONCE = 100
 _PASSED_ON = frozenset({401, 403, 404})
@@ -129,18 +134,24 @@ class AirflowApi:
         return await self._some(path, "xcom_entries", _returned, offset, xcom_key=RETURN_VALUE)
 
     async def xcom(self, instance: Instance, key: str = RETURN_VALUE) -> Any:
-        """Return an XCom's value; ``None`` if there is none.
+        """Return an XCom's value, made fit to be shown; ``None`` if there is none.
 
-        :raises HTTPException: If it is not for this user.
+        :raises HTTPException: If it is not for this user, or cannot be read.
         """
         task = f"{_tasks(instance.dag_id, instance.run_id)}/{_segment(instance.task_id)}"
-        try:
-            entry = await self._get(f"{task}/xcomEntries/{_segment(key)}", map_index=instance.map_index)
-        except HTTPException as error:
-            if error.status_code == httpx.codes.NOT_FOUND:
+        response = await self._response(f"{task}/xcomEntries/{_segment(key)}", map_index=instance.map_index)
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        size = len(_checked(response).content)
+        if size > MAX_XCOM_BYTES:
+            # Other operators may return that much, and it is no business of the gallery's.
+            if b"manifest_uri" not in response.content:
                 return None
-            raise
-        return _decoded(entry["value"])
+            raise HTTPException(413, f"The XCom has {size} bytes (limit: {MAX_XCOM_BYTES}).")
+        try:
+            return foreign_json(_decoded(response.json()["value"]))
+        except RecursionError:
+            raise HTTPException(422, "The XCom is nested too deeply.") from None
 
     async def ended_tasks(self, dag_id: str, run_id: str, states: Sequence[str], offset: int) -> Some[EndedTask]:
         """Return task instances of a run in some states.
@@ -157,7 +168,7 @@ class AirflowApi:
         path = f"{_tasks(instance.dag_id, instance.run_id)}/{_segment(instance.task_id)}"
         if instance.map_index >= 0:
             path = f"{path}/{instance.map_index}"
-        return (await self._get(path)).get("rendered_fields") or {}
+        return foreign_json((await self._get(path)).get("rendered_fields") or {})
 
     async def _some(
         self, path: str, field: str, read: Callable[[dict[str, Any]], Item], offset: int, **params: Any
@@ -167,14 +178,20 @@ class AirflowApi:
         return Some(items, has_more=bool(items) and offset + len(items) < page["total_entries"])
 
     async def _get(self, path: str, **params: Any) -> Any:
+        return _checked(await self._response(path, **params)).json()
+
+    async def _response(self, path: str, **params: Any) -> httpx.Response:
         transport = httpx.ASGITransport(app=self._server, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
-            response = await client.get(f"{self._base}{path}", params=params, headers=self._headers)
-        if response.status_code in _PASSED_ON:
-            raise HTTPException(response.status_code, _words(response))
-        if response.is_error:
-            raise HTTPException(502, f"Airflow's API returned {response.status_code}.")
-        return response.json()
+            return await client.get(f"{self._base}{path}", params=params, headers=self._headers)
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    if response.status_code in _PASSED_ON:
+        raise HTTPException(response.status_code, _words(response))
+    if response.is_error:
+        raise HTTPException(502, f"Airflow's API returned {response.status_code}.")
+    return response
 
 
 def _run(item: dict[str, Any]) -> Run:
@@ -212,11 +229,17 @@ def _tasks(dag_id: str, run_id: str) -> str:
 
 
 def _segment(text: str) -> str:
+    """Return an id as a segment of a path.
+
+    :raises HTTPException: If a path cannot hold it; Airflow's own pages cannot show it either.
+    """
+    if text in NO_IDS or "/" in text:
+        raise HTTPException(404, f"No URL can contain the id {text!r}.")
     return quote(text, safe="")
 
 
 def _words(response: httpx.Response) -> str:
     try:
-        return str(response.json()["detail"])
+        return redacted(str(response.json()["detail"]))
     except (ValueError, KeyError, TypeError):
         return response.reason_phrase

@@ -5,22 +5,27 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
 from airflow_provider_imagegen.engine.batch.results import RowResult
 from airflow_provider_imagegen.gallery.addresses import PREFIX, image_path
-from airflow_provider_imagegen.gallery.airflow_api import EndedTask, Instance
+from airflow_provider_imagegen.gallery.airflow_api import EndedTask, Instance, Run
 from airflow_provider_imagegen.gallery.models import MAX_IMAGES, ShownManifest, ShownSidecar, ShownSummary
+from airflow_provider_imagegen.redaction import plain_text
 from airflow_provider_imagegen.schemas import LandedImage, MissingImage
 from airflow_provider_imagegen.schemas.base import Money, StrictModel
 from airflow_provider_imagegen.storage.tempfiles import SVG
 
 MAX_TEXT = 8000
 """Characters of one text that is shown; a prompt can have 32 000."""
+
+UNREADABLE = "unreadable"
+"""Code of a card that stands for something that cannot be read."""
 
 Status = Literal["", "landed", "reused", "failed", "failed-billed"]
 
@@ -77,6 +82,16 @@ class Card(StrictModel):
     message: str = ""
     billed: str = ""
 
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON data; instead of one that JSON cannot hold, one that says so."""
+        try:
+            # Numbers that JSON does not know become null on the way.
+            shown: dict[str, Any] = json.loads(self.model_dump_json(exclude_defaults=True))
+        except ValueError:
+            instance = Instance(self.dag_id, self.run_id, self.task_id, self.map_index)
+            return unreadable(instance, "It holds values that cannot be shown.", plain_text(self.name)).as_json()
+        return shown
+
 
 class Wish(StrictModel):
     """What a user wants to see.
@@ -107,7 +122,7 @@ class Wish(StrictModel):
             case "failed":
                 return card.kind == "failure"
             case "failed-billed":
-                return card.kind == "failure" and card.billed != "no"
+                return card.billed in {"yes", "unknown"}
         return True
 
 
@@ -179,6 +194,19 @@ def of_failed(task: EndedTask, fields: Mapping[str, JsonValue], reported: ShownM
         billed="unknown",
     )
     return [silent]
+
+
+def unreadable(instance: Instance, reason: str, name: str = "") -> Card:
+    """Return the card of something that cannot be read.
+
+    :param name: Tells it from others of the same task.
+    """
+    return Card(kind="failure", **_place(instance), name=name, code=UNREADABLE, message=reason)
+
+
+def unreadable_run(run: Run, reason: str) -> Card:
+    """Return the card of a run that cannot be read."""
+    return unreadable(Instance(run.dag_id, run.run_id, "", -1), f"The run {run.run_id!r} cannot be read. {reason}")
 
 
 def _place(instance: Instance) -> dict[str, JsonValue]:

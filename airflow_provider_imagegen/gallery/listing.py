@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from airflow_provider_imagegen.gallery.airflow_api import AirflowApi, Run
-from airflow_provider_imagegen.gallery.cards import Card, Wish
+from airflow_provider_imagegen.gallery.cards import Card, Wish, unreadable_run
+from airflow_provider_imagegen.gallery.isolation import is_refused, reason_of
 from airflow_provider_imagegen.gallery.reading import Reader
 from airflow_provider_imagegen.gallery.run_pages import START, Position, RunWalk, Step
 
@@ -79,8 +80,12 @@ class Listing:
             runs = await self._api.newest_runs(dag_id, number)
             has_more = runs.has_more
             for run in runs.items:
-                async for step in self._walk(run).steps(within):
-                    yield Step(step.cards, (number, *step.then))
+                try:
+                    async for step in self._walk(run).steps(within):
+                        yield Step(step.cards, (number, *step.then))
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with a run, the others are shown
+                    if not is_refused(error):
+                        yield Step([unreadable_run(run, reason_of(error))], (number + 1, *START))
                 number, within = number + 1, START
                 yield Step((), (number, *START))
 

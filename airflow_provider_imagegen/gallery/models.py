@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from fastapi import HTTPException
 from pydantic import Field, JsonValue, ValidationError
 
 from airflow_provider_imagegen.schemas import LandedImage, MissingImage, Origin
@@ -16,6 +17,8 @@ from airflow_provider_imagegen.storage import destination
 LINK = "_link_ImagesLink"
 """XCom key of the link to this gallery, which every operator of this provider leaves, whatever becomes of it."""
 
+# Every manifest, failure and summary of this provider has them.
+_ALWAYS_THERE = frozenset({"gateway", "images", "failures"})
 MAX_IMAGES = 200
 """Images of one manifest that are shown; a request asks for ten at most."""
 
@@ -63,14 +66,20 @@ Result = ShownManifest | ShownSummary
 
 
 def read_result(value: Any) -> Result | None:
-    """Return an XCom's value as what an operator returned; ``None`` if it is nothing of that kind."""
+    """Return an XCom's value as what an operator returned; ``None`` if it is nothing of that kind.
+
+    :raises HTTPException: If it has the fields of that kind, with values that are not of that kind.
+    """
     if not isinstance(value, dict):
         return None
     kind: type[Result] = ShownManifest if isinstance(value.get("images"), list) else ShownSummary
     try:
         return kind.model_validate(value)
-    except ValidationError:
-        return None
+    except ValidationError as error:
+        if not value.keys() >= _ALWAYS_THERE:
+            return None
+        wrong = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
+        raise HTTPException(422, f"The XCom cannot be understood: its field {wrong} is wrong.") from None
 
 
 def read_sidecar(body: bytes) -> ShownSidecar | None:

@@ -28,6 +28,8 @@ from airflow_provider_imagegen.schemas import FAILURE, LandedImage
 _ENTRIES, _ENTRY_SECONDS = 2000, 60.0
 _RESULTS, _RESULT_SECONDS = 2000, 30.0
 _FOREIGN, _FOREIGN_SECONDS = 5000, 60.0
+# One other value may be an accident, and must not hide the images of the task's other runs.
+_FOREIGN_AFTER = 3
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -55,17 +57,18 @@ class Reader:
         self._store = store
         self._entries: Memory[Returned, Entry] = Memory(_ENTRIES, _ENTRY_SECONDS)
         self._results: Memory[Instance, Result] = Memory(_RESULTS, _RESULT_SECONDS)
-        self._foreign: Memory[tuple[str, str, str], bool] = Memory(_FOREIGN, _FOREIGN_SECONDS)
+        self._foreign: Memory[tuple[str, str, str], int] = Memory(_FOREIGN, _FOREIGN_SECONDS)
 
-    async def entries(self, api: AirflowApi, found: Sequence[Returned], *, among_many: bool) -> list[Entry]:
-        """Read what some task instances returned, side by side.
+    async def entries(
+        self, api: AirflowApi, found: Sequence[Returned], *, among_many: bool
+    ) -> list[Entry | BaseException]:
+        """Read what some task instances returned, side by side; instead of one that cannot be read, return why.
 
-        A task that has just been seen to return something else is not read again, in this run; among many runs,
-        in any.
-
-        :raises HTTPException: If it is not for this user.
+        A task that has just been seen to return something else a few times is not read again, in this run; among
+        many runs, in any.
         """
-        return await asyncio.gather(*(self._returned(api, one, among_many) for one in found))
+        reads = (self._returned(api, one, among_many) for one in found)
+        return await asyncio.gather(*reads, return_exceptions=True)
 
     async def entry(self, api: AirflowApi, instance: Instance, key: str) -> Entry:
         """Read what a task instance has left under a key.
@@ -130,15 +133,17 @@ class Reader:
         if (known := self._entries.get(found)) is not None:
             return known
         is_mapped = found.instance.map_index >= 0
-        if (is_mapped and self._foreign.get(task)) or (among_many and self._foreign.get(task_anywhere)):
+        if (is_mapped and self._is_foreign(task)) or (among_many and self._is_foreign(task_anywhere)):
             return Entry(found.instance)
         entry = await self.entry(api, found.instance, RETURN_VALUE)
-        if entry.result is None:
-            self._foreign.put(task, True)
-            self._foreign.put(task_anywhere, True)
-        else:
+        for key in (task, task_anywhere):
+            self._foreign.put(key, (self._foreign.get(key) or 0) + 1 if entry.result is None else 0)
+        if entry.result is not None:
             self._results.put(found.instance, entry.result)
         return entry if entry.warning else self._entries.put(found, entry)
+
+    def _is_foreign(self, task: tuple[str, str, str]) -> bool:
+        return (self._foreign.get(task) or 0) >= _FOREIGN_AFTER
 
     async def _sidecar(self, instance: Instance, manifest: ShownManifest) -> ShownSidecar | None:
         if not manifest.manifest_uri or not manifest.images:

@@ -122,7 +122,7 @@ def _start(after: str, length: int) -> Position | None:
 
 def _listed(page: Page, *, is_finished: bool) -> JSONResponse:
     content: dict[str, Any] = {
-        "cards": [card.model_dump(mode="json", exclude_defaults=True) for card in page.cards],
+        "cards": [card.as_json() for card in page.cards],
         "after": None if page.then is None else position_text(page.then),
         "warnings": page.warnings,
         "is_finished": is_finished,

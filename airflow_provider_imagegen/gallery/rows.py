@@ -52,7 +52,7 @@ class Line:
         """The row's position in the batch."""
         try:
             number = json.loads(self.text)["row"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
         return number if isinstance(number, int) else None
 

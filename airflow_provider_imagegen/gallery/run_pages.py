@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from fastapi import HTTPException
 
 from airflow_provider_imagegen.gallery import cards
-from airflow_provider_imagegen.gallery.airflow_api import AirflowApi, EndedTask, Some
+from airflow_provider_imagegen.gallery.airflow_api import AirflowApi, EndedTask, Instance, Some
 from airflow_provider_imagegen.gallery.cards import Card
+from airflow_provider_imagegen.gallery.isolation import reason_of
 from airflow_provider_imagegen.gallery.models import LINK, ShownManifest, ShownSummary
 from airflow_provider_imagegen.gallery.reading import Entry, Reader
 from airflow_provider_imagegen.gallery.rows import RowFile
@@ -79,8 +80,10 @@ class RunWalk:
             has_more = found.has_more
             for start in range(0, len(found.items), _SIDE_BY_SIDE):
                 some = found.items[start : start + _SIDE_BY_SIDE]
-                for entry in await self.reader.entries(self.api, some, among_many=self.among_many):
-                    async for step in self._entry(entry, _RETURNED, number, byte):
+                entries = await self.reader.entries(self.api, some, among_many=self.among_many)
+                for one, entry in zip(some, entries, strict=True):
+                    steps = self._entry(entry, _RETURNED, number, byte)
+                    async for step in self._isolated(one.instance, steps, (_RETURNED, number + 1, 0)):
                         yield step
                     number, byte = number + 1, 0
                 yield Step((), (_RETURNED, number, 0))
@@ -91,10 +94,19 @@ class RunWalk:
             found = await self._failed_or_skipped(number)
             has_more = found.has_more
             for task in found.items:
-                async for step in self._ended_task(task, number, byte):
+                steps = self._ended_task(task, number, byte)
+                async for step in self._isolated(task.instance, steps, (_ENDED, number + 1, 0)):
                     yield step
                 number, byte = number + 1, 0
                 yield Step((), (_ENDED, number, 0))
+
+    async def _isolated(self, instance: Instance, steps: AsyncIterator[Step], after: Position) -> AsyncIterator[Step]:
+        """Pass the steps of one task on; where one cannot be made, a card says why."""
+        try:
+            async for step in steps:
+                yield step
+        except Exception as error:  # noqa: BLE001 - whatever somebody has written there, the others are shown
+            yield Step([cards.unreadable(instance, reason_of(error))], after)
 
     async def _ended_task(self, task: EndedTask, number: int, byte: int) -> AsyncIterator[Step]:
         entry = await self.reader.entry(self.api, task.instance, FAILURE)
@@ -120,7 +132,9 @@ class RunWalk:
     async def _is_own(self, task: EndedTask) -> bool:
         return cards.is_own(task) or await self.api.xcom(task.instance, LINK) is not None
 
-    async def _entry(self, entry: Entry, phase: int, number: int, byte: int) -> AsyncIterator[Step]:
+    async def _entry(self, entry: Entry | BaseException, phase: int, number: int, byte: int) -> AsyncIterator[Step]:
+        if isinstance(entry, BaseException):
+            raise entry
         self._warn(entry.warning)
         after = (phase, number + 1, 0)
         if isinstance(entry.result, ShownSummary):
@@ -150,4 +164,7 @@ def _some(rows: RowFile, entry: Entry, summary: ShownSummary, byte: int) -> tupl
             return shown, line.start
         if (row := line.row()) is not None:
             shown += cards.of_row(entry.instance, summary, row, line.start)
+        elif line.text.strip():
+            words = f"A line of manifest.jsonl cannot be read. It begins at byte {line.start}."
+            shown.append(cards.unreadable(entry.instance, words, f"byte {line.start}"))
     return shown, _END

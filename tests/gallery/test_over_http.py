@@ -17,6 +17,7 @@ from tests.gallery.scene import AUTH_MANAGER, AUTH_MANAGER_FOLDER, DAG_IDS, DAGS
 from tests.gallery.whole.configuration import TestConfiguration, TestStaticFiles, TestWithoutTaskInstances
 from tests.gallery.whole.images import TestForgedXComs, TestImage
 from tests.gallery.whole.listing import TestFailedBatch, TestLongBatch, TestNewest, TestRun
+from tests.gallery.whole.neighbours import TestNeighbours
 from tests.gallery.whole.permission import TestHeaders, TestPermission
 from tests.integration.conftest import airflow_database, make_known, run_through
 from tests.stack.object_store import ObjectStore
@@ -31,6 +32,7 @@ __all__ = [
     "TestHeaders",
     "TestImage",
     "TestLongBatch",
+    "TestNeighbours",
     "TestNewest",
     "TestPermission",
     "TestRun",
