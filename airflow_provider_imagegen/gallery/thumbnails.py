@@ -1,11 +1,10 @@
-"""Small versions of images: made once, and kept on the API server's disk within bounds. Blocking.
+"""Small versions of images, kept on the API server's disk within bounds. Blocking.
 
 They are keyed by the SHA-256 of the image, so all runs and users share them; who may see one is decided elsewhere.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import re
@@ -17,46 +16,16 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from airflow_provider_imagegen.gallery.shrinking import SIDE
 
 log = logging.getLogger(__name__)
 
-SIDE = 480
-"""Pixels of the longer side: twice what a card has, for dense screens."""
 MEDIA_TYPE = "image/webp"
-MAX_PIXELS = 40_000_000
-"""Largest image that is decoded, which takes four bytes for each; larger ones are shown by address only."""
 MAX_BYTES = 64 * 1024 * 1024
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SWEPT_TO = 0.8
 _SWEEP_EVERY = 0.05
-
-
-class NoThumbnail(Exception):
-    """The image is too large, or cannot be decoded."""
-
-
-def shrunk(content: bytes) -> bytes:
-    """Return an image's small version.
-
-    :raises NoThumbnail: If there can be none.
-    """
-    try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise NoThumbnail(f"the image has {image.width}x{image.height} pixels (limit: {MAX_PIXELS} pixels)")
-            image.draft("RGB", (SIDE, SIDE))
-            small = ImageOps.exif_transpose(image)
-            small.thumbnail((SIDE, SIDE), reducing_gap=2.0)
-            if small.mode not in {"RGB", "RGBA"}:
-                small = small.convert("RGBA" if small.has_transparency_data else "RGB")
-            file = io.BytesIO()
-            small.save(file, "WEBP", quality=82, method=3, icc_profile=image.info.get("icc_profile"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise NoThumbnail(f"the image cannot be decoded: {type(error).__name__}") from error
-    return file.getvalue()
 
 
 class ThumbnailCache:

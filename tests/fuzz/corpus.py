@@ -8,6 +8,7 @@ from random import Random
 
 from PIL import Image, ImageCms
 
+from airflow_provider_imagegen.landing.formats import jpeg
 from airflow_provider_imagegen.landing.xmp import new_packet
 
 SIZE = (24, 20)
@@ -48,6 +49,12 @@ def _frames(mode: str = "RGB") -> dict[str, object]:
 
 def _icc() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def scanned_again(content: bytes, times: int) -> bytes:
+    """Repeat the last scan of a progressive JPEG: decoders go through all pixels for each."""
+    scans = [part for part in jpeg.walk(io.BytesIO(content)) if part.kind == jpeg.START_OF_SCAN]
+    return content[:-2] + content[scans[-1].start : -2] * times + content[-2:]
 
 
 def exif_with_thumbnail() -> bytes:

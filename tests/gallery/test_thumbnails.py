@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from airflow_provider_imagegen.gallery.thumbnails import SIDE, NoThumbnail, ThumbnailCache, shrunk
+from airflow_provider_imagegen.gallery.shrinking import SIDE, NoThumbnail, shrunk
+from airflow_provider_imagegen.gallery.thumbnails import ThumbnailCache
 
 
 def image_path(kind: str = "PNG", size: tuple[int, int] = (1536, 1024), mode: str = "RGB") -> bytes:

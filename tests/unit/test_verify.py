@@ -19,7 +19,8 @@ from PIL import Image
 
 from airflow_provider_imagegen.exceptions import NotAnImage
 from airflow_provider_imagegen.landing import verify
-from tests.fuzz.corpus import SIZE, SVG, whole_images
+from airflow_provider_imagegen.landing.verify import MAX_PIXELS
+from tests.fuzz.corpus import SIZE, SVG, scanned_again, whole_images
 from tests.fuzz.mutations import fix_checksums
 
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
@@ -109,6 +110,28 @@ class TestWholeImage:
 
     def test_may_be_one_of_several_in_a_file(self) -> None:
         assert verify(file(whole_images()["jpeg mpo"])).content_type == "image/jpeg"
+
+
+class TestScans:
+    """A decoder goes through all pixels for every scan of a progressive JPEG."""
+
+    def with_scans(self, times: int) -> bytes:
+        """The largest image that is accepted, with more scans."""
+        content = bytearray(scanned_again(whole_images()["jpeg progressive"], times))
+        frame = content.index(b"\xff\xc2")
+        content[frame + 5 : frame + 9] = struct.pack(">HH", 8000, 10_000)
+        return bytes(content)
+
+    def test_are_accepted_as_encoders_write_them(self) -> None:
+        verified = verify(file(self.with_scans(1)))
+        assert verified.width * verified.height == MAX_PIXELS
+
+    def test_are_limited(self) -> None:
+        with pytest.raises(NotAnImage, match="scans of 10000x8000 pixels, too many to be decoded"):
+            verify(file(self.with_scans(25)))
+
+    def test_of_a_small_image_may_be_many(self) -> None:
+        assert verify(file(scanned_again(whole_images()["jpeg progressive"], 200))).extension == "jpg"
 
 
 class TestCutOff:

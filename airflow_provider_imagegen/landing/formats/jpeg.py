@@ -18,7 +18,7 @@ EXTENSION = "jpg"
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _STANDALONE = {b"\x01", b"\xd8", b"\xd9"}
 _APP0, _APP1, _APP2, _APP11 = b"\xe0", b"\xe1", b"\xe2", b"\xeb"
-_START_OF_SCAN, _END, _QUANTIZATION = b"\xda", b"\xd9", b"\xdb"
+START_OF_SCAN, _END, _QUANTIZATION = b"\xda", b"\xd9", b"\xdb"
 # DHT, JPG and DAC have numbers among the frame headers.
 _START_OF_FRAME = {bytes([number]) for number in range(0xC0, 0xD0)} - {b"\xc4", b"\xc8", b"\xcc"}
 _WITH_TABLES = {b"\xc0", b"\xc1", b"\xc2"}
@@ -36,9 +36,9 @@ def walk(file: IO[bytes]) -> Iterator[parts.Part]:
     seen: set[bytes] = set()
     for _ in range(parts.MAX_PARTS):
         segment = _segment_at(file, _next_marker(file, position))
-        if _START_OF_SCAN not in seen:
+        if START_OF_SCAN not in seen:
             _check(file, segment)
-        if segment.kind == _START_OF_SCAN and not seen & _START_OF_FRAME:
+        if segment.kind == START_OF_SCAN and not seen & _START_OF_FRAME:
             break
         seen.add(segment.kind)
         yield segment
@@ -47,7 +47,7 @@ def walk(file: IO[bytes]) -> Iterator[parts.Part]:
         position = segment.end
     else:
         raise parts.BrokenImage("it has too many segments")
-    if _START_OF_SCAN not in seen or not seen & _START_OF_FRAME:
+    if START_OF_SCAN not in seen or not seen & _START_OF_FRAME:
         raise parts.BrokenImage("it has no pixels")
     if seen & _WITH_TABLES and _QUANTIZATION not in seen:
         raise parts.BrokenImage("it has no quantization tables")
