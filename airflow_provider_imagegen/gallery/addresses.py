@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 PREFIX = "/imagegen"
 """Where the gallery is mounted below the API server's base."""
+RUN_TAB = "imagegen-run"
+"""Name of the tab in the URLs of Airflow's UI."""
 
 
 def newest_page() -> str:
@@ -23,6 +25,15 @@ def run_page(dag_id: str, run_id: str) -> str:
     :param run_id: The run's id, as Airflow has it (not encoded).
     """
     return f"{PREFIX}/dags/{_segment(dag_id)}/runs/{_segment(run_id)}"
+
+
+def run_tab(dag_id: str, run_id: str) -> str:
+    """Return the path of the same page as a tab of the run, inside Airflow's UI.
+
+    :param dag_id: The DAG's id.
+    :param run_id: The run's id, as Airflow has it (not encoded).
+    """
+    return f"/dags/{_segment(dag_id)}/runs/{_segment(run_id)}/plugin/{RUN_TAB}"
 
 
 def image_path(dag_id: str, run_id: str, task_id: str, map_index: int, index: int, *, row: int | None = None) -> str:

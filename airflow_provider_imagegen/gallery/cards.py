@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from airflow_provider_imagegen.engine.batch.results import RowResult
+from airflow_provider_imagegen.exceptions import IncompleteBatch, ModerationBlocked, restored_error
 from airflow_provider_imagegen.gallery.addresses import PREFIX, image_path
 from airflow_provider_imagegen.gallery.airflow_api import EndedTask, Instance, Run
 from airflow_provider_imagegen.gallery.models import MAX_IMAGES, ShownManifest, ShownSidecar, ShownSummary
@@ -32,6 +33,9 @@ Status = Literal["", "landed", "reused", "failed", "failed-billed"]
 _OWN_OPERATOR = re.compile(r"(Generate|Edit|Land)Image|^@task\.\w*image")
 # What Airflow shows of a field that a decorated function sets, if it never came to that.
 _NOT_YET_KNOWN = "DYNAMIC (set during execution)"
+# What Airflow puts before the beginning of a field that is too long for its database; some releases quote that.
+_TRUNCATED = re.compile(r"Truncated\. You can change this behaviour in \[core\]max_templated_field_length\. ['\"]?")
+_CLASS_NAME = re.compile(r"(?:[A-Z][a-z0-9]+){2,}")
 _NOT_PARAMETERS = frozenset({"prompt", "model"})
 
 
@@ -44,6 +48,8 @@ class Card(StrictModel):
     :param version: Query of the address that changes with the image.
     :param usage: Token counts.
     :param cost: What it cost to make; ``None`` if that is not known.
+    :param reused: Whether it was paid for earlier, by this task or another one.
+    :param advice: What to do about what is missing.
     :param billed: ``yes``, ``no`` or ``unknown`` for what is missing.
     """
 
@@ -80,6 +86,7 @@ class Card(StrictModel):
 
     code: str = ""
     message: str = ""
+    advice: str = ""
     billed: str = ""
 
     def as_json(self) -> dict[str, Any]:
@@ -221,7 +228,7 @@ def _place(instance: Instance) -> dict[str, JsonValue]:
 def _request(request: Mapping[str, JsonValue], model: str | None, *, with_parameters: bool = True) -> dict[str, object]:
     parameters = {name: value for name, value in request.items() if name not in _NOT_PARAMETERS and value is not None}
     return {
-        "prompt": _short("" if request.get("prompt") == _NOT_YET_KNOWN else request.get("prompt")),
+        "prompt": _short(_prompt(request.get("prompt"))),
         "model": _short(model or request.get("model")),
         "parameters": parameters if with_parameters else {},
     }
@@ -255,8 +262,9 @@ def _failure(missing: MissingImage) -> dict[str, object]:
     return {
         "kind": "failure",
         "index": missing.index,
-        "code": missing.code,
+        "code": _code(missing.code),
         "message": _short(missing.message),
+        "advice": missing.as_error("").advice,
         "billed": missing.billed,
     }
 
@@ -265,12 +273,38 @@ def _refusal(row: RowResult) -> dict[str, object]:
     billed = "unknown" if row.status == "unknown" else "yes" if row.billed else "no"
     return {
         "kind": "failure",
-        "code": row.code or row.status,
+        "code": _code(row.code or row.status),
         "message": _short(row.message),
+        "advice": _advice(row),
         "billed": billed,
         "usage": row.usage,
         "cost": row.cost,
     }
+
+
+def _advice(row: RowResult) -> str:
+    """Return the advice of the error that a row ended with, as far as its code tells which one it was."""
+    error = restored_error(row.code or "", "", gateway="", code="", billed="no")
+    if error.kind == row.code:
+        return error.advice
+    if row.is_moderated:
+        return ModerationBlocked.advice
+    return "A retry does only what is missing." if row.retryable else IncompleteBatch.advice
+
+
+def _code(code: str) -> str:
+    """Return a code in the spelling that most gateways use; errors without one are named by their class."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", code).lower() if _CLASS_NAME.fullmatch(code) else code
+
+
+def _prompt(text: object) -> object:
+    """Return a prompt, or as much of it as Airflow keeps in its rendered fields."""
+    if not isinstance(text, str) or text == _NOT_YET_KNOWN:
+        return ""
+    if (note := _TRUNCATED.match(text)) is None:
+        return text
+    start = text[note.end() :].strip().removesuffix("...").rstrip("'\"")
+    return f"{start}…" if start else ""
 
 
 def _searched(card: Card) -> str:

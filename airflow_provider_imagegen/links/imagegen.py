@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
 
-from airflow_provider_imagegen.gallery.addresses import run_page
+from airflow_provider_imagegen.gallery.addresses import run_tab
 from airflow_provider_imagegen.gallery.settings import is_enabled
 
 if TYPE_CHECKING:
@@ -19,16 +19,16 @@ _GOVERNMENT_CONSOLE = "https://console.amazonaws-us-gov.com"
 
 
 class ImagesLink(BaseOperatorLink):
-    """Leads to the gallery's page with the images of the run."""
+    """Leads to the tab with the images of the run."""
 
     name = "Images"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the page's address, relative without ``[api] base_url``; empty where the gallery is off."""
+        """Return the tab's address, relative without ``[api] base_url``; empty where the gallery is off."""
         if not is_enabled():
             return ""
         base_url = conf.get("api", "base_url", fallback="") or ""
-        return f"{base_url.rstrip('/')}{run_page(ti_key.dag_id, ti_key.run_id)}"
+        return f"{base_url.rstrip('/')}{run_tab(ti_key.dag_id, ti_key.run_id)}"
 
 
 class S3Link(BaseOperatorLink):

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
-from airflow_provider_imagegen.gallery.addresses import PREFIX, newest_page
+from airflow_provider_imagegen.gallery.addresses import PREFIX, RUN_TAB, newest_page
 from airflow_provider_imagegen.gallery.lazy import Gallery
 from airflow_provider_imagegen.gallery.settings import is_enabled
 
@@ -28,7 +28,7 @@ _RUN = {
     **_VIEW,
     "href": f"{_HERE}/dags/{{DAG_ID}}/runs/{{RUN_ID}}",
     "destination": "dag_run",
-    "url_route": "imagegen-run",
+    "url_route": RUN_TAB,
 }
 _APPS: list[Any] = [{"app": Gallery(), "url_prefix": PREFIX, "name": "Image gallery"}]
 _VIEWS: list[Any] = [_NEWEST, _RUN]

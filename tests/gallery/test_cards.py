@@ -7,6 +7,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_imagegen.engine.batch.results import RowResult
+from airflow_provider_imagegen.exceptions import (
+    ImageGenError,
+    IncompleteBatch,
+    ModerationBlocked,
+    OutcomeUnknown,
+    PaidImageLost,
+)
 from airflow_provider_imagegen.gallery import cards
 from airflow_provider_imagegen.gallery.airflow_api import EndedTask, Instance
 from airflow_provider_imagegen.gallery.cards import Card, Wish
@@ -19,7 +26,9 @@ from airflow_provider_imagegen.gallery.models import (
     read_sidecar,
     split_uri,
 )
+from airflow_provider_imagegen.schemas import MissingImage
 
+TRUNCATED = "Truncated. You can change this behaviour in [core]max_templated_field_length. "
 INSTANCE = Instance("shop", "nightly", "draw", 2)
 IMAGE = {
     "index": 0, "uri": "s3://b/k/0.png", "bucket": "b", "key": "k/0.png", "etag": "e", "version_id": None,
@@ -135,6 +144,51 @@ class TestFailure:
         task = EndedTask(INSTANCE, "failed", "GenerateImageOperator", None)
         (card,) = cards.of_failed(task, {"prompt": "A hat", "model": "m", "n": 2})
         assert (card.prompt, card.model, card.billed, card.parameters) == ("A hat", "m", "unknown", {})
+
+    @pytest.mark.parametrize(
+        ("field", "prompt"),
+        [
+            ("A hat", "A hat"),
+            (f"{TRUNCATED}A very long hat...", "A very long hat…"),
+            (f"{TRUNCATED}'A very long hat'... ", "A very long hat…"),
+            (f"{TRUNCATED}...", ""),
+            ("DYNAMIC (set during execution)", ""),
+            (None, ""),
+        ],
+    )
+    def test_of_a_whole_task_never_shows_what_airflow_says_of_its_prompt(self, field: str | None, prompt: str) -> None:
+        task = EndedTask(INSTANCE, "failed", "GenerateImageOperator", None)
+        (card,) = cards.of_failed(task, {"prompt": field})
+        assert card.prompt == prompt
+
+    @pytest.mark.parametrize("kind", [PaidImageLost, ModerationBlocked, OutcomeUnknown])
+    def test_shows_the_advice_of_the_log(self, kind: type[ImageGenError]) -> None:
+        error = kind("lost")
+        missing = MissingImage.because_of(error, 0).model_dump()
+        (card,) = cards.of_manifest(INSTANCE, manifest(images=[], failures=[missing]), None)
+        assert card.advice
+        assert card.advice in str(error)
+
+    @pytest.mark.parametrize(
+        ("fields", "advice"),
+        [
+            ({"status": "unknown", "code": "OutcomeUnknown"}, OutcomeUnknown.advice),
+            ({"status": "failed", "code": "moderation_blocked"}, ModerationBlocked.advice),
+            ({"status": "failed", "code": "busy", "retryable": True}, "A retry does only what is missing."),
+            ({"status": "skipped", "code": "invalid"}, IncompleteBatch.advice),
+        ],
+    )
+    def test_of_a_row_shows_what_to_do(self, fields: dict[str, Any], advice: str) -> None:
+        (card,) = cards.of_row(INSTANCE, ShownSummary.model_validate(SUMMARY), row(**fields), 0)
+        assert card.advice == advice
+
+    @pytest.mark.parametrize(
+        ("code", "shown"),
+        [("PaidImageLost", "paid_image_lost"), ("KeyError", "key_error"), ("bad_size", "bad_size"), ("E42", "E42")],
+    )
+    def test_has_a_code_and_no_class_name(self, code: str, shown: str) -> None:
+        (card,) = cards.of_manifest(INSTANCE, manifest(images=[], failures=[MISSING | {"code": code}]), None)
+        assert card.code == shown
 
     @pytest.mark.parametrize(
         ("operator", "is_own"),

@@ -49,15 +49,15 @@ def run_task(run_dag: Callable[[DAG], Run]) -> Callable[..., Run]:
 
 
 class TestImages:
-    def test_leads_to_the_page_of_the_run(self, run_task: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_leads_to_the_tab_of_the_run(self, run_task: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example/team/")
         run = run_task()
-        page = f"/imagegen/dags/{run.dag_id}/runs/{quote(run.run_id, safe='')}"
+        page = f"/dags/{run.dag_id}/runs/{quote(run.run_id, safe='')}/plugin/imagegen-run"
         assert link(run, "ImagesLink") == f"https://airflow.example/team{page}"
 
     def test_leads_there_without_a_base_url_too(self, run_task: Callable[..., Run]) -> None:
         run = run_task()
-        assert link(run, "ImagesLink").startswith("/imagegen/dags/")
+        assert link(run, "ImagesLink").startswith("/dags/")
 
 
 class TestS3:

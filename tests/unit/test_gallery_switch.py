@@ -28,7 +28,7 @@ class TestGallery:
     def test_is_there_by_default(self) -> None:
         assert len(plugin.ImageGenPlugin.fastapi_apps) == 1
         assert len(plugin.ImageGenPlugin.external_views) == 2
-        assert ImagesLink().get_link(None, ti_key=KEY).endswith("/imagegen/dags/nightly/runs/once")
+        assert ImagesLink().get_link(None, ti_key=KEY).endswith("/dags/nightly/runs/once/plugin/imagegen-run")
 
     @pytest.mark.usefixtures("switched_off")
     def test_can_be_switched_off_with_its_link(self) -> None:

@@ -11,18 +11,23 @@ const BILLED = { yes: "Billed", no: "Not billed", unknown: "Possibly billed" };
 
 /** Return the identity of a card. */
 export function identity(card) {
-  return JSON.stringify([card.dag_id, card.run_id, card.task_id, card.map_index, card.row, card.index, card.kind]);
+  return JSON.stringify([card.dag_id, card.run_id, card.task_id, card.map_index, card.row, card.index, card.kind, card.name]);
 }
 
 /** Return a one-line description of a card. */
 export function description(card) {
-  const place = card.row === undefined ? `Image ${card.index ?? ""}` : `Row ${card.row}`;
-  return card.prompt || card.revised_prompt || card.name || `${place} of ${card.task_id}`;
+  return card.prompt || card.revised_prompt || card.name || title(card);
 }
 
-/** Return the billing state as text. */
-export function billedText(card) {
-  return BILLED[card.billed] ?? "";
+/** Return the position of a card in its task. Images and rows count from 0, as in keys, URLs and manifests. */
+export function title(card) {
+  if (card.row !== undefined) return `${card.task_id}, row ${card.row}`;
+  return card.index === undefined ? card.task_id || card.run_id : `${card.task_id}, image ${card.index}`;
+}
+
+/** Return the billing state as an element; nothing if it is not known what was asked for. */
+export function billedBadge(card) {
+  return BILLED[card.billed] ? element("span", { className: `badge badge--${card.billed}` }, BILLED[card.billed]) : null;
 }
 
 /** Make the list item of a card; its button calls `open`. */
@@ -68,12 +73,16 @@ function failure(card) {
     { className: "card__frame card__failure" },
     element("span", { className: "card__code" }, card.code),
     element("span", { className: "card__message" }, card.message),
-    element("span", { className: `badge badge--${card.billed || "unknown"}` }, billedText(card)),
+    card.advice ? element("span", { className: "card__advice" }, card.advice) : null,
+    billedBadge(card),
   );
 }
 
 function meta(card, withDag) {
   const mapped = card.map_index >= 0 ? `[${card.map_index}]` : "";
-  const parts = [withDag ? card.dag_id : `${card.task_id}${mapped}`, card.name, card.model, card.reused ? "reused" : ""];
-  return parts.filter(Boolean).map((part, position) => element("span", {}, position ? ` · ${part}` : part));
+  const parts = [withDag ? card.dag_id : `${card.task_id}${mapped}`, card.name, card.model].filter(Boolean);
+  return [
+    element("span", { className: "card__place" }, parts.join(" · ")),
+    card.reused ? element("span", { className: "card__mark" }, "\u00a0· paid earlier") : null,
+  ];
 }

@@ -1,6 +1,6 @@
 // The dialog with the details of one card, and buttons to the previous and the next card.
 
-import { billedText, description } from "./cards.js";
+import { billedBadge, description, title } from "./cards.js";
 import { bytesText, element, moneyText, momentText } from "./elements.js";
 import { airflowAddress, copy, freeFromFrame, imageAddress } from "./places.js";
 
@@ -63,7 +63,7 @@ export class Detail {
   show() {
     const card = this.list.at(this.position);
     const isImage = card.kind === "image";
-    find("detail-title").textContent = isImage ? card.name || `${card.task_id}, image ${card.index + 1}` : card.code;
+    find("detail-title").textContent = isImage ? card.name || title(card) : card.code;
     find("detail-position").textContent = `${this.position + 1} of ${this.list.count}${this.list.hasMore ? "+" : ""}`;
     find("previous").disabled = this.position === 0;
     find("next").disabled = this.position + 1 >= this.list.count && !this.list.hasMore;
@@ -110,7 +110,8 @@ function failure(card) {
     { className: "stage__failure" },
     element("p", { className: "stage__code" }, card.code),
     element("p", {}, card.message),
-    element("p", {}, element("span", { className: `badge badge--${card.billed || "unknown"}` }, billedText(card))),
+    card.advice ? element("p", {}, card.advice) : null,
+    element("p", {}, billedBadge(card) ?? ""),
   );
 }
 
@@ -127,10 +128,10 @@ function facts(card) {
       ...fact("Tokens", pairs(card.usage)),
       ...fact("Parameters", pairs(card.parameters)),
       ...fact("Differs from request", pairs(card.differs)),
-      ...fact("Created", card.created_at && momentText(card.created_at)),
+      ...fact(card.kind === "image" ? "Created" : "Failed", card.created_at && momentText(card.created_at)),
       ...fact("DAG", card.dag_id),
       ...linked("Run", card.run_id, airflowAddress(card, "run")),
-      ...linked("Task", card.task_id + (card.map_index >= 0 ? ` [${card.map_index}]` : ""), airflowAddress(card, "task")),
+      ...linked("Task", card.task_id && card.task_id + (card.map_index >= 0 ? ` [${card.map_index}]` : ""), airflowAddress(card, "task")),
       ...fact("Row", card.row === undefined ? "" : `${card.row}${card.name ? ` (${card.name})` : ""}`),
       ...copied("Gateway task id", card.gateway_task_id),
       ...copied("Trace id", card.trace_id),
@@ -149,7 +150,7 @@ function sizeText(card) {
 function costText(card) {
   const isKnown = card.cost !== undefined && card.cost !== null;
   const amount = isKnown ? moneyText(card.cost, card.currency ?? "") : "";
-  if (card.reused) return isKnown ? `${amount}, paid earlier` : "reused, not paid again";
+  if (card.reused) return isKnown ? `${amount}, paid earlier` : "paid earlier";
   return amount;
 }
 
@@ -173,6 +174,7 @@ function fact(name, text) {
 }
 
 function linked(name, text, address) {
+  if (!text) return [];
   const link = element("a", { href: address }, text);
   freeFromFrame(link);
   return [element("dt", {}, name), element("dd", {}, link)];

@@ -190,7 +190,7 @@ function restart() {
   shown = new Shown();
   grid.replaceChildren();
   find("count").textContent = "Loading …";
-  find("end").replaceChildren();
+  find("end").replaceChildren(element("p", { className: "empty", "aria-hidden": "true" }, "Loading …"));
   remember();
   return fill();
 }

@@ -124,7 +124,7 @@ class TestSensor:
 
 class TestLinks:
     def test_lead_to_the_images_and_the_gateways_page(self, finished: Finished) -> None:
-        page = f"/imagegen/dags/{DAG}/runs/{quote(finished.run.run_id, safe='')}"
+        page = f"/dags/{DAG}/runs/{quote(finished.run.run_id, safe='')}/plugin/imagegen-run"
         (image,) = finished.xcom("ferry")["images"]
         assert finished.links("ferry") == {
             "Images": f"{finished.stack.airflow.home.base_url}{page}",

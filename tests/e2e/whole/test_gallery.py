@@ -226,7 +226,7 @@ class TestDetail:
 
     def test_shows_the_whole_image_and_all_about_it(self, scene: Scene, page: Page) -> None:
         page.get_by_role("button", name="Two <b>boats</b>").first.click()
-        dialog = page.get_by_role("dialog", name="pair, image 1")
+        dialog = page.get_by_role("dialog", name="pair, image 0")
         wait_for_images(page, ".stage__whole")
         assert dialog.locator(".stage__whole").evaluate("image => image.naturalWidth") == 1024
         image = scene.xcom(OPEN, "pair")["images"][0]
