@@ -16,7 +16,14 @@ from airflow_provider_imagegen.engine.batch.results import RowResult
 from airflow_provider_imagegen.exceptions import IncompleteBatch, ModerationBlocked, restored_error
 from airflow_provider_imagegen.gallery.addresses import PREFIX, image_path
 from airflow_provider_imagegen.gallery.airflow_api import EndedTask, Instance, Run
-from airflow_provider_imagegen.gallery.models import MAX_IMAGES, ShownManifest, ShownSidecar, ShownSummary
+from airflow_provider_imagegen.gallery.models import (
+    MAX_IMAGES,
+    Result,
+    ShownManifest,
+    ShownSidecar,
+    ShownSummary,
+    is_beside,
+)
 from airflow_provider_imagegen.redaction import plain_text
 from airflow_provider_imagegen.schemas import LandedImage, MissingImage
 from airflow_provider_imagegen.schemas.base import Money, StrictModel
@@ -149,7 +156,7 @@ def _of_manifest(
         "gateway": manifest.gateway,
         "currency": manifest.currency,
     }
-    images = [Card(**shared, **_image(instance, image)) for image in manifest.images[:MAX_IMAGES]]
+    images = [Card(**shared, **_image(instance, image, manifest)) for image in manifest.images[:MAX_IMAGES]]
     return [*images, *(Card(**shared, **_failure(missing)) for missing in manifest.failures[:MAX_IMAGES])]
 
 
@@ -167,7 +174,7 @@ def of_row(instance: Instance, summary: ShownSummary, row: RowResult, at: int) -
         "gateway": summary.gateway,
         "currency": summary.currency,
     }
-    images = [Card(**shared, **_image(instance, image, row.row, at)) for image in row.images[:MAX_IMAGES]]
+    images = [Card(**shared, **_image(instance, image, summary, row.row, at)) for image in row.images[:MAX_IMAGES]]
     failures = [Card(**shared, **_failure(missing)) for missing in row.failures[:MAX_IMAGES]]
     if row.status != "landed" and not failures:
         failures = [Card(**shared, **_refusal(row))]
@@ -234,7 +241,12 @@ def _request(request: Mapping[str, JsonValue], model: str | None, *, with_parame
     }
 
 
-def _image(instance: Instance, image: LandedImage, row: int | None = None, at: int | None = None) -> dict[str, object]:
+def _image(
+    instance: Instance, image: LandedImage, result: Result, row: int | None = None, at: int | None = None
+) -> dict[str, object]:
+    if not is_beside(image, result):
+        words = f"The image is said to be in the bucket {image.bucket!r}, and its manifest in another one."
+        return {"kind": "failure", "index": image.index, "code": UNREADABLE, "message": _short(words)}
     hint = "" if at is None else f"at={at}"
     address = image_path(instance.dag_id, instance.run_id, instance.task_id, instance.map_index, image.index, row=row)
     return {

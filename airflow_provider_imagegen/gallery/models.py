@@ -39,7 +39,7 @@ class ShownManifest(PersistedModel):
 
     def image(self, index: int) -> LandedImage | None:
         """Return the image at a position among those asked for; ``None`` if there is none."""
-        return next((image for image in self.images if image.index == index), None)
+        return next((image for image in self.images if image.index == index and is_beside(image, self)), None)
 
 
 class ShownSummary(PersistedModel):
@@ -51,6 +51,7 @@ class ShownSummary(PersistedModel):
     currency: str = ""
     created_at: str = ""
     manifest_uri: str
+    manifest_sha256: str = ""
 
 
 class ShownSidecar(PersistedModel):
@@ -80,6 +81,11 @@ def read_result(value: Any) -> Result | None:
             return None
         wrong = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
         raise HTTPException(422, f"The XCom cannot be understood: its field {wrong} is wrong.") from None
+
+
+def is_beside(image: LandedImage, result: Result) -> bool:
+    """Return whether an image is in the bucket of the manifest that names it, as tasks put them."""
+    return not result.manifest_uri or result.manifest_uri.startswith(f"s3://{image.bucket}/")
 
 
 def read_sidecar(body: bytes) -> ShownSidecar | None:

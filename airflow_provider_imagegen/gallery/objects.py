@@ -15,11 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 from fastapi import HTTPException
 
-from airflow_provider_imagegen.gallery.airflow_api import Instance
-from airflow_provider_imagegen.gallery.models import ShownSidecar, read_sidecar, split_uri
+from airflow_provider_imagegen.gallery.models import ShownSidecar, ShownSummary, read_sidecar, split_uri
 from airflow_provider_imagegen.gallery.thumbnails import MAX_BYTES
 from airflow_provider_imagegen.schemas import LandedImage
-from airflow_provider_imagegen.storage.destination import default_prefix
 from airflow_provider_imagegen.storage.errors import S3_ERRORS, is_not_there, words_of
 from airflow_provider_imagegen.storage.tempfiles import SVG
 
@@ -149,22 +147,25 @@ class Objects:
             return None
         return sidecar
 
-    def lines_of(self, uri: str, instance: Instance) -> tuple[dict[str, str], int]:
+    def lines_of(self, summary: ShownSummary, dag_id: str) -> tuple[dict[str, str], int]:
         """Return the place and the size of a batch's rows.
 
-        They are this task's by their metadata, or because they are where its images go by default.
+        As with images, the SHA-256 that the XCom names must be the one that was noted with them. That a DAG of this
+        name has written them is not enough: other Airflow installations may have one, and use the same S3.
 
-        :param uri: Where the XCom says they are.
-        :param instance: The task instance that must have written them.
-        :raises HTTPException: If they are gone, or another DAG's.
+        :param summary: What the XCom says.
+        :param dag_id: The DAG that must have written them.
+        :raises HTTPException: If they are gone, other ones, or another DAG's.
         """
+        uri = summary.manifest_uri
         if (place := split_uri(uri)) is None or not place[1].endswith("manifest.jsonl"):
             raise HTTPException(404, "The summary contains no manifest.jsonl.")
         names = {"Bucket": place[0], "Key": place[1]}
         head = self._head(names)
-        own = f"{default_prefix(instance.dag_id, instance.run_id, instance.task_id, instance.map_index)}/manifest.jsonl"
-        if place[1] != own and not _is_of(instance.dag_id, head["Metadata"].get(_DAG, "")):
+        if not _is_of(dag_id, head["Metadata"].get(_DAG, "")):
             raise HTTPException(404, f"{uri} was not written by this DAG.")
+        if not summary.manifest_sha256 or head["Metadata"].get(_SHA256) != summary.manifest_sha256:
+            raise HTTPException(410, f"{uri} is not the file that the task has written.")
         return names, head["ContentLength"]
 
     def part(self, place: dict[str, str], start: int, size: int) -> bytes:

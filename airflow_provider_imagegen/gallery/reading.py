@@ -19,6 +19,7 @@ from airflow_provider_imagegen.gallery.models import (
     ShownManifest,
     ShownSidecar,
     ShownSummary,
+    is_beside,
     read_result,
 )
 from airflow_provider_imagegen.gallery.rows import RowFile
@@ -105,7 +106,7 @@ class Reader:
         :raises HTTPException: If they are gone, or not this task's.
         """
         objects = await self._store.objects()
-        place, size = await asyncio.to_thread(objects.lines_of, summary.manifest_uri, instance)
+        place, size = await asyncio.to_thread(objects.lines_of, summary, instance.dag_id)
         return RowFile(lambda start, length: objects.part(place, start, length), size)
 
     async def _results_of(self, api: AirflowApi, instance: Instance) -> AsyncIterator[Result]:
@@ -125,7 +126,8 @@ class Reader:
             return None
         rows = await self.rows(instance, result)
         found = await asyncio.to_thread(rows.find, row, hint)
-        return next((image for image in found.images if image.index == index), None) if found else None
+        images = found.images if found else ()
+        return next((image for image in images if image.index == index and is_beside(image, result)), None)
 
     async def _returned(self, api: AirflowApi, found: Returned, among_many: bool) -> Entry:
         dag_id, run_id, task_id = found.instance.dag_id, found.instance.run_id, found.instance.task_id

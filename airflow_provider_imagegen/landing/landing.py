@@ -113,12 +113,12 @@ class Landing:
         with failpoint(Failpoint.PUT_MANIFEST):
             await asyncio.to_thread(self._store.put_file, self.destination.manifest_key, body, "application/json")
 
-    async def put_lines(self, name: str, lines: IO[bytes]) -> str:
-        """Put a file of JSON lines beside the images."""
+    async def put_lines(self, name: str, lines: IO[bytes]) -> tuple[str, str]:
+        """Put a file of JSON lines beside the images; return its address and SHA-256."""
         key = self.destination.key(name)
         with failpoint(Failpoint.PUT_MANIFEST):
-            await asyncio.to_thread(self._store.put_file, key, lines, "application/jsonl", self._metadata)
-        return self.destination.uri(key)
+            digest = await asyncio.to_thread(self._store.put_file, key, lines, "application/jsonl", self._metadata)
+        return self.destination.uri(key), digest
 
     def for_request(self, model: str | None, fingerprint: str) -> Landing:
         """Return this landing as it tells objects of another request; connections and limits are shared."""

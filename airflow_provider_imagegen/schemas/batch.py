@@ -30,6 +30,7 @@ class BatchSummary(PersistedModel):
     :param created_at: When it was made, ISO 8601, UTC.
     :param elapsed: Seconds from the beginning to the last image landed.
     :param manifest_uri: Address of ``manifest.jsonl``, a line for every row.
+    :param manifest_sha256: Hex digest of that file.
     """
 
     version: Literal[1] = 1
@@ -48,6 +49,7 @@ class BatchSummary(PersistedModel):
     created_at: str
     elapsed: float
     manifest_uri: str
+    manifest_sha256: str = ""
     cost: Money | None = None
     cost_at_least: Money = Decimal(0)
     currency: str = "USD"

@@ -79,12 +79,14 @@ class ObjectStore:
 
     def put_file(
         self, key: str, file: IO[bytes], content_type: str, metadata: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
-        """Put a whole document about the images, in place of any that was there."""
+    ) -> str:
+        """Put a whole document about the images, in place of any that was there; return its SHA-256."""
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         # Whatever replace says: a document about the images of an earlier try would be wrong.
-        self._send(file, digest, self._arguments(key, content_type, metadata), is_conditional=False)
+        arguments = self._arguments(key, content_type, {**metadata, SHA256: digest})
+        self._send(file, digest, arguments, is_conditional=False)
+        return digest
 
     def taken(self, names: Iterable[str]) -> list[str]:
         """Return the keys at which images of these names would meet something that is there already."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,9 +86,17 @@ class Scene:
             | {"request": {"model": "gpt-image-1", "prompt": f"Poplar {row}"}}
             for row in range(LONG)
         )
-        bucket, key = self.store.bucket, f"{default_prefix(FORGED, self.run_ids[FORGED], 'long', -1)}/manifest.jsonl"
-        self.store.client().put_object(Bucket=bucket, Key=key, Body="\n".join(map(json.dumps, lines)).encode())
-        self.forge("long", {"version": 1, "rows": LONG, "images": LONG, "manifest_uri": f"s3://{bucket}/{key}"})
+        self.forge("long", self.put_rows(self.store.bucket, "long", lines))
+
+    def put_rows(self, bucket: str, task_id: str, lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        """Put the rows of a batch, and return the summary that names them."""
+        key = f"{default_prefix(FORGED, self.run_ids[FORGED], task_id, -1)}/manifest.jsonl"
+        body = "\n".join(map(json.dumps, lines)).encode()
+        digest = hashlib.sha256(body).hexdigest()
+        noted = {"airflow-dag": FORGED, "sha256": digest}
+        self.store.client().put_object(Bucket=bucket, Key=key, Body=body, Metadata=noted)
+        place = {"manifest_uri": f"s3://{bucket}/{key}", "manifest_sha256": digest}
+        return {"version": 1, "rows": body.count(b"\n") + 1, "images": 0, **place}
 
     def _xcom(self, dag_id: str, task_id: str, key: str = "return_value") -> str:
         run_id = quote(self.run_ids[dag_id], safe="")

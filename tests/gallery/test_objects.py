@@ -18,18 +18,16 @@ from botocore.credentials import CredentialResolver
 from fastapi import HTTPException
 from PIL import Image
 
-from airflow_provider_imagegen.gallery.airflow_api import Instance
+from airflow_provider_imagegen.gallery.models import ShownSummary
 from airflow_provider_imagegen.gallery.objects import MAX_SIDECAR_BYTES, Objects
 from airflow_provider_imagegen.gallery.store import Store
 from airflow_provider_imagegen.gallery.thumbnails import MAX_BYTES
 from airflow_provider_imagegen.schemas import LandedImage
-from airflow_provider_imagegen.storage.destination import default_prefix
 from tests.conftest import BUCKET
 from tests.integration.conftest import set_connection
 from tests.stack.fault_proxy import FaultProxy
 from tests.stack.object_store import ObjectStore
 
-INSTANCE = Instance("shop", "nightly", "draw", -1)
 OWN = {"airflow-dag": "shop"}
 
 
@@ -153,8 +151,10 @@ class TestMetadataNamesInAnotherCase:
 
     async def test_do_not_hide_the_rows_of_a_batch(self, behind_proxy: Objects, s3: Any) -> None:
         key = f"gallery/{uuid.uuid4()}/manifest.jsonl"
-        s3.put_object(Bucket=BUCKET, Key=key, Body=b"{}", Metadata=OWN)
-        assert behind_proxy.lines_of(f"s3://{BUCKET}/{key}", INSTANCE) == ({"Bucket": BUCKET, "Key": key}, 2)
+        noted = OWN | {"sha256": hashlib.sha256(b"{}").hexdigest()}
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"{}", Metadata=noted)
+        found = behind_proxy.lines_of(summary(f"s3://{BUCKET}/{key}", b"{}"), "shop")
+        assert found == ({"Bucket": BUCKET, "Key": key}, 2)
 
 
 class TestSidecar:
@@ -192,33 +192,50 @@ def _sidecar() -> str:
     )
 
 
+def summary(uri: str, body: bytes) -> ShownSummary:
+    digest = hashlib.sha256(body).hexdigest()
+    return ShownSummary(version=1, rows=1, manifest_uri=uri, manifest_sha256=digest)
+
+
 class TestRows:
-    def test_are_the_tasks_own_where_its_images_go(self, objects: Objects, s3: Any) -> None:
-        key = f"{default_prefix('shop', 'nightly', 'draw', -1)}/manifest.jsonl"
-        s3.put_object(Bucket=BUCKET, Key=key, Body=b"0123456789")
-        place, size = objects.lines_of(f"s3://{BUCKET}/{key}", INSTANCE)
+    BODY = b"0123456789"
+    NOTED = OWN | {"sha256": hashlib.sha256(BODY).hexdigest()}
+
+    def test_are_the_tasks_own_by_what_is_noted(self, objects: Objects, s3: Any) -> None:
+        place, size = objects.lines_of(summary(self._put(s3, self.NOTED), self.BODY), "shop")
         assert size == 10
         assert objects.part(place, 3, 4) == b"3456"
         assert objects.part(place, 8, 100) == b"89"
 
-    def test_are_the_tasks_own_by_what_is_noted(self, objects: Objects, s3: Any) -> None:
-        assert objects.lines_of(self._put(s3, OWN), INSTANCE)[1] == 1
-
-    @pytest.mark.parametrize("metadata", [{}, {"airflow-dag": "other"}, {"airflow-dag": "sho"}])
-    def test_are_not_another_dags(self, objects: Objects, s3: Any, metadata: dict[str, str]) -> None:
+    @pytest.mark.parametrize("claim", [{}, {"airflow-dag": "other"}, {"airflow-dag": "sho"}])
+    def test_are_not_another_dags(self, objects: Objects, s3: Any, claim: dict[str, str]) -> None:
+        uri = self._put(s3, {"sha256": self.NOTED["sha256"], **claim})
         with pytest.raises(HTTPException) as error:
-            objects.lines_of(self._put(s3, metadata), INSTANCE)
+            objects.lines_of(summary(uri, self.BODY), "shop")
         assert status_of(error) == 404
+
+    @pytest.mark.parametrize("digest", ["", "0" * 64])
+    def test_are_not_those_of_a_dag_of_the_same_name_elsewhere(self, objects: Objects, s3: Any, digest: str) -> None:
+        """Other installations may use the same S3; who knows the digest has seen the rows."""
+        known = summary(self._put(s3, self.NOTED), self.BODY).model_copy(update={"manifest_sha256": digest})
+        with pytest.raises(HTTPException) as error:
+            objects.lines_of(known, "shop")
+        assert status_of(error) == 410
+
+    def test_may_have_no_digest_noted(self, objects: Objects, s3: Any) -> None:
+        with pytest.raises(HTTPException) as error:
+            objects.lines_of(summary(self._put(s3, OWN), self.BODY), "shop")
+        assert status_of(error) == 410
 
     @pytest.mark.parametrize("uri", ["", "s3://bucket", f"s3://{BUCKET}/secrets.jsonl"])
     def test_are_where_rows_are(self, objects: Objects, uri: str) -> None:
         with pytest.raises(HTTPException) as error:
-            objects.lines_of(uri, INSTANCE)
+            objects.lines_of(summary(uri, self.BODY), "shop")
         assert status_of(error) == 404
 
     def _put(self, s3: Any, metadata: dict[str, str]) -> str:
         key = f"gallery/{uuid.uuid4()}/manifest.jsonl"
-        s3.put_object(Bucket=BUCKET, Key=key, Body=b"\n", Metadata=metadata)
+        s3.put_object(Bucket=BUCKET, Key=key, Body=self.BODY, Metadata=metadata)
         return f"s3://{BUCKET}/{key}"
 
 

@@ -43,7 +43,8 @@ def summed(*results: RowResult) -> tuple[BatchSummary, Tally]:
     for one in results:
         tally.add(one)
     uri = "s3://" + "b" * 63 + "/" + "雪" * 300 + "/manifest.jsonl"
-    return tally.summary(gateway="acedatacloud", created_at="now", elapsed=1.0, manifest_uri=uri, currency="USD"), tally
+    place = {"manifest_uri": uri, "manifest_sha256": "ab" * 32}
+    return tally.summary(gateway="acedatacloud", created_at="now", elapsed=1.0, currency="USD", **place), tally
 
 
 def judged(*results: RowResult, **choices: Any) -> ImageGenError | None:

@@ -72,12 +72,13 @@ class ResultFile:
         """Put ``manifest.jsonl`` beside the images, and sum up."""
         elapsed = round(time.time() - started_at, 3)
         with closing(await asyncio.to_thread(self._in_order)) as lines:
-            uri = await landing.put_lines(MANIFEST, lines)
+            uri, sha256 = await landing.put_lines(MANIFEST, lines)
         summary = self.tally.summary(
             gateway=gateway.name,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             elapsed=elapsed,
             manifest_uri=uri,
+            manifest_sha256=sha256,
             currency=gateway.settings.currency,
         )
         error = error_for(

@@ -61,7 +61,7 @@ class Tally:
             self._add_failure(result)
 
     def summary(
-        self, *, gateway: str, created_at: str, elapsed: float, manifest_uri: str, currency: str
+        self, *, gateway: str, created_at: str, elapsed: float, manifest_uri: str, manifest_sha256: str, currency: str
     ) -> BatchSummary:
         """Sum up."""
         usage = {short_in_json(name, _CODE_BYTES): count for name, count in self._usage.most_common(MAX_USAGE_FIELDS)}
@@ -81,6 +81,7 @@ class Tally:
             created_at=created_at,
             elapsed=elapsed,
             manifest_uri=manifest_uri,
+            manifest_sha256=manifest_sha256,
             cost=self.cost.total,
             cost_at_least=self.cost.known,
             currency=currency,

@@ -121,6 +121,27 @@ class TestForgedXComs:
         assert [card for page in pages for card in page["cards"]] == []
         assert "was not written by this DAG" in " ".join(warning for page in pages for warning in page["warnings"])
 
+    def test_lead_to_no_rows_of_another_installation(self, scene: Scene) -> None:
+        """It has a DAG of the same name and uses the same S3; nobody here knows the digest of its rows."""
+        scene.store.client().create_bucket(Bucket="other-installation")
+        rows = [{"row": 0, "key": "foreign", "status": "failed", "code": "bad_size"}]
+        summary = scene.put_rows("other-installation", "forged", rows)
+        for digest in ("", "0" * 64):
+            scene.forge("forged", summary | {"manifest_sha256": digest})
+            with scene.client("guest") as guest:
+                pages = list(pages_of(guest, f"{scene.path(FORGED)}/images", text="foreign"))
+            assert [card for page in pages for card in page["cards"]] == []
+
+    def test_lead_to_no_image_in_another_bucket(self, scene: Scene) -> None:
+        image = scene.xcom(OPEN, "pair")["images"][0] | {"bucket": "other-installation"}
+        row = {"row": 0, "key": "elsewhere", "status": "landed", "images": [image]}
+        scene.forge("forged", scene.put_rows(scene.store.bucket, "forged", [row]))
+        with scene.client("guest") as guest:
+            (card,) = listed(guest, f"{scene.path(FORGED)}/images", text="elsewhere")
+            assert (card["kind"], card["code"]) == ("failure", "unreadable")
+            path = image_path(FORGED, scene.run_ids[FORGED], "forged", -1, 0, row=0)
+            assert guest.get(path).status_code == 404
+
     def test_open_no_vector_images(self, scene: Scene) -> None:
         store = scene.store
         body = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import httpx
 import pytest
 
 from airflow_provider_imagegen.gallery.addresses import PREFIX, image_path
-from airflow_provider_imagegen.storage.destination import default_prefix
 from tests.gallery.scene import CLOSED, DAG_IDS, FORGED, LONG, OPEN, Scene
 from tests.gallery.whole.asking import address, listed, restart_gallery, short
 
@@ -98,12 +95,9 @@ class TestFailedBatch:
 
     def test_shows_all_rows_page_by_page(self, scene: Scene, viewer: httpx.Client) -> None:
         """The batch says where its rows are before it fails."""
-        bucket, count = scene.store.bucket, 250
-        key = f"{default_prefix(FORGED, scene.run_ids[FORGED], 'broken', -1)}/manifest.jsonl"
+        count = 250
         lines = ({"row": row, "key": f"broken-{row}", "status": "failed", "code": "bad_size"} for row in range(count))
-        scene.store.client().put_object(Bucket=bucket, Key=key, Body="\n".join(map(json.dumps, lines)).encode())
-        summary = {"version": 1, "rows": count, "images": 0, "manifest_uri": f"s3://{bucket}/{key}"}
-        scene.forge("broken", summary, "failure")
+        scene.forge("broken", scene.put_rows(scene.store.bucket, "broken", lines), "failure")
         path = f"{scene.path(FORGED)}/images"
         assert viewer.get(f"{PREFIX}/{path}", params={"text": "broken-", "limit": 10}).json()["after"]
         cards = listed(viewer, path, text="broken-", limit=10)
