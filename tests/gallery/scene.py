@@ -74,9 +74,7 @@ class Scene:
     def forge(self, task_id: str, value: Any, key: str = "return_value") -> None:
         """Change what a task has left, as everybody may who may write XComs."""
         with self.client("admin") as admin:
-            # Escaped: UTF-8 cannot hold half of a surrogate pair, and JSON can.
-            body, headers = json.dumps({"value": value}), {"Content-Type": "application/json"}
-            admin.patch(self._xcom(FORGED, task_id, key), content=body, headers=headers).raise_for_status()
+            admin.patch(self._xcom(FORGED, task_id, key), json={"value": value}).raise_for_status()
 
     def put_long_batch(self) -> None:
         """Forge a batch of many rows, all of which have the same image."""
