@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from tests.gallery.scene import AUTH_MANAGER, AUTH_MANAGER_FOLDER, DAG_IDS, DAGS, USERS, Scene
-from tests.gallery.whole.configuration import TestConfiguration, TestStaticFiles, TestWithoutTaskInstances
+from tests.gallery.whole.configuration import TestConfiguration, TestPage, TestStaticFiles, TestWithoutTaskInstances
 from tests.gallery.whole.images import TestForgedXComs, TestImage
 from tests.gallery.whole.listing import TestFailedBatch, TestLongBatch, TestNewest, TestRun
 from tests.gallery.whole.neighbours import TestNeighbours
@@ -34,6 +34,7 @@ __all__ = [
     "TestLongBatch",
     "TestNeighbours",
     "TestNewest",
+    "TestPage",
     "TestPermission",
     "TestRun",
     "TestStaticFiles",

@@ -164,8 +164,12 @@ class TestCards:
     def test_show_failures(self, page: Page) -> None:
         card = page.get_by_role("button", name="moderation_blocked").first
         expect(card).to_contain_text("Not billed")
+        expect(card).to_contain_text("Reword the prompt")
         card.click()
-        expect(page.get_by_role("dialog", name="moderation_blocked")).to_contain_text("rejected by the safety system")
+        dialog = page.get_by_role("dialog", name="moderation_blocked")
+        expect(dialog).to_contain_text("rejected by the safety system")
+        expect(dialog).to_contain_text("Reword the prompt")
+        expect(dialog.get_by_text("Created")).to_have_count(0)
         expect(page.get_by_role("link", name="Download")).to_be_hidden()
 
     def test_are_filtered_by_text_model_and_status(self, page: Page) -> None:

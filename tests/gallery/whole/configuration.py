@@ -73,6 +73,13 @@ class TestConfiguration:
         assert viewer.get(path).headers["content-type"] == "image/webp"
 
 
+class TestPage:
+    def test_says_that_it_is_loading_before_its_script_runs(self, viewer: httpx.Client) -> None:
+        page = viewer.get(newest_page()).text
+        assert page.count("Loading …") == 2
+        assert page.index("Loading …") > page.index("<script")
+
+
 class TestStaticFiles:
     @pytest.mark.parametrize("name", ["gallery.js", "gallery.css", "icon.svg"])
     def test_are_kept_by_browsers(self, viewer: httpx.Client, name: str) -> None:

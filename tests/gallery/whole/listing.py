@@ -39,6 +39,7 @@ class TestRun:
         failed = cards["failure", "fails", None, 0]
         assert (failed["code"], failed["billed"]) == ("moderation_blocked", "no")
         assert (failed["prompt"], failed["model"]) == ("A task that is refused [[moderation]]", "gpt-image-1")
+        assert failed["advice"].startswith("Reword the prompt")
         silent = cards["failure", "silent", None, None]
         assert (silent["code"], silent["billed"]) == ("task_failed", "unknown")
         assert silent["prompt"] == "A task that somebody stops"
