@@ -168,7 +168,8 @@ class AirflowApi:
         path = f"{_tasks(instance.dag_id, instance.run_id)}/{_segment(instance.task_id)}"
         if instance.map_index >= 0:
             path = f"{path}/{instance.map_index}"
-        return foreign_json((await self._get(path)).get("rendered_fields") or {})
+        fields: dict[str, Any] = foreign_json((await self._get(path)).get("rendered_fields") or {})
+        return fields
 
     async def _some(
         self, path: str, field: str, read: Callable[[dict[str, Any]], Item], offset: int, **params: Any

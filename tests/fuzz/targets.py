@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from airflow_provider_imagegen.landing.verify import MAX_PIXELS, verify
 from airflow_provider_imagegen.storage.tempfiles import VerifiedFile
 from tests.fuzz.corpus import SVG, whole_images
 from tests.fuzz.mutations import mutate
+from tests.gallery.airflow_server import GOOD, newest
 
 TYPES = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif", "image/svg+xml": "svg"}
 _MAX_FUZZED_IMAGE = 3000
@@ -77,6 +79,29 @@ def damaged_answer(random: Random) -> bytes:
     body = json.dumps(document, ensure_ascii=random.random() < 0.5, indent=random.choice((None, 1)))
     escaped = body.replace("/", random.choice(("/", r"\/", r"\u002f"))).encode()
     return mutate(random, escaped, random.choice((b'"', b"\\", b"\\u00", b"=", escaped)))
+
+
+def odd_xcom(random: Random) -> bytes:
+    odd = random.choice((b"[" * 5000, b"1e400", b'"\\ud800"', b"NaN", b"null", b"-1", b'"1e400"', b"{}", b'"x"'))
+    if random.random() < 0.5:
+        return mutate(random, json.dumps(GOOD).encode(), odd)
+    # One value for another one: a manifest that can be parsed.
+    parts = json.dumps(GOOD).split(", ")
+    place = random.randrange(len(parts))
+    parts[place] = f"{parts[place].rpartition(': ')[0]}: {odd.decode()}"
+    return ", ".join(parts).encode()
+
+
+def odd_run_id(random: Random) -> bytes:
+    return mutate(random, b"scheduled__2026-01-01T00:00:00+00:00", b"/.~%?#\0\n")[: random.randint(1, 9)] or b"."
+
+
+def run_gallery_xcom(content: bytes) -> str:
+    return _shown("odd", content.decode("utf-8", "replace"))
+
+
+def run_gallery_run_id(content: bytes) -> str:
+    return _shown(content.decode("utf-8", "replace"), json.dumps(GOOD))
 
 
 def run_verify(content: bytes) -> str:
@@ -128,9 +153,28 @@ TARGETS = {
     "mark": Target(damaged_image, run_mark),
     "base64": Target(damaged_base64, run_base64),
     "answer": Target(damaged_answer, run_answer),
+    "gallery xcom": Target(odd_xcom, run_gallery_xcom),
+    "gallery run id": Target(odd_run_id, run_gallery_run_id),
 }
-SHARES = {"verify": 40, "verify cut": 10, "verify svg": 10, "mark": 30, "base64": 3, "answer": 7}
+SHARES = {
+    "verify": 40,
+    "verify cut": 10,
+    "verify svg": 10,
+    "mark": 30,
+    "base64": 3,
+    "answer": 5,
+    "gallery xcom": 1,
+    "gallery run id": 1,
+}
 """Relative frequency of each target."""
+
+
+def _shown(run_id: str, xcom: str) -> str:
+    """Return what the newest images show of a run, between two others that they must show."""
+    cards = newest({"before": json.dumps(GOOD), run_id: xcom, "after": json.dumps(GOOD)})
+    kinds = Counter(card["run_id"] for card in cards)
+    assert kinds["before"] == kinds["after"] == len(GOOD["images"]) + len(GOOD["failures"]), "a neighbour is missing"
+    return next((card.get("code") or "shown" for card in cards if card["run_id"] == run_id), "nothing shown")
 
 
 def _verified(content: bytes) -> VerifiedFile | None:

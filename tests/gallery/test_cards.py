@@ -27,16 +27,10 @@ from airflow_provider_imagegen.gallery.models import (
     split_uri,
 )
 from airflow_provider_imagegen.schemas import MissingImage
+from tests.gallery.airflow_server import IMAGE, MISSING
 
 TRUNCATED = "Truncated. You can change this behaviour in [core]max_templated_field_length. "
 INSTANCE = Instance("shop", "nightly", "draw", 2)
-IMAGE = {
-    "index": 0, "uri": "s3://b/k/0.png", "bucket": "b", "key": "k/0.png", "etag": "e", "version_id": None,
-    "bytes": 1234, "sha256": "ab" * 32, "content_type": "image/png", "width": 1536, "height": 1024,
-    "task_id": "t-1", "trace_id": "r-1", "revised_prompt": "A red hat",
-    "cost": 0.04, "usage": {"total_tokens": 7},
-}  # fmt: skip
-MISSING = {"index": 1, "code": "moderation_blocked", "message": "refused", "billed": "no"}
 MANIFEST = {
     "version": 1, "gateway": "ace", "model": "m", "images": [IMAGE], "failures": [MISSING],
     "currency": "EUR", "fingerprint": "f", "created_at": "2026-01-01T00:00:00+00:00", "something": "new",
