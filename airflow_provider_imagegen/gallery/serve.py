@@ -93,8 +93,9 @@ class Delivery:
         decoder = await self._decoders.get()
         try:
             # Somebody else may have asked for it meanwhile.
-            known = await self._known(shown.sha256)
-            return known or await asyncio.to_thread(self._make, decoder, objects, shown)
+            if (known := await self._known(shown.sha256)) is not None:
+                return known
+            return await asyncio.to_thread(self._make, decoder, objects, shown)
         except (NoThumbnail, NotAnImage) as error:
             reason = error.message if isinstance(error, NotAnImage) else str(error)
             self._refusals.put(shown.sha256, reason)
