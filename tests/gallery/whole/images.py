@@ -126,18 +126,18 @@ class TestForgedXComs:
         scene.store.client().create_bucket(Bucket="other-installation")
         rows = [{"row": 0, "key": "foreign", "status": "failed", "code": "bad_size"}]
         summary = scene.put_rows("other-installation", "forged", rows)
-        for digest in ("", "0" * 64):
-            scene.forge("forged", summary | {"manifest_sha256": digest})
-            with scene.client("guest") as guest:
-                pages = list(pages_of(guest, f"{scene.path(FORGED)}/images", text="foreign"))
-            assert [card for page in pages for card in page["cards"]] == []
+        scene.forge("forged", summary | {"manifest_sha256": "0" * 64})
+        with scene.client("guest") as guest:
+            pages = list(pages_of(guest, f"{scene.path(FORGED)}/images", text="foreign"))
+        assert [card for page in pages for card in page["cards"]] == []
 
     def test_lead_to_no_image_in_another_bucket(self, scene: Scene) -> None:
         image = scene.xcom(OPEN, "pair")["images"][0] | {"bucket": "other-installation"}
         row = {"row": 0, "key": "elsewhere", "status": "landed", "images": [image]}
         scene.forge("forged", scene.put_rows(scene.store.bucket, "forged", [row]))
         with scene.client("guest") as guest:
-            (card,) = listed(guest, f"{scene.path(FORGED)}/images", text="elsewhere")
+            page = next(pages_of(guest, f"{scene.path(FORGED)}/images", text="elsewhere", limit=1))
+            (card,) = page["cards"]
             assert (card["kind"], card["code"]) == ("failure", "unreadable")
             path = image_path(FORGED, scene.run_ids[FORGED], "forged", -1, 0, row=0)
             assert guest.get(path).status_code == 404
