@@ -152,6 +152,8 @@ class AirflowApi:
             return foreign_json(_decoded(response.json()["value"]))
         except RecursionError:
             raise HTTPException(422, "The XCom is nested too deeply.") from None
+        except ValueError:
+            raise HTTPException(422, "The XCom is no valid JSON.") from None
 
     async def ended_tasks(self, dag_id: str, run_id: str, states: Sequence[str], offset: int) -> Some[EndedTask]:
         """Return task instances of a run in some states.
