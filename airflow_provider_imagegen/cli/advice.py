@@ -79,6 +79,7 @@ class AskedGateway:
     timeout: float
     visibility_grace: float = DEFAULT_VISIBILITY_GRACE
     base_url: str | None = None
+    account: str = ""
 
     @property
     def grace(self) -> float:
@@ -86,9 +87,9 @@ class AskedGateway:
         return recovery.time_to_show_up(self.visibility_grace, self.timeout)
 
     def reaches(self, record: LedgerRecord) -> bool:
-        """Return whether a record's request was sent to this gateway, at this address."""
+        """Return whether a record's request was sent to this gateway, at this address or for this account."""
         elsewhere = record.base_url and self.base_url and record.base_url != self.base_url
-        return record.gateway == self.name and not elsewhere
+        return record.gateway == self.name and (not elsewhere or record.account == self.account)
 
 
 def shown_state(record: LedgerRecord, asked: AskedGateway, now: float) -> ShownState:

@@ -100,6 +100,7 @@ def ledger_reconcile(args: Namespace) -> None:
         timeout=client.timeout,
         visibility_grace=client.settings.visibility_grace,
         base_url=client.settings.base_url,
+        account=client.settings.account_digest,
     )
     records, unreadable = read(ledger, where)
     now = time.time()

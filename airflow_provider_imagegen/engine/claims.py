@@ -16,11 +16,19 @@ from airflow_provider_imagegen.engine.recovery import Policy, is_held_by_older_e
 from airflow_provider_imagegen.exceptions import ImageGenError, LedgerError, OutcomeUnknown, UnknownTask
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.ledger.async_store import AsyncLedger
-from airflow_provider_imagegen.ledger.models import Attempt, Entry, LedgerRecord
+from airflow_provider_imagegen.ledger.models import SHARED_SCOPE, Attempt, Entry, LedgerRecord
 from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.money import NOTHING, Cost
 
 log = logging.getLogger(__name__)
+
+_ASKED_ELSEWHERE = (
+    "The same was asked for at another address before; "
+    'the connection\'s extra "account" makes addresses share what is paid for.'
+)
+_ASKED_OTHERWISE = (
+    "An earlier try asked for something else: does a template change between tries, or the connection's host?"
+)
 
 
 @dataclass(frozen=True)
@@ -62,27 +70,30 @@ class Claims:
             cost_before=cost_before.total,
             estimate=prices.estimate(call.request),
             currency=prices.currency,
-            account=self.client.settings.account,
+            account=self.client.settings.account_digest,
         )
         # A conditional put: of two attempts at the same moment one creates it, and the other gets what the first wrote.
         entry = await asyncio.to_thread(self.ledger.create, record, call.key)
-        if entry.is_new and generation == 1 and self.attempt.try_number > 1 and self.warn:
-            await self._warn_of_other_prompts(call)
+        if entry.is_new and generation == 1 and self.warn:
+            await self._warn_of_others(call)
         return entry
 
-    async def _warn_of_other_prompts(self, call: PlannedCall) -> None:
+    async def _warn_of_others(self, call: PlannedCall) -> None:
+        """Warn of what nobody would notice otherwise: a template or an address changed, and all is paid for again."""
+        is_shared = call.key.scope == SHARED_SCOPE
+        if not is_shared and self.attempt.try_number == 1:
+            return
         try:
-            # Only for the log: without it nobody notices that `{{ ts }}` in a prompt pays for every try.
             others = await asyncio.to_thread(self.ledger.others, call.key)
         except LedgerError as error:
-            log.info("Cannot tell whether earlier tries asked for something else: %s", error)
+            log.info("Cannot tell whether the image was asked for in another way before: %s", error)
             return
         if others:
             log.warning(
-                "An earlier try asked for something else (fingerprint %s, now %s): does a template change "
-                "between tries? This is a new image, and is paid for.",
-                ", ".join(other[:12] for other in others),
-                call.key.fingerprint[:12],
+                "%s This is a new image, and is paid for (fingerprint %s, before: %s).",
+                _ASKED_ELSEWHERE if is_shared else _ASKED_OTHERWISE,
+                call.key.fingerprint,
+                ", ".join(others[:3]),
             )
 
     async def renew(self, call: PlannedCall, entry: Entry) -> Entry:
@@ -117,7 +128,7 @@ class Claims:
     async def reclaim(self, call: PlannedCall, entry: Entry) -> Entry:
         """Claim a generation again that was refused for now; of two who try, only one may send."""
         # With the account of now: what was not sent belongs to none.
-        changes = {"account": self.client.settings.account, "base_url": self.client.settings.base_url}
+        changes = {"account": self.client.settings.account_digest, "base_url": self.client.settings.base_url}
         claim = {"state": "claimed", "attempt": self.attempt, "claimed_at": self.clock(), "failure": None}
         return replace(await self._records.update(call.key, entry, **claim, **changes), is_new=True)
 
@@ -128,7 +139,7 @@ class Claims:
             error = UnknownTask("the gateway has accepted it and does not show it any more")
             error.gateway, error.trace_id = record.gateway, record.trace_id
             raise error
-        if record.account not in {"", self.client.settings.account}:
+        if record.account not in {"", self.client.settings.account_digest}:
             # Gateways show an account only its own tasks: not found with this token says nothing about the other.
             message = "it was claimed with another token, and what that account was billed cannot be seen with this one"
             raise OutcomeUnknown(message, gateway=record.gateway, trace_id=record.trace_id)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from airflow_provider_imagegen.catalog import models as catalog
 from airflow_provider_imagegen.engine.sources import check_sources
 from airflow_provider_imagegen.gateways.base import Gateway
-from airflow_provider_imagegen.ledger.models import Attempt, LedgerKey, Reuse
+from airflow_provider_imagegen.ledger.models import PARAMETERS_LENGTH, Attempt, LedgerKey, Reuse
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest
 
 
@@ -65,13 +66,22 @@ def split(request: ImageRequest, gateway: Gateway) -> Iterator[tuple[int, ImageR
 
 
 def fingerprint(request: ImageRequest, gateway: Gateway) -> str:
-    """Return the SHA-256 of everything that decides the image: gateway, address, kind of call, parameters."""
+    """Return a hash of everything that decides the image: gateway, kind of call, parameters; and the address."""
+    if account := gateway.settings.account:
+        # The name stands for the base URL, so that one account may be reached at several.
+        gateway = type(gateway)(replace(gateway.settings, base_url=account))
     call = "edit" if isinstance(request, EditRequest) else "generate"
     url = gateway.edit_url if call == "edit" else gateway.submit_url
-    # The address is part of it: two deployments behind one gateway class may serve different models by one name.
-    # So is the kind of call: some gateways have one address for both, and extra can hold the fields of an edit.
-    identity = {"gateway": gateway.name, "url": url, "call": call, "parameters": request.asked()}
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    # The kind of call is part of it: some gateways have one address for both, and extra can hold the fields of an edit.
+    asked = {"gateway": gateway.name, "call": call, "parameters": request.asked()}
+    # So is the address: two deployments behind one gateway class may serve different models by one name. It comes
+    # last, so that records of the same parameters at other addresses are next to each other.
+    return _half_hash(asked) + _half_hash({"url": url})
+
+
+def _half_hash(identity: dict[str, Any]) -> str:
+    content = json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()
+    return hashlib.sha256(content).hexdigest()[:PARAMETERS_LENGTH]
 
 
 def _with_count(request: ImageRequest, count: int) -> ImageRequest:

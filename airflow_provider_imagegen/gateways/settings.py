@@ -46,6 +46,7 @@ class GatewaySettings:
     :param base_url: Scheme, host and optional path prefix, e.g. ``https://api.acedata.cloud``.
     :param token: The API token.
     :param gateway: The gateway's registered name; ``None`` lets the host decide.
+    :param account: Name of the account that is billed, which stands for the base URL in ledger keys.
     :param submit_path: Path of the generation call, if not the gateway's usual one.
     :param tasks_path: Path of the task lookup, if not the gateway's usual one.
     :param timeout: Seconds until a response must begin, and that of a lookup be whole; ``None`` leaves it to the
@@ -67,6 +68,7 @@ class GatewaySettings:
     base_url: str
     token: str = field(repr=False)
     gateway: str | None = None
+    account: str | None = None
     submit_path: str | None = None
     tasks_path: str | None = None
     timeout: float | None = None
@@ -94,9 +96,9 @@ class GatewaySettings:
         return PriceList(self.prices, self.currency, vendor)
 
     @property
-    def account(self) -> str:
+    def account_digest(self) -> str:
         """A short digest by which the account that is billed is known again, without telling the token."""
-        return hashlib.sha256(f"imagegen {self.base_url} {self.token}".encode()).hexdigest()[:12]
+        return hashlib.sha256(f"imagegen {self.account or self.base_url} {self.token}".encode()).hexdigest()[:12]
 
     @classmethod
     def from_fields(
@@ -144,7 +146,18 @@ def _base_url(name: str, host: str | None, scheme: str | None, port: int | None)
             f"{name} has a host with a user name, query or fragment: only scheme, host and path are allowed"
         )
     netloc = f"{parts.netloc}:{port}" if port and not has_port else parts.netloc
-    return f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
+    return _normalized(f"{parts.scheme}://{netloc}{parts.path}")
+
+
+def _normalized(account: str) -> str:
+    """Return an address in one of its spellings, because ledger keys depend on it; anything else as it is."""
+    scheme, has_scheme, rest = account.partition("://")
+    if not has_scheme:
+        return account
+    netloc, _, path = rest.rstrip("/").partition("/")
+    default = {"http": ":80", "https": ":443"}.get(scheme.lower(), "")
+    netloc = netloc.lower().removesuffix(":").removesuffix(default)
+    return f"{scheme.lower()}://{netloc}{f'/{path}' if path else ''}"
 
 
 def _token(name: str, token: str | None) -> str:
@@ -220,6 +233,7 @@ class _Extra(BaseModel):
     """Fields of the connection's extra; descriptions are what errors say was expected. Unknown fields are ignored."""
 
     gateway: StrictStr | None = Field(None, description="a text")
+    account: Annotated[StrictStr, AfterValidator(_normalized)] | None = Field(None, description="a text")
     submit_path: _Path | None = Field(None, description=_A_PATH)
     tasks_path: _Path | None = Field(None, description=_A_PATH)
     timeout: _Number | None = Field(None, description=_NUMBER)

@@ -19,6 +19,8 @@ from airflow_provider_imagegen.schemas.base import Money
 Reuse = Literal["task", "always", "never"]
 State = Literal["claimed", "waiting", "submitted", "cancelling", "answered", "landed", "failed"]
 
+PARAMETERS_LENGTH = 32
+"""Letters of a fingerprint that tell gateway and parameters; the other half tells the address."""
 SHARED_SCOPE = "shared"
 """Scope of what anyone may reuse."""
 

@@ -31,7 +31,7 @@ from pydantic import ValidationError
 
 from airflow_provider_imagegen.exceptions import DestinationError, LedgerConflict, LedgerCorrupt, LedgerError
 from airflow_provider_imagegen.failpoints import Failpoint, failpoint
-from airflow_provider_imagegen.ledger.models import Entry, LedgerKey, LedgerRecord
+from airflow_provider_imagegen.ledger.models import PARAMETERS_LENGTH, SHARED_SCOPE, Entry, LedgerKey, LedgerRecord
 from airflow_provider_imagegen.storage import errors
 from airflow_provider_imagegen.storage.client import put_checked
 from airflow_provider_imagegen.storage.errors import S3_ERRORS, words_of
@@ -103,9 +103,13 @@ class Ledger:
             raise
 
     def others(self, key: LedgerKey) -> list[str]:
-        """Return the fingerprints under which the same task instance asked for the same item before."""
+        """Return the fingerprints under which the same task instance asked for the same item before.
+
+        Of what all tasks share: those of the same parameters at other addresses.
+        """
         start = f"{self.prefix}/{key.scope}/{key.item:04d}-"
-        found = {name.removeprefix(start).partition(".")[0] for name in self._list(start)}
+        same = key.fingerprint[:PARAMETERS_LENGTH] if key.scope == SHARED_SCOPE else ""
+        found = {name.removeprefix(start).partition(".")[0] for name in self._list(f"{start}{same}")}
         return sorted(found - {key.fingerprint})
 
     def filed(self, scope: str = "") -> list[tuple[LedgerKey, int]]:

@@ -137,7 +137,7 @@ class Submission(PersistedModel):
     :param usage: Token counts, without those of open tasks.
     :param cost: What this task instance has paid, without open tasks; ``None`` if part of it is not known.
     :param cost_at_least: The part of it that is known.
-    :param fingerprint: SHA-256 of everything that decides what the image is.
+    :param fingerprint: Hash of everything that decides what the image is.
     :param slot: Set while part of it is not submitted, for lack of a slot at the gateway.
     """
 
@@ -199,7 +199,7 @@ class Manifest(StrictModel):
         it is not known.
     :param cost_at_least: The part of it that is known.
     :param currency: What costs are in.
-    :param fingerprint: SHA-256 of everything that decides what the image is.
+    :param fingerprint: Hash of everything that decides what the image is.
     :param created_at: When the manifest was made, ISO 8601, UTC.
     :param elapsed: Seconds from the first submit to the last image landed.
     :param manifest_uri: Address of this manifest in S3; empty where nothing landed.

@@ -184,6 +184,45 @@ class TestPromptThatDiffersBetweenTries:
         assert all(fingerprint in caplog.text for fingerprint in fingerprints)
 
 
+class TestAddressThatDiffersBetweenRuns:
+    @pytest.fixture(autouse=True)
+    def _reusing(self, harness: Harness) -> None:
+        harness.policy = Policy(reuse="always")
+
+    def move(self, harness: Harness, **changes: Any) -> None:
+        """Spell the gateway's host in another way."""
+        base_url = harness.settings.base_url.replace("127.0.0.1", "localhost")
+        changes |= {"base_url": base_url, "private_result_hosts": ("127.0.0.1",)}
+        harness.settings = dataclasses.replace(harness.settings, **changes)
+
+    def test_is_paid_once_where_the_account_is_named(self, harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+        harness.settings = dataclasses.replace(harness.settings, account="shop")
+        harness.attempt()
+        self.move(harness)
+        again = harness.attempt(dag_id="another")
+        assert (again.reused, again.billed, harness.submits) == (1, 0, 1)
+        assert "another address" not in caplog.text
+
+    def test_attaches_to_what_is_in_flight_where_the_old_address_names_the_account(self, harness: Harness) -> None:
+        with killed_at(Failpoint.SUBMIT, "after"):
+            harness.attempt()
+        harness.age_claims()
+        self.move(harness, account=harness.settings.base_url)
+        assert harness.is_landed(harness.attempt(try_number=2))
+        assert harness.submits == harness.billed == 1
+
+    def test_is_paid_again_and_warned_about_where_it_is_not(
+        self, harness: Harness, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        harness.attempt()
+        harness.attempt(prompt="something else", try_number=2)
+        assert caplog.text.count("is paid for") == 0
+        self.move(harness)
+        harness.attempt(dag_id="another")
+        assert harness.submits == 3
+        assert "was asked for at another address" in caplog.text
+
+
 class TestRecordThatCannotBeRead:
     @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"state": "landed"}', b"\xff\xfe"])
     def test_is_an_error_and_nothing_is_sent(self, harness: Harness, body: bytes) -> None:

@@ -63,6 +63,7 @@ class TestRefusedRequest:
         assert len(sends) == 2
         assert full.emulator.totals()["lookups"] - lookups <= 2
         assert (states(full), full.billed, manifest.billed) == ([(1, "landed")], 1, 1)
+        assert full.entries()[0].record.account == full.settings.account_digest
 
     def test_keeps_its_place_when_it_is_refused_again(self, full: Harness) -> None:
         first = submitted(full)

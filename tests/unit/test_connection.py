@@ -35,6 +35,10 @@ class TestBaseUrl:
             ({"host": "http://127.0.0.1", "port": 8790}, "http://127.0.0.1:8790"),
             ({"host": "http://127.0.0.1:1", "port": 8790}, "http://127.0.0.1:1"),
             ({"host": "http://[::1]:8790"}, "http://[::1]:8790"),
+            ({"host": "HTTPS://API.Example.com:443/V1/"}, "https://api.example.com/V1"),
+            ({"host": "http://api.example.com", "port": 80}, "http://api.example.com"),
+            ({"host": "http://api.example.com:"}, "http://api.example.com"),
+            ({"host": "http://api.example.com:443"}, "http://api.example.com:443"),
         ],
     )
     def test_keeps_scheme_host_port_and_prefix(self, fields: dict[str, Any], base_url: str) -> None:
@@ -104,6 +108,8 @@ class TestExtra:
         ("extra", "name", "value"),
         [
             ({"gateway": "acedatacloud"}, "gateway", "acedatacloud"),
+            ({"account": "Shop/"}, "account", "Shop/"),
+            ({"account": "https://API.example.com:443/"}, "account", "https://api.example.com"),
             ({"timeout": "30"}, "timeout", 30.0),
             ({"timeout": ""}, "timeout", None),
             ({"max_in_flight": 3}, "max_in_flight", 3),
@@ -134,6 +140,7 @@ class TestExtra:
         "extra",
         [
             {"gateway": 1},
+            {"account": 1},
             {"timeout": "soon"},
             {"timeout": -1},
             {"timeout": True},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,6 +96,20 @@ class TestFingerprint:
         elsewhere = gateway_for(GatewaySettings(base_url="https://b.example", token="t", gateway="acedatacloud"))
         other = gateway_for(GatewaySettings(base_url="https://a.example", token="t", gateway="openai"))
         assert len({fingerprint(request, gateway) for gateway in (GATEWAY, elsewhere, other)}) == 3
+
+    @pytest.mark.parametrize("account", ["shop", "https://A.example:443/v1/"])
+    def test_depends_on_the_account_in_place_of_the_address_where_it_is_named(self, account: str) -> None:
+        def of(host: str, **extra: str) -> str:
+            extra = {"gateway": "acedatacloud", **extra}
+            settings = GatewaySettings.from_fields(name="c", host=host, scheme=None, port=None, token="t", extra=extra)
+            return fingerprint(ImageRequest(prompt="p"), gateway_for(settings))
+
+        hosts = ("https://b.example", "https://c.example/v1", "http://localhost:8790/proxy")
+        assert len({of(host, account=account) for host in hosts}) == 1
+        assert of(hosts[0], account=account) != of(hosts[0], account="another") != of(hosts[0])
+        # Named by its old address, an account keeps what was paid for there.
+        assert (of(hosts[0], account=account) == of("https://a.example/v1")) == account.startswith("https")
+        assert of(hosts[0], account=account) != of(hosts[0], account=account, submit_path="/other")
 
     def test_of_an_edit_is_not_that_of_a_request_with_its_fields_in_extra(self) -> None:
         gateway = gateway_for(GatewaySettings(base_url="https://a.example", token="t", gateway="nano_banana"))

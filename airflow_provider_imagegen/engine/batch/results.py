@@ -28,7 +28,7 @@ class RowResult(PersistedModel):
     :param billed: Number of images that this task instance has paid for.
     :param cost: What this task instance has paid for it; ``None`` if part of it is not known.
     :param cost_at_least: The part of it that is known.
-    :param fingerprint: SHA-256 of everything that decides what the image is.
+    :param fingerprint: Hash of everything that decides what the image is.
     :param request: What was asked for, without secrets.
     """
 
