@@ -126,7 +126,7 @@ class _Reporter:
             await asyncio.to_thread(self._push, counts)
 
     def _push(self, counts: Counts) -> None:
-        value = {name: getattr(counts, name) for name in ("rows", "landed", "failed", "in_flight")}
+        value = {name: getattr(counts, name) for name in ("rows", "landed", "failed", "in_flight", "landing")}
         try:
             self._ti.xcom_push(key=PROGRESS, value={"text": str(counts), **value})
         except Exception as error:  # noqa: BLE001 - whatever Airflow's API says to this must not end a batch

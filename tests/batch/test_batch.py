@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 
 import httpx
@@ -22,6 +23,7 @@ from airflow_provider_imagegen.exceptions import (
     RequestRefused,
     UploadFailed,
 )
+from airflow_provider_imagegen.failpoints import Failpoint, observe
 from airflow_provider_imagegen.gateways import registered_gateways
 from airflow_provider_imagegen.gateways.acedatacloud import AceDataCloudGateway
 from airflow_provider_imagegen.schemas import ImageRequest
@@ -355,7 +357,7 @@ class TestProgress:
         # Lines before the end come by the clock.
         monkeypatch.setattr("airflow_provider_imagegen.engine.batch.progress.SECONDS_BETWEEN_LINES", HANG)
         harness.run(["a kite", "[[moderation]]"], on_partial="accept")
-        assert str(harness.reported[-1]).startswith("1/2 landed · 0 in flight · 1 failed · ")
+        assert str(harness.reported[-1]).startswith("1/2 landed · 0 landing · 0 in flight · 1 failed · ")
         assert len(harness.reported) == 1
 
     def test_is_shown_now_and_then_with_the_time_that_is_left(
@@ -364,7 +366,8 @@ class TestProgress:
         monkeypatch.setattr("airflow_provider_imagegen.engine.batch.progress.SECONDS_BETWEEN_LINES", 0.1)
 
         def in_the_middle() -> list[Counts]:
-            return [counts for counts in harness.reported if (counts.landed, counts.in_flight) == (10, 5)]
+            now = (10, 0, 5)
+            return [one for one in harness.reported if (one.landed, one.landing, one.in_flight) == now]
 
         with released_when(harness.emulator, lambda _: bool(in_the_middle()), after=10):
             harness.run(prompts(30), max_in_flight=5)
@@ -373,4 +376,41 @@ class TestProgress:
         assert landed[-1] == 30
         assert all(counts.in_flight <= 5 for counts in harness.reported)
         line = str(in_the_middle()[-1])
-        assert re.fullmatch(r"10/30 landed · 5 in flight · 0 failed · [\d.]+/s · about [\d.]+ (s|min|h) left", line)
+        assert re.fullmatch(
+            r"10/30 landed · 0 landing · 5 in flight · 0 failed · [\d.]+/s · about [\d.]+ (s|min|h) left", line
+        )
+
+    def test_counts_rows_that_are_landing(self, harness: BatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("airflow_provider_imagegen.engine.batch.progress.SECONDS_BETWEEN_LINES", 0.1)
+        shown = threading.Event()
+
+        def hold(which: Failpoint, moment: str) -> None:
+            if (which, moment) == (Failpoint.PUT_IMAGE, "before"):
+                assert shown.wait(HANG)
+
+        async def report(counts: Counts) -> None:
+            harness.reported.append(counts)
+            if (counts.landing, counts.in_flight) == (3, 0):
+                shown.set()
+
+        monkeypatch.setattr(harness, "_report", report)
+        end = observe(hold)
+        try:
+            # A row of several images counts once, in every state.
+            harness.run([*prompts(2), {"prompt": "a kite", "model": "dall-e-3", "n": 3}])
+        finally:
+            end()
+        assert all(one.landed + one.landing + one.in_flight + one.failed <= 3 for one in harness.reported)
+        assert harness.reported[-1].landed == 3
+
+    @pytest.mark.parametrize(
+        ("counts", "left"),
+        [
+            (Counts(9, in_flight=9), None),
+            (Counts(9, landed=1, in_flight=8, seconds_each=20.0), 10.0),
+            (Counts(1000, landed=350, in_flight=50, seconds_each=10.0), 125.0),
+            (Counts(9, landed=9, seconds_each=20.0), None),
+        ],
+    )
+    def test_tells_the_time_that_is_left_by_what_is_at_work(self, counts: Counts, left: float | None) -> None:
+        assert counts.seconds_left == left

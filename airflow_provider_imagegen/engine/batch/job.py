@@ -41,6 +41,8 @@ class _Item:
     job: ImageJob
     slots: int
     submission: Submission | None
+    since: float = field(default_factory=time.monotonic)
+    is_landing: bool = False
 
 
 @dataclass(eq=False, kw_only=True)
@@ -74,7 +76,7 @@ class BatchJob:
 
     async def run(self) -> None:
         """Bring all rows to an end; the state then holds the results, and the rows that are handed over."""
-        reporting = asyncio.create_task(self.progress.report_regularly(lambda: self._in_flight))
+        reporting = asyncio.create_task(self.progress.report_regularly(self._rows_at_work))
         try:
             with suppress_item_logs():
                 async with self._group:
@@ -84,11 +86,12 @@ class BatchJob:
         finally:
             reporting.cancel()
             await asyncio.gather(reporting, return_exceptions=True)
-        await self.progress.report_last(self._in_flight)
+        await self.progress.report_last(len(self.state.open))
 
-    @property
-    def _in_flight(self) -> int:
-        return sum(item.slots for item in self._at_work.values()) + len(self.state.open)
+    def _rows_at_work(self) -> tuple[int, int]:
+        """Return how many rows are in flight, and how many are landing."""
+        landing = sum(item.is_landing for item in self._at_work.values())
+        return len(self._at_work) - landing + len(self.state.open), landing
 
     async def _begin_all(self) -> None:
         fresh, resumed = self.state.fresh, self.state.open
@@ -149,6 +152,7 @@ class BatchJob:
             async with self._landing:
                 # The image is made: the next row may be sent while this one lands.
                 self._release(item)
+                item.is_landing = True
                 manifest, error = await item.job.collect(submission, tasks)
             result = RowResult.of(row, manifest, error)
         except ImageGenError as caught:
@@ -163,7 +167,9 @@ class BatchJob:
             self._release(item)
             del self._at_work[row.number]
         self.circuit_breaker.see(error)
-        self.progress.add(result)
+        # After a deferral, rows seem to take as long as what is left of them.
+        seconds = time.monotonic() - item.since if item.submission is None else None
+        self.progress.add(result, seconds)
         for follower in self.duplicates.end(row, error):
             await self._begin(follower)
 

@@ -1,4 +1,7 @@
-"""The progress of a batch in the log: one line every few seconds, and nothing about single images."""
+"""The progress of a batch in the log: one line every few seconds, and nothing about single images.
+
+Every row is in one state: it waits, is in flight, is landing, has landed, or has failed.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ SECONDS_BETWEEN_LINES = 5.0
 MAX_WARNINGS = 20
 """Rows whose failure is logged; the others are only in the manifest."""
 
-_SAMPLES = 12
+_SAMPLES, _DURATIONS = 12, 100
 _SUPPRESSED = (claims, delivery, job, submit, landing, async_store)
 """Modules that log single images."""
 
@@ -35,7 +38,10 @@ class Counts:
 
     :param landed: Rows of which every image is in S3.
     :param failed: Rows that ended without.
+    :param in_flight: Rows that are being submitted, or are at the gateway.
+    :param landing: Rows whose images are made, and are on their way to S3.
     :param rate: Rows that ended per second, of late.
+    :param seconds_each: How long rows took from their submit to their end, of late; ``None`` if none has ended yet.
     :param is_last: Whether there will be no more for now.
     """
 
@@ -43,24 +49,33 @@ class Counts:
     landed: int = 0
     failed: int = 0
     in_flight: int = 0
+    landing: int = 0
     rate: float = 0.0
+    seconds_each: float | None = None
     is_last: bool = False
-
-    @property
-    def done(self) -> int:
-        """Rows with nothing more to wait for."""
-        return self.landed + self.failed
 
     def __str__(self) -> str:
         parts = [
             f"{self.landed}/{self.rows} landed",
+            f"{self.landing} landing",
             f"{self.in_flight} in flight",
             f"{self.failed} failed",
             f"{self.rate:.1f}/s",
         ]
-        if self.rate and self.done < self.rows:
-            parts.append(f"about {_duration((self.rows - self.done) / self.rate)} left")
+        if (left := self.seconds_left) is not None:
+            parts.append(f"about {_duration(left)} left")
         return " · ".join(parts)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until all rows have ended, about; ``None`` if nothing tells."""
+        at_work = self.in_flight + self.landing
+        if self.seconds_each is None or not at_work:
+            return None
+        # The rate would not do: rows at work end together, and until the first of them ends it is zero. Those that
+        # wait follow in turns, each as wide as what is at work; that is half done, on average.
+        waiting = self.rows - self.landed - self.failed - at_work
+        return self.seconds_each * (waiting / at_work + 0.5)
 
 
 Report = Callable[[Counts], Awaitable[None]]
@@ -78,10 +93,16 @@ class Progress:
         self._start = time.monotonic()
         # Rows that ended before a deferral say nothing about the rate now.
         self._samples = deque([(self._start, sum(self._ended))], maxlen=_SAMPLES)
+        self._seconds: deque[float] = deque(maxlen=_DURATIONS)
 
-    def add(self, result: RowResult) -> None:
-        """Take a result, and log the reason of a failure unless there were many."""
+    def add(self, result: RowResult, seconds: float | None = None) -> None:
+        """Take a result, and log the reason of a failure unless there were many.
+
+        :param seconds: Since the row began; ``None`` if that does not tell for how long another one takes.
+        """
         self._results.add(result)
+        if seconds is not None:
+            self._seconds.append(seconds)
         if result.status == "landed":
             return
         self._warnings += 1
@@ -92,25 +113,30 @@ class Progress:
 
     async def report_last(self, in_flight: int) -> None:
         """Report before the batch ends or defers."""
-        await self._report(self._counts(in_flight, is_last=True))
+        await self._report(self._counts(in_flight, 0, is_last=True))
 
-    async def report_regularly(self, in_flight: Callable[[], int]) -> None:
-        """Report whenever something has changed, until this is cancelled."""
-        reported = (0, 0)
+    async def report_regularly(self, at_work: Callable[[], tuple[int, int]]) -> None:
+        """Report whenever something has changed, until this is cancelled.
+
+        :param at_work: Returns how many rows are in flight, and how many are landing.
+        """
+        reported = (0, 0, 0, 0)
         while True:
             await asyncio.sleep(max(SECONDS_BETWEEN_LINES, (time.monotonic() - self._start) / 60))
-            counts = self._counts(in_flight())
-            if (counts.done, counts.in_flight) != reported:
-                reported = counts.done, counts.in_flight
+            counts = self._counts(*at_work())
+            now = (counts.landed, counts.failed, counts.in_flight, counts.landing)
+            if now != reported:
+                reported = now
                 await self._report(counts)
 
-    def _counts(self, in_flight: int, *, is_last: bool = False) -> Counts:
+    def _counts(self, in_flight: int, landing: int, *, is_last: bool = False) -> Counts:
         landed, failed = self._ended
         now, done = time.monotonic(), landed + failed
         since, before = self._samples[0]
         self._samples.append((now, done))
         rate = (done - before) / (now - since) if now > since else 0.0
-        return Counts(self._rows, landed, failed, in_flight, rate, is_last)
+        each = sum(self._seconds) / len(self._seconds) if self._seconds else None
+        return Counts(self._rows, landed, failed, in_flight, landing, rate, each, is_last)
 
     @property
     def _ended(self) -> tuple[int, int]:
