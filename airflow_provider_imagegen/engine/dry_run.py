@@ -1,6 +1,7 @@
 """A dry run: the calls it would send, without secrets, and what they would cost.
 
-The operators' work returns a :class:`DryRun` where ``validate_only`` is set; it always fits into an XCom.
+With ``validate_only``, the operators return a :class:`DryRun` or a :class:`BatchDryRun`: what they return otherwise,
+with nothing landed, and the plan beside it. It always fits into an XCom.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -24,8 +26,9 @@ from airflow_provider_imagegen.landing import Landing
 from airflow_provider_imagegen.ledger.models import LedgerKey
 from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.redaction import address_of, foreign_text, short_in_json
-from airflow_provider_imagegen.schemas import EditRequest, ImageRequest
+from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, Manifest
 from airflow_provider_imagegen.schemas.base import Money, StrictModel
+from airflow_provider_imagegen.schemas.batch import BatchSummary
 
 MAX_SHOWN = 20
 """Calls that are shown whole."""
@@ -79,33 +82,60 @@ class Estimate(StrictModel):
         )
 
 
-class DryRun(StrictModel):
-    """The result of a task that only validates: what the operators push to XCom then.
+class Plan(StrictModel):
+    """What would be sent.
 
+    :param dry_run: Always true; the result of a task that was sent has false.
     :param gateway: Name of the gateway.
     :param destination: Where the images would go.
-    :param rows: Number of rows of a batch that would be sent; 1 for a single request.
-    :param skipped: Number of wrong rows that would be left out.
-    :param calls: Number of calls that rows make.
-    :param images: Number of images that they ask for.
+    :param calls: Number of calls.
+    :param requested: Number of images that they ask for.
     :param requests: The first of the calls: method, address, body, and what each would cost.
     :param estimate: What all of them would cost.
     """
 
-    version: Literal[1] = 1
     dry_run: Literal[True] = True
     gateway: str
     destination: str
-    rows: int = 1
-    skipped: int = 0
     calls: int
-    images: int
+    requested: int
     requests: tuple[dict[str, JsonValue], ...]
     estimate: Estimate
 
     def __str__(self) -> str:
-        asked = f"{self.calls} call(s) for {self.images} image(s) at {self.gateway}, to {self.destination}"
+        asked = f"{self.calls} call(s) for {self.requested} image(s) at {self.gateway}, to {self.destination}"
         return f"Nothing was sent. Would be asked for: {asked}; to be paid: {self.estimate}"
+
+
+class DryRun(Plan, Manifest):
+    """The result of a single request that is only validated: a manifest without images, and the plan."""
+
+    @classmethod
+    def of(cls, plan: Plan, request: ImageRequest, fingerprint: str) -> DryRun:
+        """Return the result of a request that was not sent."""
+        nothing = _with_nothing(plan) | {"delivered": 0, "images": ()}
+        return cls(**nothing, model=request.model, fingerprint=fingerprint)
+
+
+class BatchDryRun(Plan, BatchSummary):
+    """The result of a batch that is only validated: a summary in which nothing has landed, and the plan."""
+
+    @classmethod
+    def of(cls, plan: Plan, rows: int, skipped: int) -> BatchDryRun:
+        """Return the result of rows that were not sent.
+
+        :param rows: Number of rows, wrong ones included.
+        :param skipped: Number of wrong rows that would be left out.
+        """
+        nothing = _with_nothing(plan) | {"landed": 0, "failed": 0, "unknown": 0, "images": 0, "failed_by_code": {}}
+        return cls(**nothing, rows=rows, skipped=skipped)
+
+
+def _with_nothing(plan: Plan) -> dict[str, Any]:
+    """Return the fields of a plan, with what manifest and summary say where nothing was sent."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    paid = {"billed": 0, "reused": 0, "usage": {}, "cost": Decimal(0), "currency": plan.estimate.currency}
+    return {**dict(plan), **paid, "failures": (), "created_at": now, "elapsed": 0.0, "manifest_uri": ""}
 
 
 @dataclass(frozen=True)
@@ -117,20 +147,11 @@ class DryRunPlanner:
     options: JobOptions
     landing: Landing
 
-    async def plan(
-        self,
-        calls: Sequence[PlannedCall],
-        names_of: Callable[[PlannedCall], Iterable[str]],
-        *,
-        rows: int = 1,
-        skipped: int = 0,
-    ) -> DryRun:
+    async def plan(self, calls: Sequence[PlannedCall], names_of: Callable[[PlannedCall], Iterable[str]]) -> Plan:
         """Check bucket, budget and free names, and return what would be sent.
 
         :param calls: The calls, each of which is known to be right in itself.
         :param names_of: File names of a call's images, without extension.
-        :param rows: Number of rows they are of.
-        :param skipped: Number of rows that are left out.
         :raises DestinationError: If the bucket is not there.
         :raises ObjectExists: If something is where an image belongs, and nothing may be replaced.
         :raises BudgetExceeded: If the budget does not cover it.
@@ -145,13 +166,11 @@ class DryRunPlanner:
         paid = (call for call in calls if call.key in estimate.generations)
         await self.landing.check_free(name for call in paid for name in names_of(call))
         destination = self.landing.destination
-        return DryRun(
+        return Plan(
             gateway=self.gateway.name,
             destination=destination.uri(destination.prefix),
-            rows=rows,
-            skipped=skipped,
             calls=estimate.calls,
-            images=estimate.images,
+            requested=estimate.images,
             requests=self._shown(calls, estimate),
             estimate=Estimate.of(estimate, budget, self.gateway.settings.currency),
         )

@@ -98,6 +98,7 @@ class Receipt(PersistedModel):
     Whoever may write XComs may change it. So it only says which document to read, and the task that lands checks that
     the document is its own ledger's; ids and addresses are taken from there.
 
+    :param dry_run: Always false; the result of a task that only validates has true.
     :param gateway: Name of the gateway.
     :param model: Name of the model, as far as it was named.
     :param requested: Number of images asked for.
@@ -109,6 +110,7 @@ class Receipt(PersistedModel):
     """
 
     version: Literal[1] = 1
+    dry_run: bool = False
     gateway: str
     model: str | None
     requested: int
@@ -155,13 +157,15 @@ def create_receipt(
 
 
 def read_receipts(given: object) -> Iterator[Receipt]:
-    """Yield receipts as they come out of XCom: one, or those of a mapped task.
+    """Yield receipts as they come out of XCom: one, or those of a mapped task; none for what was a dry run.
 
     :raises InvalidRequest: If one is none.
     """
     # The XComs of a mapped task are a sequence that is no list.
     entries = [given] if isinstance(given, Mapping | str | bytes) or not isinstance(given, Iterable) else given
     for entry in entries:
+        if isinstance(entry, Mapping) and entry.get("dry_run") is True:
+            continue
         try:
             yield Receipt.model_validate(entry)
         except ValidationError:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_imagegen.engine.cancel import cancel_all
-from airflow_provider_imagegen.engine.dry_run import DryRun, DryRunPlanner
+from airflow_provider_imagegen.engine.dry_run import BatchDryRun, DryRun, DryRunPlanner
 from airflow_provider_imagegen.engine.estimate import CostEstimator
 from airflow_provider_imagegen.engine.job import ImageJob
 from airflow_provider_imagegen.engine.options import GRACE, JobOptions
@@ -75,7 +75,7 @@ class TaskRun:
         """Go on after a deferral, which may have ended early; if the trigger gave up looking, so does this."""
         raise NotImplementedError
 
-    async def dry_run(self) -> DryRun:
+    async def dry_run(self) -> DryRun | BatchDryRun:
         """Check everything and tell what would be sent and what it would cost; send and claim nothing."""
         raise InvalidRequest("validate_only", True, "False: this pays for nothing")
 
@@ -177,7 +177,8 @@ class GenerateRun(TaskRun):
         """Check the request and tell what would be sent and what it would cost."""
         with redact_secrets([self.request.callback_url or ""]):
             check(self.request, self.gateway)
-            return await self.dry_run_planner.plan(self._calls(), lambda call: map(str, call.indices))
+            plan = await self.dry_run_planner.plan(self._calls(), lambda call: map(str, call.indices))
+            return DryRun.of(plan, self.request, fingerprint(self.request, self.gateway))
 
     def _calls(self) -> tuple[PlannedCall, ...]:
         return plan(self.request, self.gateway, self.options.attempt, self.options.policy.reuse)

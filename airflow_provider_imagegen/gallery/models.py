@@ -71,7 +71,7 @@ def read_result(value: Any) -> Result | None:
 
     :raises HTTPException: If it has the fields of that kind, with values that are not of that kind.
     """
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or value.get("dry_run"):
         return None
     kind: type[Result] = ShownManifest if isinstance(value.get("images"), list) else ShownSummary
     try:

@@ -93,7 +93,8 @@ class ImagesOperator(BaseOperator):
     :param budget: What this task instance may cost at most, in all its tries, in the connection's currency: a number
         or a decimal text. What may cost more, or has no known price, is refused before anything is paid. (templated)
     :param validate_only: Whether to check everything and to return what would be sent and what it would cost (see
-        :class:`~airflow_provider_imagegen.engine.dry_run.DryRun`), without sending or claiming anything.
+        :class:`~airflow_provider_imagegen.engine.dry_run.DryRun`), without sending or claiming anything. The result
+        has the fields of a usual one, without images, and ``"dry_run": true``.
     """
 
     template_fields: Sequence[str] = (
@@ -188,7 +189,7 @@ class ImagesOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit, wait a moment, and defer; or wait to the end where deferring is off.
 
-        :return: The manifest; or what would be done, where ``validate_only`` is set.
+        :return: The manifest; where ``validate_only`` is set, one without images that tells what would be done.
         :raises ImageGenError: See :mod:`airflow_provider_imagegen.exceptions`.
         """
         with self._reporting(context):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
 from airflow_provider_imagegen.exceptions import InvalidRequest
 from airflow_provider_imagegen.operators.base import ImagesOperator
 
@@ -69,6 +71,8 @@ class LandImagesOperator(ImagesOperator):
             raise InvalidRequest("submitted", None, allowed)
         receipts = [] if self.submitted is None else list(read_receipts(self.submitted))
         task_ids = self._ids()
+        if self.submitted and not receipts and not task_ids:
+            raise AirflowSkipException("nothing to land: what was submitted was a dry run")
         for receipt in receipts:
             self._check_connections(receipt)
         return LandRun.based_on(

@@ -13,6 +13,7 @@ from airflow_provider_imagegen.schemas.base import Money, PersistedModel
 class BatchSummary(PersistedModel):
     """The result of a batch.
 
+    :param dry_run: Whether nothing was sent, because the task only validates.
     :param rows: Number of rows, wrong ones included.
     :param landed: Rows of which every image is in S3.
     :param failed: Rows that ended without.
@@ -34,6 +35,7 @@ class BatchSummary(PersistedModel):
     """
 
     version: Literal[1] = 1
+    dry_run: bool = False
     gateway: str
     rows: int
     landed: int

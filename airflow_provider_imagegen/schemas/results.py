@@ -190,6 +190,7 @@ class Manifest(StrictModel):
     """The result of one Airflow task: what the operators push to XCom and put beside the images.
 
     :param version: Version of this schema.
+    :param dry_run: Whether nothing was sent, because the task only validates.
     :param requested: Number of images asked for.
     :param delivered: Number of images in S3.
     :param billed: Number of images paid for by this task instance, as far as the gateway tells.
@@ -206,6 +207,7 @@ class Manifest(StrictModel):
     """
 
     version: Literal[1] = 1
+    dry_run: bool = False
     gateway: str
     model: str | None
     requested: int

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_imagegen.catalog.price_list import PriceList
 from airflow_provider_imagegen.engine.budget import estimate_cost
-from airflow_provider_imagegen.engine.dry_run import MAX_SHOWN, DryRun, DryRunPlanner, Estimate
+from airflow_provider_imagegen.engine.dry_run import MAX_SHOWN, BatchDryRun, DryRun, DryRunPlanner, Estimate, Plan
 from airflow_provider_imagegen.engine.plan import plan
 from airflow_provider_imagegen.engine.recovery import Policy
 from airflow_provider_imagegen.exceptions import (
@@ -30,7 +30,8 @@ from airflow_provider_imagegen.gateways import gateway_for
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.ledger.models import Attempt
 from airflow_provider_imagegen.ledger.store import Ledger
-from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageSource
+from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, ImageSource, Manifest
+from airflow_provider_imagegen.schemas.batch import BatchSummary
 from tests.batch.conftest import prompts
 from tests.conftest import BUCKET
 from tests.cost.conftest import CostHarness
@@ -53,7 +54,7 @@ class TestSingle:
     def test_shows_the_calls_and_what_they_would_cost(self, harness: CostHarness) -> None:
         result = harness.dry_run(n=2, size="1024x1024").model_dump(mode="json")
         assert (result["version"], result["dry_run"], result["gateway"]) == (1, True, "acedatacloud")
-        assert (result["rows"], result["calls"], result["images"]) == (1, 2, 2)
+        assert (result["calls"], result["requested"]) == (2, 2)
         assert result["estimate"] == {
             "to_pay": 0.06,
             "to_pay_at_least": 0.06,
@@ -69,6 +70,12 @@ class TestSingle:
         assert (first["is_paid"], first["cost"], first["index"]) == (True, 0.03, 0)
         sent = {"prompt": "a lighthouse", "model": "gpt-image-1", "size": "1024x1024", "async": True}
         assert {name: first["body"][name] for name in sent} == sent
+
+    def test_has_the_fields_of_a_manifest_in_which_nothing_landed(self, harness: CostHarness) -> None:
+        result = harness.dry_run(n=2).model_dump(mode="json")
+        assert Manifest.model_fields.keys() < result.keys()
+        names = ("model", "requested", "delivered", "billed", "images", "failures", "cost", "manifest_uri")
+        assert [result[name] for name in names] == ["gpt-image-1", 2, 0, 0, [], [], 0.0, ""]
 
     def test_unknown_price_is_null(self, harness: CostHarness) -> None:
         result = harness.dry_run(model="nano-banana").model_dump(mode="json")
@@ -138,13 +145,15 @@ class TestAfterwards:
 
 @pytest.mark.usefixtures("nothing_happens")
 class TestBatch:
-    def dry_run(self, harness: CostHarness, requests: object, **ask: Any) -> DryRun:
+    def dry_run(self, harness: CostHarness, requests: object, **ask: Any) -> BatchDryRun:
         return asyncio.run(harness.batch(requests, **ask).dry_run())
 
     def test_counts_all_rows_and_shows_the_first(self, harness: CostHarness) -> None:
         result = self.dry_run(harness, prompts(500))
-        assert (result.rows, result.calls, result.images, len(result.requests)) == (500, 500, 500, MAX_SHOWN)
+        assert (result.rows, result.calls, result.requested, len(result.requests)) == (500, 500, 500, MAX_SHOWN)
         assert result.requests[1]["key"] == "00001"
+        assert BatchSummary.model_fields.keys() < result.model_dump().keys()
+        assert (result.landed, result.images, result.billed, result.manifest_uri) == (0, 0, 0, "")
         assert result.estimate.to_pay == Decimal("15")
 
     def test_equal_rows_cost_once(self, harness: CostHarness) -> None:
@@ -156,7 +165,8 @@ class TestBatch:
         rows = ["an owl", {"prompt": "wrong", "n": 99}]
         with pytest.raises(InvalidRows):
             self.dry_run(harness, rows)
-        assert self.dry_run(harness, rows, on_invalid="skip").skipped == 1
+        result = self.dry_run(harness, rows, on_invalid="skip")
+        assert (result.rows, result.skipped, result.calls) == (2, 1, 1)
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.sampled_from(["😀" * 5000, "\x00" * 5000])
@@ -172,12 +182,13 @@ def test_fits_into_an_xcom_for_any_request(texts: list[str], extra: dict[str, An
     calls = [call for request in requests for call in plan(request, gateway, attempt, "task", key[:200])]
     estimate = estimate_cost(calls, {}, PriceList())
     planner = DryRunPlanner(gateway, Ledger(None, BUCKET, "l"), None, None)  # type: ignore[arg-type]
-    result = DryRun(
+    told = Plan(
         gateway="acedatacloud",
         destination="s3://" + "b" * 63 + "/" + "雪" * 300,
         calls=len(calls),
-        images=len(calls),
+        requested=len(calls),
         requests=planner._shown(calls, estimate),
         estimate=Estimate.of(estimate, None, "USD"),
     )
-    assert len(json.dumps(result.model_dump(mode="json"))) < XCOM_BYTES
+    for result in (DryRun.of(told, requests[0], "f" * 64), BatchDryRun.of(told, 100_000, 100_000)):
+        assert len(json.dumps(result.model_dump(mode="json"))) < XCOM_BYTES

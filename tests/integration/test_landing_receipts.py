@@ -23,6 +23,17 @@ from tests.integration.test_landing_operator import LAND, SUBMIT, RunDag, conten
 from tests.stack.object_store import ObjectStore
 
 
+class TestDryRun:
+    def test_has_nothing_to_land(self, run_dag: RunDag, emulator: RunningEmulator) -> None:
+        with DAG(f"dry-{uuid.uuid4()}", schedule=None) as dag:
+            submitted = GenerateImageOperator(prompt="a red kite", validate_only=True, **SUBMIT)
+            LandImagesOperator(submitted=submitted.output, **LAND)
+        run = run_dag(dag)
+        assert run.states["land"] == ["skipped"]
+        assert "was a dry run" in run.log
+        assert emulator.totals()["submits"] == 0
+
+
 class TestSomethingElseThanBefore:
     def spoilt(self, run_dag: RunDag, spoil: Callable[[dict[str, Any]], Any]) -> Run:
         """Run a DAG in which something happens to a receipt between the two tasks."""

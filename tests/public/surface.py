@@ -37,6 +37,7 @@ FORMATS = {
     "receipt": "engine.receipts:Receipt",
     "failure": "schemas:Failure",
     "dry-run": "engine.dry_run:DryRun",
+    "batch-dry-run": "engine.dry_run:BatchDryRun",
     "ledger-record": "ledger.models:LedgerRecord",
 }
 """Data that leaves the process, by the name of its file."""

@@ -27,7 +27,7 @@ from airflow_provider_imagegen.engine.batch.result_file import ResultFile
 from airflow_provider_imagegen.engine.batch.results import RowResult
 from airflow_provider_imagegen.engine.batch.rows import Row, Rows, longest_key, object_name, read_rows
 from airflow_provider_imagegen.engine.batch.summary import OnModeration
-from airflow_provider_imagegen.engine.dry_run import DryRun
+from airflow_provider_imagegen.engine.dry_run import BatchDryRun
 from airflow_provider_imagegen.engine.job import ImageJob
 from airflow_provider_imagegen.engine.options import GRACE, SharedResources
 from airflow_provider_imagegen.engine.plan import PlannedCall, check, fingerprint, plan
@@ -95,7 +95,7 @@ class BatchRun(TaskRun):
                 state = await asyncio.to_thread(BatchState.load, self.s3, self.checkpoint_uri, rows.valid, results)
                 return await self._go_on(opened, state, gave_up=gave_up)
 
-    async def dry_run(self) -> DryRun:
+    async def dry_run(self) -> BatchDryRun:
         """Check all rows, and show what would be sent and what it would cost."""
         with redact_secrets([str(self.defaults.get("callback_url") or "")]):
             rows = await self._rows()
@@ -105,7 +105,8 @@ class BatchRun(TaskRun):
                 return (object_name(call.row, asked[call.row], index) for index in call.indices)
 
             calls = await asyncio.to_thread(list, self._calls(rows.valid))
-            return await self.dry_run_planner.plan(calls, names_of, rows=len(rows.valid), skipped=len(rows.invalid))
+            plan = await self.dry_run_planner.plan(calls, names_of)
+            return BatchDryRun.of(plan, len(rows.valid) + len(rows.invalid), len(rows.invalid))
 
     @property
     def checkpoint_uri(self) -> str:
