@@ -10,7 +10,6 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -27,7 +26,7 @@ from airflow_provider_imagegen.ledger.models import LedgerKey
 from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.redaction import address_of, foreign_text, short_in_json
 from airflow_provider_imagegen.schemas import EditRequest, ImageRequest, Manifest
-from airflow_provider_imagegen.schemas.base import Money, StrictModel
+from airflow_provider_imagegen.schemas.base import Money, StrictModel, time_now
 from airflow_provider_imagegen.schemas.batch import BatchSummary
 
 MAX_SHOWN = 20
@@ -133,9 +132,8 @@ class BatchDryRun(Plan, BatchSummary):
 
 def _with_nothing(plan: Plan) -> dict[str, Any]:
     """Return the fields of a plan, with what manifest and summary say where nothing was sent."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     paid = {"billed": 0, "reused": 0, "usage": {}, "cost": Decimal(0), "currency": plan.estimate.currency}
-    return {**dict(plan), **paid, "failures": (), "created_at": now, "elapsed": 0.0, "manifest_uri": ""}
+    return {**dict(plan), **paid, "failures": (), "created_at": time_now(), "elapsed": 0.0, "manifest_uri": ""}
 
 
 @dataclass(frozen=True)

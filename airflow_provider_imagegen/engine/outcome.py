@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Literal
 
 from airflow_provider_imagegen.engine.plan import fingerprint
@@ -47,6 +46,7 @@ from airflow_provider_imagegen.schemas import (
     SlotWait,
     Submission,
 )
+from airflow_provider_imagegen.schemas.base import time_now
 
 OnPartial = Literal["fail", "accept"]
 
@@ -216,7 +216,7 @@ def manifest_of(
         failures=tuple(failures),
         usage=dict(Counter(submission.usage) + Counter(total_usage(outcomes))),
         fingerprint=submission.fingerprint or fingerprint(request, gateway),
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        created_at=time_now(),
         elapsed=round(time.time() - submission.submitted_at, 3),
         manifest_uri=uri if images else "",
         cost=cost.total,

@@ -19,6 +19,7 @@ from airflow_provider_imagegen.landing.download.download import Downloader
 from airflow_provider_imagegen.landing.provenance import AiMark, mark_as_ai_made
 from airflow_provider_imagegen.landing.verify import verify
 from airflow_provider_imagegen.schemas import ImageOutput, ImageTask, LandedImage, Sidecar
+from airflow_provider_imagegen.schemas.base import time_now
 from airflow_provider_imagegen.storage.destination import Destination
 from airflow_provider_imagegen.storage.objects import SHA256, TRACE_ID, ObjectStore, Stored
 from airflow_provider_imagegen.storage.tempfiles import VerifiedFile, temp_file_errors
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CREATED_AT = "created-at"
 PIXELS = "pixels"
 TASK_ID = "task-id"
 
@@ -160,6 +162,7 @@ class Landing:
             TRACE_ID: task.trace_id or "",
             SHA256: verified.sha256,
             PIXELS: f"{verified.width}x{verified.height}",
+            CREATED_AT: time_now(),
         }
         with failpoint(Failpoint.PUT_IMAGE):
             stored = self._store.put(key, verified, metadata)
@@ -184,6 +187,7 @@ class Landing:
             task_id=stored.metadata.get(TASK_ID) or None,
             trace_id=stored.metadata.get(TRACE_ID) or None,
             revised_prompt=revised_prompt,
+            created_at=stored.metadata.get(CREATED_AT),
         )
 
     def _reuse(self, image: LandedImage, name: str) -> LandedImage | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated
 
@@ -30,6 +31,11 @@ ForeignJson = Annotated[dict[str, JsonValue], BeforeValidator(foreign_json)]
 # places, which a JSON number holds exactly enough to be read back the same.
 Money = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
 """An amount."""
+
+
+def time_now() -> str:
+    """Return the time as it is stored: ISO 8601, UTC, in whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class StrictModel(BaseModel):

@@ -36,6 +36,7 @@ class LandedImage(PersistedModel):
     :param provenance: What became of the mark for AI-made images; ``None`` if none was asked for.
     :param cost: What it cost to make, whoever paid for it and when; ``None`` if that is not known.
     :param usage: Its share of the token counts of the response it came with.
+    :param created_at: When it was first put into S3, ISO 8601, UTC; ``None`` if an earlier release put it.
     """
 
     index: int
@@ -57,6 +58,7 @@ class LandedImage(PersistedModel):
     provenance: str | None = None
     cost: Money | None = None
     usage: dict[str, int] = Field(default_factory=dict)
+    created_at: str | None = None
 
 
 class MissingImage(PersistedModel):

@@ -16,7 +16,8 @@ from urllib.parse import quote, urlencode
 from airflow_provider_imagegen.exceptions import InvalidRequest
 
 _OF_AIRFLOW = ("airflow-dag", "airflow-task", "airflow-run", "airflow-map-index")
-OWN_METADATA = frozenset({*_OF_AIRFLOW, "model", "fingerprint", "task-id", "trace-id", "sha256", "pixels"})
+_OF_IMAGE = ("model", "fingerprint", "task-id", "trace-id", "sha256", "pixels", "created-at")
+OWN_METADATA = frozenset({*_OF_AIRFLOW, *_OF_IMAGE})
 """Names of the user metadata that this provider writes itself."""
 MAX_METADATA_BYTES = 1024
 """Most bytes of further metadata, names and values as sent; S3 takes 2 KB, of which half is the provider's."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from aiolimiter import AsyncLimiter
 
 from airflow_provider_imagegen.engine.batch.limits import LOST_IN_A_ROW
 from airflow_provider_imagegen.engine.batch.progress import Counts
+from airflow_provider_imagegen.engine.batch.results import RowResult
 from airflow_provider_imagegen.engine.recovery import Policy
 from airflow_provider_imagegen.exceptions import (
     AuthenticationError,
@@ -26,7 +28,7 @@ from airflow_provider_imagegen.exceptions import (
 from airflow_provider_imagegen.failpoints import Failpoint, observe
 from airflow_provider_imagegen.gateways import registered_gateways
 from airflow_provider_imagegen.gateways.acedatacloud import AceDataCloudGateway
-from airflow_provider_imagegen.schemas import ImageRequest
+from airflow_provider_imagegen.schemas import ImageRequest, LandedImage
 from tests.batch.conftest import BatchHarness, keys, prompts
 from tests.conftest import BUCKET
 from tests.failures.conftest import DEADLINE, released_when
@@ -154,6 +156,13 @@ class TestRowsEndForThemselves:
         assert codes == [None, "moderation_blocked", "bad_request", "api_error", None]
         assert f"s3://{BUCKET}/{harness.prefix}/manifest.jsonl" in str(caught.value)
         assert harness.billed == 2
+
+    def test_every_line_has_every_field_and_a_time(self, harness: BatchHarness) -> None:
+        self.run(harness, on_partial="accept")
+        for line in harness.lines():
+            assert line.keys() == RowResult.model_fields.keys()
+            assert datetime.fromisoformat(line["created_at"]).tzinfo == UTC
+            assert all(image.keys() == LandedImage.model_fields.keys() for image in line["images"])
 
     def test_are_enough_where_asked_to(self, harness: BatchHarness) -> None:
         self.run(harness, on_partial="accept")

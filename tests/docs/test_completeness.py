@@ -6,6 +6,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import json
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from airflow_provider_imagegen.emulator.__main__ import _parser
 from airflow_provider_imagegen.emulator.control import Changes
 from airflow_provider_imagegen.emulator.faults import Fault, FaultKind
 from airflow_provider_imagegen.emulator.server import RunningEmulator
+from airflow_provider_imagegen.engine.batch.results import RowResult
 from airflow_provider_imagegen.exceptions import ImageGenError, PermanentError
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.get_provider_info import get_provider_info
@@ -114,6 +116,14 @@ def _public_operators() -> Iterator[type[BaseOperator]]:
         for kind in vars(module).values():
             if inspect.isclass(kind) and issubclass(kind, BaseOperator) and kind.__module__ == module.__name__:
                 yield kind
+
+
+class TestBatch:
+    def test_shows_rows_with_every_field(self) -> None:
+        shown = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", _text("batch.md"), re.DOTALL)]
+        rows = [RowResult.model_validate(row) for row in shown if "row" in row]
+        assert [row.status for row in rows] == ["landed", "failed"]
+        assert [row.model_dump(mode="json") for row in rows] == [row for row in shown if "row" in row]
 
 
 class TestConnections:

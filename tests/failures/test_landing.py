@@ -68,6 +68,7 @@ class TestKilledWhileLanding:
         manifest = harness.attempt(try_number=2, n=3)
         assert harness.is_landed(manifest)
         assert (manifest.delivered, manifest.billed, harness.submits) == (3, 3, 3)
+        assert all(image.created_at for image in manifest.images)
 
     def test_retry_after_the_manifest_only_returns_it(self, harness: Harness) -> None:
         with killed_at(Failpoint.PUT_MANIFEST, "after"):

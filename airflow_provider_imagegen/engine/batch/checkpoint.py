@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Self
 
-from airflow_provider_imagegen.engine.batch.result_file import ResultFile, line_of
+from airflow_provider_imagegen.engine.batch.result_file import ResultFile
 from airflow_provider_imagegen.engine.batch.results import OpenRow, RowResult
 from airflow_provider_imagegen.engine.batch.rows import Row
 from airflow_provider_imagegen.exceptions import InvalidRequest, LedgerCorrupt
@@ -57,7 +57,8 @@ class BatchState:
         counts = {"results": len(self.results), "open": len(self.open)}
         header = Header(rows=_digest_of(self.rows), started_at=self.started_at, **counts)
         open_rows = (OpenRow(row=number, submission=self.open[number]) for number in sorted(self.open))
-        write_document(s3, uri, chain([line_of(header)], self.results.lines(), map(line_of, open_rows)))
+        lines = chain([header.model_dump_json()], self.results.lines(), (row.model_dump_json() for row in open_rows))
+        write_document(s3, uri, lines)
 
     @classmethod
     def load(cls, s3: S3Client, uri: str, rows: Sequence[Row], results: ResultFile) -> Self:

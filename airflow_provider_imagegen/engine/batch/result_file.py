@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import IO, Self
 
 from airflow_provider_imagegen.engine.batch.results import RowResult
@@ -16,7 +15,7 @@ from airflow_provider_imagegen.engine.outcome import OnPartial
 from airflow_provider_imagegen.exceptions import ImageGenError
 from airflow_provider_imagegen.gateways.base import Gateway
 from airflow_provider_imagegen.landing import Landing
-from airflow_provider_imagegen.schemas.base import PersistedModel
+from airflow_provider_imagegen.schemas.base import time_now
 from airflow_provider_imagegen.schemas.batch import BatchSummary
 from airflow_provider_imagegen.storage.tempfiles import temp_file_errors
 
@@ -48,7 +47,7 @@ class ResultFile:
         """Add the result of a row."""
         with temp_file_errors():
             self._starts[result.row] = self._file.seek(0, 2)
-            self._file.write(f"{line_of(result)}\n".encode())
+            self._file.write(f"{result.model_dump_json()}\n".encode())
         if result.status == "landed":
             self.landed.add(result.key)
         self.tally.add(result)
@@ -75,7 +74,7 @@ class ResultFile:
             uri, sha256 = await landing.put_lines(MANIFEST, lines)
         summary = self.tally.summary(
             gateway=gateway.name,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            created_at=time_now(),
             elapsed=elapsed,
             manifest_uri=uri,
             manifest_sha256=sha256,
@@ -94,11 +93,6 @@ class ResultFile:
         with temp_file_errors():
             ordered.writelines(f"{line}\n".encode() for line in self.lines())
         return ordered
-
-
-def line_of(model: PersistedModel) -> str:
-    """Return a model as a line of JSON."""
-    return model.model_dump_json(exclude_defaults=True)
 
 
 def _new_file() -> IO[bytes]:

@@ -11,13 +11,13 @@ from airflow_provider_imagegen.engine.batch.rows import Row
 from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRow, ModerationBlocked, PermanentError
 from airflow_provider_imagegen.gateways.responses import is_moderation
 from airflow_provider_imagegen.schemas import LandedImage, Manifest, MissingImage, Submission
-from airflow_provider_imagegen.schemas.base import Money, PersistedModel
+from airflow_provider_imagegen.schemas.base import Money, PersistedModel, time_now
 
 RowStatus = Literal["landed", "failed", "unknown", "skipped"]
 
 
 class RowResult(PersistedModel):
-    """One line of ``manifest.jsonl``.
+    """One line of ``manifest.jsonl``; every line has all fields, as ``manifest.json`` has.
 
     :param row: Position of the row in the batch, from 0.
     :param status: ``landed``: all of its images are in S3; ``unknown``: nobody can tell whether it was billed;
@@ -30,6 +30,7 @@ class RowResult(PersistedModel):
     :param cost_at_least: The part of it that is known.
     :param fingerprint: Hash of everything that decides what the image is.
     :param request: What was asked for, without secrets.
+    :param created_at: When it ended, ISO 8601, UTC; ``None`` if an earlier release wrote it.
     """
 
     row: int
@@ -46,6 +47,7 @@ class RowResult(PersistedModel):
     cost_at_least: Money = Decimal(0)
     fingerprint: str = ""
     request: dict[str, JsonValue] = Field(default_factory=dict)
+    created_at: str | None = None
 
     @classmethod
     def of(cls, row: Row, manifest: Manifest, error: ImageGenError | None) -> RowResult:
@@ -63,13 +65,14 @@ class RowResult(PersistedModel):
         """Return the result of a row of which nothing came."""
         # A cost of None is an unknown one. Zero would tell the user that an unanswered request was free.
         cost = Decimal(0) if error.billed == "no" else None
-        return cls(row=row.number, key=row.key, cost=cost, request=row.request.described(), **_why(error, ()))
+        facts = {"request": row.request.described(), "created_at": time_now(), **_why(error, ())}
+        return cls(row=row.number, key=row.key, cost=cost, **facts)
 
     @classmethod
     def skipped(cls, row: InvalidRow) -> RowResult:
         """Return the result of a row that makes no request."""
-        number = row.number or 0
-        return cls(row=number, key="", status="skipped", code="invalid", message=str(row), cost=Decimal(0))
+        why = {"status": "skipped", "code": "invalid", "message": str(row)}
+        return cls(row=row.number or 0, key="", cost=Decimal(0), created_at=time_now(), **why)
 
     @property
     def is_moderated(self) -> bool:
