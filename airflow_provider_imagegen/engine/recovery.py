@@ -8,7 +8,8 @@ record                  gateway                              action
 ======================  ===================================  ==========================================================
 just claimed            any                                  :class:`Send`
 response lost           looks requests up by trace id        :class:`Find`; otherwise :class:`Stop`
-``failed``              any                                  :class:`Renew`: nothing was billed, start over
+``failed``              any                                  :class:`Renew`: nothing was billed, start over; or
+                                                             :class:`Stop`, if a refusal is remembered
 ``waiting``             any                                  :class:`Reclaim`: it was refused for now, and not sent
 ``landed``              any                                  :class:`Hand` it out, or :class:`Renew` after a clear
 task id known           any                                  :class:`Attach`; :class:`AwaitEnd` if it was cancelled
@@ -30,8 +31,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from airflow_provider_imagegen.exceptions import ImageGenError, OutcomeUnknown, PaidImageLost
+from airflow_provider_imagegen.exceptions import ImageGenError, ModerationBlocked, OutcomeUnknown, PaidImageLost
 from airflow_provider_imagegen.gateways.base import Capabilities
+from airflow_provider_imagegen.gateways.responses import is_moderation
 from airflow_provider_imagegen.ledger.models import Attempt, Entry, LedgerRecord, Reuse
 
 OnUnknown = Literal["fail", "resubmit"]
@@ -48,11 +50,13 @@ class Policy:
     :param reuse: Who may have an image that is already paid for: this task instance, anyone, or no later try.
     :param on_unknown: What to do where nobody can tell whether a request was accepted.
     :param on_clear: What a cleared task that had succeeded does: hand out the same images, or pay for new ones.
+    :param remember_refusals: Seconds for which what the content policy refused is not sent again.
     """
 
     reuse: Reuse = "task"
     on_unknown: OnUnknown = "fail"
     on_clear: OnClear = "reuse"
+    remember_refusals: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,8 @@ def next_action(  # noqa: PLR0911 - one return for each action
         return Find() if capabilities.look_up_by_trace_id else Stop(state.lost)
     if entry.is_new:
         return Send()
+    if entry.age < policy.remember_refusals and (refusal := _refusal(record)) and not _was_cleared(record, attempt):
+        return Stop(refusal)
     # Nothing was billed in the first case, and the user asked for new images in the second: no other record is renewed.
     if record.state == "failed" or _must_regenerate(record, attempt, policy):
         return Renew()
@@ -196,8 +202,26 @@ def _resubmit_or_stop(record: LedgerRecord, policy: Policy) -> Renew | Stop:
 
 
 def _must_regenerate(record: LedgerRecord, attempt: Attempt, policy: Policy) -> bool:
-    generated_in = record.attempt.epoch if record.attempt.instance == attempt.instance else 0
-    return record.state == "landed" and policy.on_clear == "regenerate" and attempt.epoch > generated_in
+    return record.state == "landed" and policy.on_clear == "regenerate" and _was_cleared(record, attempt)
+
+
+def _was_cleared(record: LedgerRecord, attempt: Attempt) -> bool:
+    """Return whether somebody has cleared the task since, or instead of, the try that a record is of."""
+    return attempt.epoch > (record.attempt.epoch if record.attempt.instance == attempt.instance else 0)
+
+
+def _refusal(record: LedgerRecord) -> ImageGenError | None:
+    """Return the content policy's refusal that a record tells; ``None`` if it tells none."""
+    failure = record.failure if record.state == "failed" else None
+    if failure is None or not (is_moderation(failure.code) or failure.code == ModerationBlocked.kind):
+        return None
+    origin = f"{record.attempt.dag_id}.{record.attempt.task_id} in run {record.attempt.run_id}"
+    return ModerationBlocked(
+        f"not sent, because {origin} was refused with the same request: {failure.message}",
+        gateway=record.gateway,
+        code=failure.code,
+        advice="Reword the prompt; clear the task, or shorten remember_refusals, to send the same again.",
+    )
 
 
 def _unknown_outcome(record: LedgerRecord) -> ImageGenError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -37,8 +38,9 @@ def mask_queries(value: Any) -> None:
         mask_secret(query)
 
 
-def seconds_of(field: str, value: float) -> float:
+def seconds_of(field: str, value: float | timedelta) -> float:
     """Return a number of seconds, or refuse it if it is none above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
         raise InvalidRequest(field, value, "a number of seconds above 0")
-    return float(value)
+    return float(seconds)

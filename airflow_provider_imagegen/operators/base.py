@@ -89,12 +89,13 @@ class ImagesOperator(BaseOperator):
         perhaps pay twice.
     :param on_partial: ``fail`` or ``accept`` fewer images than asked for.
     :param on_moderation: ``fail`` or ``skip`` the task when the gateway's content policy refuses.
+    :param remember_refusals: Seconds, or a timedelta, for which a request that the content policy refused is not sent
+        again: by the same task instance, or by anyone with ``reuse="always"``. A clear sends it again.
     :param ledger_key: Key prefix, in the bucket of the images, of the records of what was paid for.
     :param budget: What this task instance may cost at most, in all its tries, in the connection's currency: a number
         or a decimal text. What may cost more, or has no known price, is refused before anything is paid. (templated)
-    :param validate_only: Whether to check everything and to return what would be sent and what it would cost (see
-        :class:`~airflow_provider_imagegen.engine.dry_run.DryRun`), without sending or claiming anything. The result
-        has the fields of a usual one, without images, and ``"dry_run": true``.
+    :param validate_only: Whether to check everything, send and claim nothing, and return the usual result without
+        images, with what would be sent and would cost (see :class:`~airflow_provider_imagegen.engine.dry_run.DryRun`).
     """
 
     template_fields: Sequence[str] = (
@@ -138,6 +139,7 @@ class ImagesOperator(BaseOperator):
         on_unknown: OnUnknown = "fail",
         on_partial: OnPartial = "fail",
         on_moderation: Literal["fail", "skip"] = "fail",
+        remember_refusals: float | timedelta | None = None,
         ledger_key: str = DEFAULT_LEDGER_KEY,
         budget: Decimal | float | str | None = None,
         validate_only: bool = False,
@@ -161,12 +163,13 @@ class ImagesOperator(BaseOperator):
         self.land_previews = land_previews
         self.deferrable = deferrable
         self.poll_interval = seconds_of("poll_interval", poll_interval)
-        self.timeout = seconds_of("timeout", timeout.total_seconds() if isinstance(timeout, timedelta) else timeout)
+        self.timeout = seconds_of("timeout", timeout)
         self.reuse = check_choice("reuse", reuse, ("task", "always", "never"))
         self.on_clear = check_choice("on_clear", on_clear, ("reuse", "regenerate"))
         self.on_unknown = check_choice("on_unknown", on_unknown, ("fail", "resubmit"))
         self.on_partial = check_choice("on_partial", on_partial, ("fail", "accept"))
         self.on_moderation = check_choice("on_moderation", on_moderation, ("fail", "skip"))
+        self.remember_refusals = seconds_of("remember_refusals", remember_refusals) if remember_refusals else 0.0
         self.ledger_key = ledger_key
         # Rendered fields are JSON, which has no Decimal; a text may still be a template.
         self.budget = str(budget) if isinstance(budget, Decimal) else budget
@@ -204,7 +207,6 @@ class ImagesOperator(BaseOperator):
         """Go on after the trigger fired: look up afresh, then land; defer again if woken too early.
 
         :param event: What the trigger saw; only the ids in it are relied on.
-        :return: The manifest.
         """
         from airflow_provider_imagegen.schemas import Submission
 
@@ -298,7 +300,12 @@ class ImagesOperator(BaseOperator):
         budget = budget_of(self.budget)
         return JobOptions(
             attempt=Attempt.of(context["ti"], self.retries or 0),
-            policy=Policy(reuse=self.reuse, on_unknown=self.on_unknown, on_clear=self.on_clear),
+            policy=Policy(
+                reuse=self.reuse,
+                on_unknown=self.on_unknown,
+                on_clear=self.on_clear,
+                remember_refusals=self.remember_refusals,
+            ),
             schedule=PollSchedule(interval=self.poll_interval),
             timeout=self.timeout,
             on_partial=self.on_partial,

@@ -37,6 +37,7 @@ class Ask:
     :param defaults: parameters of all rows
     """
 
+    dag_id: str = "dag"
     try_number: int = 1
     epoch: int = 0
     timeout: float = HANG
@@ -62,7 +63,7 @@ class BatchHarness(Harness):
     def batch(self, requests: object, **ask: Any) -> BatchRun:
         asked = Ask(**ask)
         attempt = Attempt(
-            dag_id="dag", task_id="batch", run_id=self.run_id, try_number=asked.try_number, epoch=asked.epoch
+            dag_id=asked.dag_id, task_id="batch", run_id=self.run_id, try_number=asked.try_number, epoch=asked.epoch
         )
         destination = Destination(bucket=BUCKET, prefix=self.prefix)
         options = dataclasses.replace(destination.options, replace=asked.replace)

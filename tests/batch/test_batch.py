@@ -180,6 +180,18 @@ class TestRowsEndForThemselves:
         with pytest.raises(ModerationBlocked):
             harness.run(["[[moderation]] a", "[[moderation]] b"], on_moderation="skip")
 
+    def test_refused_by_the_content_policy_are_remembered_by_later_runs(self, harness: BatchHarness) -> None:
+        harness.policy = Policy(reuse="always", remember_refusals=HANG)
+        harness.run(["a kite", "[[moderation]]"], on_moderation="skip")
+        submits = harness.submits
+        first = harness.lines()[1]
+        again = harness.run(["a kite", "[[moderation]]", "an owl"], on_moderation="skip", dag_id="tonight")
+        assert (again.landed, again.reused, again.failed_by_code) == (2, 1, {"moderation_blocked": 1})
+        assert harness.submits == submits + 1
+        assert first["message"].removeprefix("the gateway gave up: ") in harness.lines()[1]["message"]
+        harness.run(["a kite", "[[moderation]]"], on_moderation="skip", dag_id="tonight", epoch=1)
+        assert harness.submits == submits + 2
+
     def test_retry_does_only_what_is_missing(self, harness: BatchHarness) -> None:
         with pytest.raises(PartialDelivery):
             self.run(harness)

@@ -179,6 +179,7 @@ class TestChoices:
             ("on_moderation", "ignore"),
             ("poll_interval", 0),
             ("timeout", -1),
+            ("remember_refusals", -1),
             ("timeout", float("inf")),
             ("callback_url", ["https://hook.example"]),
             ("budget", -1),

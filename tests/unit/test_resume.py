@@ -22,7 +22,7 @@ from airflow_provider_imagegen.engine.recovery import (
     next_action,
     when_gone,
 )
-from airflow_provider_imagegen.exceptions import OutcomeUnknown, PaidImageLost
+from airflow_provider_imagegen.exceptions import ModerationBlocked, OutcomeUnknown, PaidImageLost
 from airflow_provider_imagegen.gateways.base import Capabilities
 from airflow_provider_imagegen.ledger.models import Attempt, Entry, LedgerRecord
 from airflow_provider_imagegen.schemas import TaskFailure
@@ -79,6 +79,32 @@ class TestNextAction:
         self, left: LedgerRecord, capabilities: Capabilities, policy: Policy, step: object
     ) -> None:
         assert step_for(left, capabilities, policy) == step
+
+    @pytest.mark.parametrize(
+        ("refused_to", "changes", "age", "epoch", "is_remembered"),
+        [
+            (ME, {}, 59.0, 0, True),
+            (OTHER, {}, 59.0, 0, True),
+            (ME, {}, 60.0, 0, False),
+            (ME, {}, 59.0, 1, False),
+            (OTHER, {}, 59.0, 1, False),
+            (ME, {"failure": TaskFailure(code="ModerationBlocked", message="nudity")}, 59.0, 0, True),
+            (ME, {"failure": TaskFailure(code="api_error", message="m")}, 59.0, 0, False),
+            (ME, {"failure": None}, 59.0, 0, False),
+        ],
+    )
+    def test_remembers_refusals_of_the_content_policy_until_a_clear(
+        self, refused_to: Attempt, changes: dict[str, Any], age: float, epoch: int, is_remembered: bool
+    ) -> None:
+        failure = TaskFailure(code="moderation_blocked", message="nudity")
+        left = record("failed", **({"failure": failure, "attempt": refused_to} | changes))
+        mine = ME.model_copy(update={"epoch": epoch})
+        step = step_for(left, WITH_LOOK_UP, Policy(remember_refusals=60.0), attempt=mine, age=age)
+        assert isinstance(step, Stop) is is_remembered
+        assert is_remembered or step == Renew()
+        if isinstance(step, Stop):
+            assert isinstance(step.error, ModerationBlocked)
+            assert (step.error.billed, step.error.message[-6:]) == ("no", "nudity")
 
     def test_stops_where_the_outcome_is_unknown(self) -> None:
         step = step_for(record("claimed"), WITHOUT, Policy())
