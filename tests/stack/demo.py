@@ -1,8 +1,8 @@
 """
 ``python -m tests.stack.demo``: the example DAG in a real Airflow, from prompt to images in S3.
 
-``KEEP=1`` leaves everything running until Ctrl-C. ``IMAGEGEN_HOST``, ``IMAGEGEN_API_KEY`` and
-``IMAGEGEN_GATEWAY`` point it at a real API instead of the emulator.
+``KEEP=1`` leaves everything running until Ctrl-C, with schedules and a folder for DAG files. ``IMAGEGEN_HOST``,
+``IMAGEGEN_API_KEY`` and ``IMAGEGEN_GATEWAY`` point it at a real API instead of the emulator.
 """
 
 import hashlib
@@ -30,8 +30,8 @@ from tests.stack.gateway import Gateway
 from tests.stack.process import ProcessFailedError
 from tests.stack.progress import RunProgress
 from tests.stack.rest import AirflowClient, DagNotFoundError
-from tests.stack.stack import Stack, StackOptions
-from tests.stack.waiting import WaitTimeoutError
+from tests.stack.stack import EXAMPLES, Stack, StackOptions
+from tests.stack.waiting import WaitTimeoutError, wait_until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -39,9 +39,21 @@ if TYPE_CHECKING:
 DAG_ID = "example_generate_image"
 TASK_ID = "generate"
 OUTPUT = ROOT / "demo-output"
+DAGS = ROOT / "demo-dags"
+"""DAG files of the user's own, which a demo that is kept running reads; never deleted."""
+PARALLELISM = 4
+"""Tasks at once: with Airflow's default of 32, which are as many processes, a laptop has no core and memory left."""
 _LOG_TAIL = 40
 _LATENCY = 14.0
 """Seconds for an image: longer than the operator's grace in the worker, so that the deferral shows."""
+_PRICES = {"*": {"per_image": "0.04"}}
+_SCHEDULED = {
+    "scheduler.use_job_schedule": "True",
+    # DAG files are written while it runs.
+    "dag_processor.refresh_interval": "10",
+    "dag_processor.bundle_refresh_check_interval": "5",
+    "dag_processor.min_file_process_interval": "10",
+}
 
 
 class DemoFailedError(RuntimeError):
@@ -57,7 +69,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     try:
-        options = StackOptions(gateway=Gateway.from_environment(), latency=_LATENCY)
+        options = _options(Gateway.from_environment())
     except ValueError as error:
         console.print(str(error), style="bold red")
         return 2
@@ -72,6 +84,24 @@ def main() -> int:
         console.print(f"Logs: {OUTPUT / 'logs'}")
         return 1
     return 0
+
+
+def _options(gateway: Gateway | None) -> StackOptions:
+    """
+    Choose what the stack is like.
+
+    :param gateway: the real API to use; None for the emulator, whose images have a made-up price
+    """
+    if _is_kept():
+        DAGS.mkdir(exist_ok=True)
+    return StackOptions(
+        dag_folders=(EXAMPLES, DAGS) if _is_kept() else (EXAMPLES,),
+        gateway=gateway,
+        latency=_LATENCY,
+        parallelism=PARALLELISM,
+        settings=_SCHEDULED if _is_kept() else {},
+        connection_extra={"prices": _PRICES} if gateway is None else {},
+    )
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
@@ -94,7 +124,7 @@ def _show(console: Console, options: StackOptions) -> None:
             _keep_running(console, stack, run_id)
     console.print(f"Done in {time.monotonic() - started:.0f} s.", style="bold green")
     if not _is_kept():
-        console.print("`KEEP=1 make demo` leaves it all running, to click through the gallery and Airflow's UI.")
+        console.print("`KEEP=1 make demo` leaves it all running: the gallery, schedules, and a folder for your DAGs.")
 
 
 def _is_kept() -> bool:
@@ -120,9 +150,9 @@ def _show_gallery(console: Console, stack: Stack, run_id: str) -> None:
     """Take an image of the gallery, where there is a browser to take it with."""
     home, file = stack.airflow.home, OUTPUT / "gallery.png"
     address = run_address(home.base_url, DAG_ID, run_id)
-    heading = "The gallery in Airflow's UI" if _is_kept() else "The gallery in Airflow's UI, until the demo ends"
-    console.print(f"\n{heading}:", style="bold")
-    console.print(f"  {address}", soft_wrap=True)
+    console.print("\nThe gallery in Airflow's UI:", style="bold")
+    if _is_kept():
+        console.print(f"  {address}", soft_wrap=True)
     executable = find_browser()
     if executable is None:
         console.print("  (no Chromium here, so no image of it; `make browser` installs one)")
@@ -136,15 +166,36 @@ def _show_gallery(console: Console, stack: Stack, run_id: str) -> None:
 
 
 def _run_dag(console: Console, client: AirflowClient) -> tuple[str, Mapping[str, Any]]:
-    """Trigger the example, follow it to its end and return the run's id and the manifest from XCom."""
+    """Start the example, follow it to its end and return the run's id and the manifest from XCom."""
     client.wait_for_dag(DAG_ID)
-    run_id = client.trigger(DAG_ID)
+    run_id = _await_scheduled_run(client) if _is_kept() else client.trigger(DAG_ID)
     with RunProgress(console) as progress:
         run = client.wait_for_run(DAG_ID, run_id, timeout=1800, on_poll=progress.show)
     if run.state != "success":
         raise DemoFailedError(_failure_story(client, run_id))
     manifest: Mapping[str, Any] = client.xcom(DAG_ID, run_id, TASK_ID)
     return run_id, manifest
+
+
+def _await_scheduled_run(client: AirflowClient) -> str:
+    """Unpause the example, and return the id of the run that its schedule starts; another one would be paid as well."""
+
+    def newest() -> str | None:
+        runs = client.request("GET", f"dags/{DAG_ID}/dagRuns", limit=1)["dag_runs"]
+        return str(runs[0]["dag_run_id"]) if runs else None
+
+    client.unpause(DAG_ID)
+    return wait_until(newest, what=f"the schedule of {DAG_ID} to start a run", interval=0.5)
+
+
+def _start_schedules(stack: Stack) -> str:
+    """Unpause the examples, unless each of their runs costs money, and return what that means for the user."""
+    if stack.emulator is None:
+        stack.client.pause(DAG_ID)
+        return "paused, since a real API bills; unpause a DAG to have its schedule start it"
+    for dag in stack.client.request("GET", "dags", limit=100)["dags"]:
+        stack.client.unpause(dag["dag_id"])
+    return "unpaused: schedules and asset events start them; unpause your own in the UI"
 
 
 def _failure_story(client: AirflowClient, run_id: str) -> str:
@@ -209,11 +260,14 @@ def _keep_running(console: Console, stack: Stack, run_id: str) -> None:
         ("Airflow", f"{home.base_url}  (user {home.login.username}, password {home.login.password})"),
         ("S3", f"{store.endpoint}  (bucket {store.bucket}, key {store.access_key}, secret {store.secret_key})"),
         ("Gateway", stack.gateway.host),
+        ("DAG files", f"{DAGS}  (read every {_SCHEDULED['dag_processor.refresh_interval']} s)"),
+        ("DAGs", _start_schedules(stack)),
+        ("Tasks", f"{PARALLELISM} at once, so that a laptop stays usable (Airflow's default: 32)"),
         ("Logs", str(stack.logs)),
     )
     console.print("\nStill running; Ctrl-C ends it.", style="bold")
     for name, fact in facts:
-        console.print(f"  {name:<8} {fact}")
+        console.print(f"  {name:<9} {fact}")
     try:
         signal.pause()
     except KeyboardInterrupt:
