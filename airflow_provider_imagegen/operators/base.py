@@ -25,7 +25,7 @@ from airflow_provider_imagegen.operators.deferral import (
     log_deferral,
     minimum_deferral,
 )
-from airflow_provider_imagegen.operators.failures import push_failure
+from airflow_provider_imagegen.operators.failures import push_failure, without_traceback
 from airflow_provider_imagegen.storage.options import ObjectOptions
 
 if TYPE_CHECKING:
@@ -381,7 +381,7 @@ class ImagesOperator(BaseOperator):
             if isinstance(error, ModerationBlocked) and self.on_moderation == "skip":
                 # The user chose to tolerate this: the log shows the reason, and no traceback.
                 raise AirflowSkipException(str(error)) from None
-            raise
+            raise without_traceback(error) from None
         except Exception as error:
             billed: Billed = "unknown" if self._may_be_billed(context, is_resuming) else "no"
             push_failure(context["ti"], ImageGenError.of_defect(error, billed), self.model)

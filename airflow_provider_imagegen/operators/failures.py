@@ -24,3 +24,15 @@ def push_failure(ti: Any, error: ImageGenError, model: str | None) -> None:
         ti.xcom_push(key=FAILURE, value=value)
     except Exception as fault:  # noqa: BLE001 - whatever Airflow's API says, the task fails for its own reason
         log.warning("The failure could not be noted in XCom: %s", fault)
+
+
+def without_traceback(error: ImageGenError) -> ImageGenError:
+    """Return a copy of an error, to be raised instead: thirty frames of retries and event loops would hide its text.
+
+    :param error: The error; at level DEBUG, the log shows where it was raised.
+    """
+    log.debug("%s was raised here:", error.kind, exc_info=error)
+    # Not by copy(), which calls the constructor: errors of other distributions may have another one.
+    fresh = type(error).__new__(type(error), *error.args)
+    fresh.__dict__.update(error.__dict__)
+    return fresh

@@ -111,6 +111,9 @@ class TestFailure:
 
     def test_tells_the_reason_and_whether_it_was_billed(self, run_task: RunTask) -> None:
         outcome = run_task(prompt="[[moderation]]", retries=0)
+        # The text ends the log, and not below the frames of retries and event loops.
+        assert "ModerationBlocked: the gateway gave up" in outcome.log
+        assert "asyncio" not in outcome.log
         failure = Manifest.model_validate(returned(outcome.dag_id, "generate", key="failure"))
         assert (failure.gateway, failure.model, failure.images) == ("acedatacloud", "gpt-image-1", ())
         (missing,) = failure.failures

@@ -16,6 +16,7 @@ from airflow_provider_imagegen.exceptions import (
     InvalidRows,
     PermanentError,
 )
+from airflow_provider_imagegen.operators.failures import without_traceback
 from airflow_provider_imagegen.schemas import MissingImage
 
 STORED = [
@@ -105,3 +106,19 @@ class TestKinds:
     def test_of_errors_that_take_no_message_are_read_back(self, error: ImageGenError) -> None:
         again = MissingImage.because_of(error, 0).as_error("openai")
         assert (type(again), again.message) == (type(error), error.message)
+
+
+class TestErrorsThatAreRaisedAgain:
+    def test_are_the_same_without_their_frames(self) -> None:
+        class Refined(GenerationFailed):
+            def __init__(self, number: int) -> None:
+                super().__init__(f"number {number}", code="odd")
+
+        def fail() -> None:
+            raise Refined(3)
+
+        with pytest.raises(Refined) as caught:
+            fail()
+        again = without_traceback(caught.value)
+        assert (type(again), str(again), vars(again)) == (Refined, str(caught.value), vars(caught.value))
+        assert again.__traceback__ is None
