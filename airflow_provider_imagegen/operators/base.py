@@ -256,7 +256,8 @@ class ImagesOperator(BaseOperator):
         try:
             return self._make_run(context, is_resuming=submission.slot is None)
         except ImageGenError as error:
-            if not submission.open:
+            if submission.slot and not submission.open:
+                # Nothing was submitted yet: as at the beginning.
                 raise
             # It was fine when the task began, and Airflow calls any failed lookup of a connection "not found":
             # worth a retry, which attaches.
