@@ -144,3 +144,13 @@ def json_answer(payload: Any, status: int = 200, headers: dict[str, str] | None 
     """Answer with compact JSON."""
     content = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
     return Response(content, status, headers, media_type="application/json")
+
+
+def body_of(answer: Response | None) -> bytes:
+    """Return a response's body; that of a stream is not known."""
+    return bytes(getattr(answer, "body", b""))
+
+
+def media_type_of(answer: Response | None) -> str:
+    """Return a response's media type, that of JSON where it has none."""
+    return (answer.media_type if answer else None) or "application/json"

@@ -49,13 +49,21 @@ class FaultKind(StrEnum):
     WRONG_TYPES = "wrong_types"
     EMPTY = "empty"
     HOLLOW = "hollow"
-    ODD_TEXT = "odd_text"
     CUT = "cut"
     STALL = "stall"
-
-    EXPIRE = "expire"
     WRONG_CONTENT_TYPE = "wrong_content_type"
     ENDLESS = "endless"
+    DRIP = "drip"
+    ZIP_BOMB = "zip_bomb"
+    DEEP = "deep"
+
+    ODD_TEXT = "odd_text"
+    ODD_IDS = "odd_ids"
+    SURPLUS = "surplus"
+    ELSEWHERE = "elsewhere"
+    ABSURD = "absurd"
+
+    EXPIRE = "expire"
     BOMB = "bomb"
     REDIRECT = "redirect"
 
@@ -74,16 +82,20 @@ OUTCOMES = frozenset(
         FaultKind.OLD_STYLE,
     }
 )
-OF_RESULTS = frozenset(
+OF_RESULTS = frozenset({FaultKind.EXPIRE, FaultKind.BOMB, FaultKind.REDIRECT})
+OF_JSON = frozenset(
     {
-        FaultKind.EXPIRE,
-        FaultKind.WRONG_CONTENT_TYPE,
-        FaultKind.ENDLESS,
-        FaultKind.BOMB,
-        FaultKind.REDIRECT,
+        FaultKind.WRONG_TYPES,
+        FaultKind.HOLLOW,
+        FaultKind.DEEP,
+        FaultKind.ODD_TEXT,
+        FaultKind.ODD_IDS,
+        FaultKind.SURPLUS,
+        FaultKind.ELSEWHERE,
+        FaultKind.ABSURD,
     }
 )
-OF_JSON = frozenset({FaultKind.WRONG_TYPES, FaultKind.HOLLOW, FaultKind.ODD_TEXT})
+LEADING = frozenset({FaultKind.REDIRECT, FaultKind.ELSEWHERE})
 
 
 class Fault(BaseModel):
@@ -100,8 +112,10 @@ class Fault(BaseModel):
     :param seconds: how long to hang (none: until the client goes), to stay invisible, or to be slower
     :param by: which lookups do not see the task yet
     :param images: how many images are delivered
-    :param location: where to redirect
+    :param location: where to redirect, or where the images are said to be
     :param content_type: what the header claims
+    :param text: what odd texts and ids hold, and how an endless text begins
+    :param coding: how a bomb is packed, once for every name
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -122,6 +136,8 @@ class Fault(BaseModel):
     images: int = Field(default=0, ge=0)
     location: str | None = None
     content_type: str = "text/plain"
+    text: str | None = None
+    coding: str = "gzip"
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -132,8 +148,8 @@ class Fault(BaseModel):
             raise ValueError(f"{self.kind} concerns downloads: route is result")
         if self.kind in OF_JSON and self.route is Route.RESULT:
             raise ValueError(f"{self.kind} concerns JSON answers: route is not result")
-        if self.kind is FaultKind.REDIRECT and not self.location:
-            raise ValueError("redirect needs a location")
+        if self.kind in LEADING and not self.location:
+            raise ValueError(f"{self.kind} needs a location")
         return self
 
     @property

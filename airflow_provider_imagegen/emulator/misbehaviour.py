@@ -9,15 +9,17 @@ from collections.abc import Callable
 
 from starlette.responses import RedirectResponse, Response
 
-from airflow_provider_imagegen.emulator.calls import Route, json_answer
+from airflow_provider_imagegen.emulator.calls import Route, body_of, json_answer, media_type_of
 from airflow_provider_imagegen.emulator.faults import Fault, FaultKind
+from airflow_provider_imagegen.emulator.hostile import REWRITERS
 from airflow_provider_imagegen.emulator.painter import png_chunk
 from airflow_provider_imagegen.emulator.transport import Drop, Endless, Hang, Interrupted
 
 PAGE = "<!DOCTYPE html><html><head><title>502</title></head><body><h1>Bad gateway</h1></body></html>"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 BOMB_EDGE = 60_000
-ODD_TEXT = "half a pair \ud83d, NUL \x00"
+LETTERS = b"A" * (64 * 1024)
+DRIP_SECONDS = 0.2
 
 
 def spoil(fault: Fault, answer: Response | None) -> Response:
@@ -40,7 +42,7 @@ def _hang(fault: Fault, answer: Response | None) -> Response:
 def _html(fault: Fault, answer: Response | None) -> Response:
     """Return an error page; in the place of an image it claims to be one."""
     of_result = fault.route is Route.RESULT
-    return Response(PAGE, fault.status or 200, media_type=_media_type(answer) if of_result else "text/html")
+    return Response(PAGE, fault.status or 200, media_type=media_type_of(answer) if of_result else "text/html")
 
 
 def _empty(fault: Fault, _: Response | None) -> Response:
@@ -53,13 +55,13 @@ def _hollow(fault: Fault, _: Response | None) -> Response:
 
 def _truncated(fault: Fault, answer: Response | None) -> Response:
     """Return the first half of a response as if it were all."""
-    body = _body(answer) or b'{"success": true, "task'
-    return Response(body[: max(1, len(body) // 2)], fault.status or 200, media_type=_media_type(answer))
+    body = body_of(answer) or b'{"success": true, "task'
+    return Response(body[: max(1, len(body) // 2)], fault.status or 200, media_type=media_type_of(answer))
 
 
 def _wrong_types(fault: Fault, answer: Response | None) -> Response:
     """Return the right keys with values of types that nobody expects."""
-    right = json.loads(_body(answer) or b"{}")
+    right = json.loads(body_of(answer) or b"{}")
     if not isinstance(right, dict) or not right:
         return json_answer(["unexpected", 42, None], fault.status or 200)
     return json_answer({key: _wrong(value) for key, value in right.items()}, fault.status or 200)
@@ -75,39 +77,24 @@ def _wrong(value: object) -> object:
             return ["1", 2]
 
 
-def _odd_text(fault: Fault, answer: Response | None) -> Response:
-    """Return the right response, and in its texts what JSON can spell, and UTF-8 or a database cannot hold."""
-    right = json.loads(_body(answer) or b"{}")
-    # Escaped, as JSON takes it: as UTF-8 it could not be sent.
-    content = json.dumps(_with_odd_texts(right)).encode()
-    status = fault.status or (answer.status_code if answer else 200)
-    return Response(content, status, media_type="application/json")
-
-
-def _with_odd_texts(value: object) -> object:
-    match value:
-        case {"message": str(message), **rest}:
-            return {**rest, "message": f"{message}: {ODD_TEXT}"}
-        case dict() if not value.keys().isdisjoint({"url", "image_url", "b64_json"}):
-            return {**value, "revised_prompt": ODD_TEXT}
-        case dict():
-            return {name: _with_odd_texts(entry) for name, entry in value.items()}
-        case list():
-            return [_with_odd_texts(entry) for entry in value]
-        case _:
-            return value
-
-
 def _interrupted(fault: Fault, answer: Response | None) -> Response:
     return Interrupted(answer or json_answer({"success": True}), silent=fault.kind is FaultKind.STALL)
 
 
 def _wrong_content_type(fault: Fault, answer: Response | None) -> Response:
-    return Response(_body(answer), media_type=fault.content_type)
+    return Response(body_of(answer), media_type=fault.content_type)
 
 
-def _endless(_: Fault, answer: Response | None) -> Response:
-    return Endless(_body(answer)[:64], media_type=_media_type(answer))
+def _endless(fault: Fault, answer: Response | None) -> Response:
+    """Return an image without end, or an event whose line has none."""
+    if fault.route is Route.RESULT:
+        return Endless(body_of(answer)[:64], media_type=media_type_of(answer))
+    beginning = f'data: {{"b64_json": "{fault.text or ""}'
+    return Endless(beginning.encode(), block=LETTERS, media_type="text/event-stream")
+
+
+def _drip(_: Fault, answer: Response | None) -> Response:
+    return Endless(b"", block=b" ", pause=DRIP_SECONDS, media_type=media_type_of(answer))
 
 
 def _bomb(_: Fault, __: Response | None) -> Response:
@@ -127,24 +114,15 @@ _SPOILERS: dict[FaultKind, Callable[[Fault, Response | None], Response]] = {
     FaultKind.HOLLOW: _hollow,
     FaultKind.TRUNCATED: _truncated,
     FaultKind.WRONG_TYPES: _wrong_types,
-    FaultKind.ODD_TEXT: _odd_text,
     FaultKind.CUT: _interrupted,
     FaultKind.STALL: _interrupted,
     FaultKind.WRONG_CONTENT_TYPE: _wrong_content_type,
     FaultKind.ENDLESS: _endless,
+    FaultKind.DRIP: _drip,
     FaultKind.BOMB: _bomb,
     FaultKind.REDIRECT: _redirect,
+    **REWRITERS,
 }
-
-
-def _body(answer: Response | None) -> bytes:
-    """Return a response's body; that of a stream is not known."""
-    body = getattr(answer, "body", b"")
-    return bytes(body)
-
-
-def _media_type(answer: Response | None) -> str:
-    return (answer.media_type if answer else None) or "application/json"
 
 
 def bomb() -> bytes:

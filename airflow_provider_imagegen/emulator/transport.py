@@ -105,7 +105,16 @@ class Interrupted(Response):
 
 
 class Endless(Response):
-    """Send zeros after the body until the client has had enough."""
+    """Send the same again and again after the body, until the client has had enough.
+
+    :param block: what is sent
+    :param pause: seconds between two of them
+    """
+
+    def __init__(self, content: bytes, *, block: bytes = BLOCK, pause: float = 0.0, media_type: str) -> None:
+        super().__init__(content, media_type=media_type)
+        self._block = block
+        self._pause = pause
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         """Promise no length."""
@@ -120,5 +129,5 @@ class Endless(Response):
         # Sending to somebody who has gone neither fails nor waits, so the loop has to look for itself.
         while not connection.is_closing():
             await send({"type": "http.response.body", "body": block, "more_body": True})
-            await asyncio.sleep(0)
-            block = BLOCK
+            await asyncio.sleep(self._pause)
+            block = self._block

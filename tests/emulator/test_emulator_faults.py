@@ -10,7 +10,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from airflow_provider_imagegen.emulator.misbehaviour import ODD_TEXT
+from airflow_provider_imagegen.emulator.hostile import ODD_TEXT
 from tests.emulator.conftest import LATENCY, PROMPT, Client
 from tests.stack.waiting import HANG, wait_until
 
