@@ -31,7 +31,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo unit test test-all matrix chaos fuzz peers check lint formatted types format docs wheel bench constraints clean
+.PHONY: help install demo unit test test-all matrix chaos hostile fuzz peers check lint formatted types format docs wheel bench constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ screenshots: $(INSTALLED) ## Take the screenshots of docs/ui.md again
 
 chaos: $(INSTALLED) ## Kill workers, triggerers and schedulers at random, then check that every image was billed once; KILLS=200 SEED=1 TASKS=36
 	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(TASKS),--tasks $(TASKS))
+
+hostile: $(INSTALLED) ## Have a hostile gateway attack a whole Airflow, and measure what others notice; MINUTES=10 SEED=1 CASES=41
+	$(BIN)/python -m tests.chaos.hostile $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES))
 
 fuzz: $(INSTALLED) ## Damage images and responses at random until a parser crashes; FUZZ_SECONDS=600 CASES=1000000 SEED=1
 	$(BIN)/python -m tests.fuzz $(if $(CASES),--cases $(CASES)) $(if $(FUZZ_SECONDS),--seconds $(FUZZ_SECONDS)) $(if $(SEED),--seed $(SEED))

@@ -177,9 +177,9 @@ class RunningEmulator:
         """
         return int(self._ask("POST", f"/_emulator/release?prompt={quote(prompt)}")["released"])
 
-    def disarm(self) -> None:
-        """Make nothing go wrong any more."""
-        self._ask("DELETE", "/_emulator/faults")
+    def disarm(self, fault_id: int | None = None) -> None:
+        """Make nothing go wrong any more; or one thing less, by the id that :meth:`arm` returned."""
+        self._ask("DELETE", "/_emulator/faults" if fault_id is None else f"/_emulator/faults?id={fault_id}")
 
     def reset(self) -> None:
         """Forget all tasks, counts, faults and changes."""

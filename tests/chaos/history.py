@@ -68,7 +68,7 @@ def read_history(task_logs: Path, dag_id: str, task_id: str) -> History:
         # The triggerer's parts lie beside them as attempt=1.log.trigger.5.log.
         attempts = sorted((log for log in directory.glob("attempt=*.log") if log.name.count(".") == 1), key=_number)
         for attempt in attempts:
-            events = list(_events(attempt))
+            events = list(read_events(attempt))
             sayings = [str(event.get("event", "")) for event in events]
             if attempt != attempts[-1]:
                 died[_stage(sayings)] += 1
@@ -99,7 +99,12 @@ def _number(attempt: Path) -> int:
     return int(attempt.stem.removeprefix("attempt="))
 
 
-def _events(log: Path) -> Iterator[Mapping[str, Any]]:
+def read_events(log: Path) -> Iterator[Mapping[str, Any]]:
+    """
+    Yield what a log of one try has.
+
+    :param log: the file, of the worker's or a triggerer's part
+    """
     for line in log.read_text(errors="replace").splitlines():
         try:
             event = json.loads(line)

@@ -11,10 +11,16 @@ import pytest
 from airflow_provider_imagegen.emulator import painter
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from tests.crash.crash_runner import Runner, Task
+from tests.stack.fault_proxy import FaultProxy
 from tests.stack.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+
+USUAL, CAPITALS, ODD_TEXTS = "as usual", "capitalized metadata", "odd texts"
+"""Surroundings: a store that spells the names of user metadata as Go does; a gateway whose texts no UTF-8 can hold."""
+ODD_FAULTS: tuple[dict[str, Any], ...] = tuple({"route": route, "kind": "odd_text"} for route in ("submit", "lookup"))
+REPLACED = "half a pair \ufffd, NUL "
 
 TABLE = pytest.StashKey[list[tuple[str, ...]]]()
 HEADER = ("scenario", "killed", "left in the ledger", "billed", "landed", "the retry", "what it sent")
@@ -59,8 +65,36 @@ def _coarse(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def surroundings() -> str:
+    """What the store and the gateway are like; to be parametrized."""
+    return USUAL
+
+
+@pytest.fixture(scope="session")
+def capitalizing(object_store: ObjectStore) -> Iterator[FaultProxy]:
+    with FaultProxy(object_store.port) as proxy:
+        proxy.capitalize_metadata()
+        yield proxy
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest, object_store: ObjectStore, surroundings: str) -> ObjectStore:
+    """The store as tries reach it; tests look into it directly."""
+    if surroundings != CAPITALS:
+        return object_store
+    return object_store.through(request.getfixturevalue("capitalizing").port)
+
+
+@pytest.fixture
+def emulator(emulator: RunningEmulator, surroundings: str) -> RunningEmulator:
+    for fault in ODD_FAULTS if surroundings == ODD_TEXTS else ():
+        emulator.arm(**fault, times=None)
+    return emulator
+
+
+@pytest.fixture
 def new_task(
-    runner: Runner, emulator: RunningEmulator, object_store: ObjectStore, s3: S3Client, tmp_path: Path
+    runner: Runner, emulator: RunningEmulator, store: ObjectStore, s3: S3Client, tmp_path: Path
 ) -> Callable[..., Task]:
     """Make a task; keywords are the operator's arguments, or those of :class:`Task` itself."""
 
@@ -70,7 +104,7 @@ def new_task(
         return Task(
             runner=runner,
             emulator=emulator,
-            store=object_store,
+            store=store,
             s3=s3,
             folder=tmp_path,
             arguments=arguments,

@@ -12,8 +12,10 @@ import pytest
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.failpoints import Failpoint
 from airflow_provider_imagegen.ledger.models import LedgerRecord
+from tests.crash.conftest import CAPITALS, ODD_TEXTS, REPLACED, USUAL
 from tests.crash.crash_runner import Task, counted, landed
 from tests.crash.tries import DEFER, PUSH_XCOM, Point, Report
+from tests.stack.fault_proxy import FaultProxy
 
 IMAGES = 2
 KILLED_ELSEWHERE = {Failpoint.CANCEL, Failpoint.PUT_CHECKPOINT}
@@ -126,7 +128,7 @@ def _case(scenario: Scenario, point: Point) -> Any:
 
 
 @pytest.fixture
-def crashed(new_task: NewTask, table: list[tuple[str, ...]]) -> Callable[[Scenario, Point], Crash]:
+def crashed(new_task: NewTask, table: list[tuple[str, ...]], surroundings: str) -> Callable[[Scenario, Point], Crash]:
     def crash(scenario: Scenario, point: Point) -> Crash:
         task = new_task(gateway=scenario.gateway, **scenario.arguments)
         scenario.pace(task.emulator)
@@ -142,8 +144,11 @@ def crashed(new_task: NewTask, table: list[tuple[str, ...]]) -> Callable[[Scenar
             after["lookup_requests"] - before["lookup_requests"]
         )
         downloads = after["downloads"] - before["downloads"]
+        if surroundings == ODD_TEXTS:
+            # What a retry finds in S3 without a record has lost it.
+            assert {image["revised_prompt"] for image in retry.manifest.get("images", [])} <= {REPLACED, None}
         result = Crash(task, left, billed_before, stored_before, retry, downloads)
-        table.append(result.row(scenario.name, point))
+        table.append(result.row(scenario.name if surroundings == USUAL else f"{scenario.name}, {surroundings}", point))
         return result
 
     return crash
@@ -259,3 +264,35 @@ class TestGatewayWithoutLookups:
         unknown = crash.states["claimed"] + crash.states["answered"]
         assert crash.task.bill().images <= IMAGES + per_call * unknown
         assert Counter(crash.retry.http)["submit"] * per_call == IMAGES - crash.stored_before
+
+
+IN_ODD_SURROUNDINGS = pytest.mark.parametrize("surroundings", [CAPITALS, ODD_TEXTS])
+
+
+@pytest.mark.full
+@IN_ODD_SURROUNDINGS
+class TestGatewayWithTasksInOddSurroundings(TestGatewayWithTasks):
+    """The same in a store that capitalizes metadata, and at a gateway whose texts hold surrogates and NUL."""
+
+
+@pytest.mark.full
+@IN_ODD_SURROUNDINGS
+class TestGatewayWithoutLookupsInOddSurroundings(TestGatewayWithoutLookups):
+    """The same in a store that capitalizes metadata, and at a gateway whose texts hold surrogates and NUL."""
+
+
+class TestOddSurroundings:
+    @pytest.mark.parametrize(
+        ("surroundings", "scenario"), [(CAPITALS, ONE_ANSWER), (ODD_TEXTS, ONE_ANSWER), (ODD_TEXTS, WAITED_FOR)]
+    )
+    def test_do_not_hide_what_a_killed_try_has_put(
+        self,
+        crashed: Callable[[Scenario, Point], Crash],
+        capitalizing: FaultProxy,
+        surroundings: str,
+        scenario: Scenario,
+    ) -> None:
+        crash = crashed(scenario, Point(str(Failpoint.PUT_IMAGE), "after", IMAGES))
+        assert (crash.task.bill().images, crash.retry.error) == (IMAGES, None)
+        assert landed(crash.retry.manifest) == crash.task.stored()
+        assert bool(capitalizing.capitalized) or surroundings != CAPITALS

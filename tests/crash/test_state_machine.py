@@ -44,6 +44,7 @@ from airflow_provider_imagegen.polling import PollSchedule
 from airflow_provider_imagegen.schemas import ImageRequest, Manifest, Submission
 from airflow_provider_imagegen.storage.destination import Destination
 from tests.conftest import BUCKET
+from tests.crash.conftest import CAPITALS, ODD_FAULTS, ODD_TEXTS, REPLACED, USUAL
 from tests.examples import examples
 from tests.stack.object_store import ObjectStore
 from tests.stack.waiting import HANG
@@ -88,11 +89,16 @@ class Crashed(BaseException):
 
 @dataclass(frozen=True)
 class World:
-    """The state that survives every process."""
+    """The state that survives every process.
+
+    :param s3: A client of the store as tries reach it.
+    :param standing: Faults that are always there, behind all others.
+    """
 
     emulator: RunningEmulator
     clock: ManualClock
     s3: S3Client
+    standing: tuple[dict[str, Any], ...] = ()
 
 
 class ManualClock:
@@ -152,6 +158,8 @@ class OneTask(RuleBasedStateMachine):
         self._manifest: Manifest | None = None
         world.emulator.reset()
         world.emulator.change(latency=DRAWING, image_bytes=4_000)
+        self._standing: list[int] = []
+        self._arm()
 
     @initialize(on_clear=st.sampled_from(["reuse", "regenerate"]), slot_grace=st.sampled_from([0.0, None]))
     def choose(self, on_clear: Literal["reuse", "regenerate"], slot_grace: float | None) -> None:
@@ -208,7 +216,7 @@ class OneTask(RuleBasedStateMachine):
 
     @rule(fault=st.sampled_from(FAULTS), after=st.integers(0, 1))
     def make_something_go_wrong(self, fault: dict[str, Any], after: int) -> None:
-        self._world.emulator.arm(**fault, after=after)
+        self._arm({**fault, "after": after})
 
     @rule(seconds=st.sampled_from([DRAWING / 2, DRAWING]))
     def let_time_pass(self, seconds: float) -> None:
@@ -229,6 +237,7 @@ class OneTask(RuleBasedStateMachine):
         if not hasattr(self, "_generations"):
             return
         self._world.emulator.disarm()
+        self._arm()
         for _ in range(6):
             if self._status == "success":
                 break
@@ -247,8 +256,19 @@ class OneTask(RuleBasedStateMachine):
         self.nothing_is_billed_that_may_not_be()
         self._check_manifest()
 
+    def _arm(self, *faults: dict[str, Any]) -> None:
+        """Arm faults, before those that are always there: of several that fit, only the first one strikes."""
+        emulator = self._world.emulator
+        for fault_id in self._standing:
+            emulator.disarm(fault_id)
+        for fault in faults:
+            emulator.arm(**fault)
+        self._standing = [emulator.arm(**fault, times=None) for fault in self._world.standing]
+
     def _check_manifest(self) -> None:
         assert self._manifest is not None
+        odd = [REPLACED] * IMAGES if self._world.standing else [None] * IMAGES
+        assert [image.revised_prompt for image in self._manifest.images] == odd
         paid = self._paid()
         newest = {key: max(generation for owner, generation in paid if owner == key) for key, _ in paid}
         delivered = [self._generations[image.trace_id or ""] for image in self._manifest.images]
@@ -319,7 +339,7 @@ class OneTask(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def unlucky(monkeypatch: pytest.MonkeyPatch, object_store: ObjectStore) -> Any:
+def unlucky(monkeypatch: pytest.MonkeyPatch, store: ObjectStore, surroundings: str) -> Any:
     # Every try defers immediately, and there is no jitter, because the clock does not advance.
     monkeypatch.setattr(run, "GRACE", 0.0)
     # Requests of a dead process have arrived before the next lookup and are visible at once: what one lookup does not
@@ -329,13 +349,19 @@ def unlucky(monkeypatch: pytest.MonkeyPatch, object_store: ObjectStore) -> Any:
     monkeypatch.setattr(retry, "wait_random_exponential", lambda **_: wait_none())
     clock = ManualClock()
     with RunningEmulator(clock=clock) as emulator:
-        world = World(emulator, clock, object_store.client())
+        world = World(emulator, clock, store.client(), ODD_FAULTS if surroundings == ODD_TEXTS else ())
         yield lambda: OneTask(world)
 
 
 ATTEMPTS = 4
 
 
+full = pytest.mark.full
+
+
+@pytest.mark.parametrize(
+    "surroundings", [USUAL, pytest.param(CAPITALS, marks=full), pytest.param(ODD_TEXTS, marks=full)]
+)
 # An example that hypothesis breaks off leaves what its last try had open.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_never_pays_twice_and_never_loses_a_paid_image(unlucky: Callable[[], OneTask]) -> None:

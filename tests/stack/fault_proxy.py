@@ -104,9 +104,15 @@ class FaultProxy:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="fault-proxy")
 
     @property
+    def port(self) -> int:
+        """Its port."""
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    @property
     def endpoint(self) -> str:
         """Its base URL."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"http://127.0.0.1:{self.port}"
 
     def arm(self, fault: Fault) -> Fault:
         """Spoil requests from now on."""

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,21 @@ class ObjectStore:
     def connection_extra(self) -> dict[str, str]:
         """The extra field of an Airflow connection of type ``aws``."""
         return {"endpoint_url": self.endpoint, "region_name": REGION}
+
+    @property
+    def port(self) -> int:
+        """Its port."""
+        return self._port
+
+    def through(self, port: int) -> "ObjectStore":
+        """
+        Return this store as it is reached through a proxy.
+
+        :param port: of the proxy
+        """
+        store = copy(self)
+        store._port = port
+        return store
 
     def client(self, **overrides: Any) -> "S3Client":
         """
