@@ -65,8 +65,9 @@ class ResponseReader:
     def content(self) -> ResponseContent:
         """What was read, once the reader is closed."""
         response, extractor = self._response, self._extractor
-        stripped = {"content-length", "content-encoding", "transfer-encoding"}
-        headers = [(name, value) for name, value in response.headers.multi_items() if name not in stripped]
+        stripped = {b"content-length", b"content-encoding", b"transfer-encoding"}
+        # As they came: their values may be in any charset.
+        headers = [(name, value) for name, value in response.headers.raw if name.lower() not in stripped]
         body = httpx.Response(
             response.status_code, headers=headers, content=extractor.skeleton, request=response.request
         )

@@ -15,6 +15,8 @@ CODINGS = "gzip, deflate"
 
 _PLAIN = {"", "identity"}
 _ZIPPED = {"gzip", "x-gzip", "deflate"}
+_ANY_HEADER = zlib.MAX_WBITS | 32
+_GZIP = b"\x1f\x8b"
 
 
 class UnknownCoding(ValueError):
@@ -32,21 +34,34 @@ class Unpacker:
         coding = coding.strip().lower()
         if coding not in _PLAIN | _ZIPPED:
             raise UnknownCoding(f"a body encoded as {coding[:40]!r}, which was not asked for")
-        self._zlib = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if coding in _ZIPPED else None
+        self._coding = coding
+        self._zlib: zlib._Decompress | None = None
+        self._head = b""
 
     @property
     def is_whole(self) -> bool:
         """Whether a packed body has come to its end mark."""
-        return self._zlib is None or self._zlib.eof
+        return self._coding in _PLAIN or (self._zlib is not None and self._zlib.eof)
 
     def unpack(self, piece: bytes) -> Iterator[bytes]:
         """Yield the content of a further piece of the body."""
-        if self._zlib is None:
+        if self._coding in _PLAIN:
             yield piece
             return
+        piece = self._head + piece
+        if self._zlib is None and len(piece) < len(_GZIP):
+            # Two bytes tell how the rest is to be read.
+            self._head = piece
+            return
+        self._head = b""
         while piece:
-            if self._zlib.eof:
-                raise DamagedBody("something follows the packed body")
+            if self._zlib is None:
+                self._zlib = zlib.decompressobj(_format_of(piece, self._coding))
+            elif self._zlib.eof:
+                # A gzip body may have several members; anything else behind its end, such as zeros, means nothing.
+                if not piece.startswith(_GZIP[:1]):
+                    return
+                self._zlib = zlib.decompressobj(_ANY_HEADER)
             try:
                 content = self._zlib.decompress(piece, PIECE)
             except zlib.error as error:
@@ -57,3 +72,9 @@ class Unpacker:
     def finish(self) -> bytes:
         """Return what is left at the end of the body."""
         return b"" if self._zlib is None else self._zlib.flush()
+
+
+def _format_of(body: bytes, coding: str) -> int:
+    """Return zlib's ``wbits`` for a body that begins so: some servers send "deflate" without its header."""
+    has_header = body.startswith(_GZIP) or (body[0] & 0x0F == zlib.DEFLATED and int.from_bytes(body[:2]) % 31 == 0)
+    return _ANY_HEADER if has_header or coding != "deflate" else -zlib.MAX_WBITS

@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,29 @@ async def read_as_events(body: bytes, directory: Path, **server: Any) -> list[st
         return [event.data async for event in reader.events()]
 
 
+def raw_deflate(content: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(content) + packer.flush()
+
+
+PACKED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "gzip": ("gzip", gzip.compress),
+    "several members": ("gzip", lambda content: gzip.compress(content[:99]) + gzip.compress(content[99:])),
+    "zeros behind its end": ("gzip", lambda content: gzip.compress(content) + bytes(8)),
+    "deflate with header": ("deflate", zlib.compress),
+    "deflate without header": ("deflate", raw_deflate),
+    "gzip that is called deflate": ("deflate", gzip.compress),
+}
+"""Name of a spelling → the ``Content-Encoding`` it goes by, and how it is made."""
+
+
+class TestHeaders:
+    async def test_in_any_charset_lose_no_response(self, tmp_path: Path) -> None:
+        content = await read(b'{"a": 1}', tmp_path, head="X-Request-Id: ä\r\nContent-Type: text/plain; charset=ß\r\n")
+        assert content.response.json() == {"a": 1}
+        assert content.response.headers["x-request-id"] == "ä"
+
+
 class TestHostileBodies:
     """However a body grows, it is refused before it takes the memory or the disk of a worker."""
 
@@ -93,6 +116,16 @@ class TestHostileBodies:
         sizes = [len(piece) for piece in Unpacker("gzip").unpack(gzip.compress(bytes(10_000_000)))]
         assert max(sizes) == PIECE
         assert sum(sizes) == 10_000_000
+
+    @pytest.mark.parametrize("step", [1, 2, 1000])
+    @pytest.mark.parametrize("name", PACKED)
+    def test_a_body_is_unpacked_however_servers_pack_it(self, name: str, step: int) -> None:
+        content = bytes(range(256)) * 40
+        coding, pack = PACKED[name]
+        packed, unpacker = pack(content), Unpacker(coding)
+        pieces = [packed[at : at + step] for at in range(0, len(packed), step)]
+        assert b"".join(part for piece in pieces for part in unpacker.unpack(piece)) + unpacker.finish() == content
+        assert unpacker.is_whole
 
     @pytest.mark.parametrize("coding", ["gzip", "identity"])
     async def test_a_body_without_end(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, coding: str) -> None:
