@@ -84,8 +84,9 @@ chaos: $(INSTALLED) ## Kill workers, triggerers and schedulers at random, then c
 hostile: $(INSTALLED) ## Have a hostile gateway attack a whole Airflow, and measure what others notice; MINUTES=10 SEED=1 CASES=41
 	$(BIN)/python -m tests.chaos.hostile $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES))
 
-fuzz: $(INSTALLED) ## Damage images and responses at random until a parser crashes; FUZZ_SECONDS=600 CASES=1000000 SEED=1
-	$(BIN)/python -m tests.fuzz $(if $(CASES),--cases $(CASES)) $(if $(FUZZ_SECONDS),--seconds $(FUZZ_SECONDS)) $(if $(SEED),--seed $(SEED))
+fuzz: $(INSTALLED) ## Damage images, responses and what is stored until a parser crashes; FUZZ_SECONDS=600 CASES=1000000 SEED=1 TARGETS="stream ledger"
+	$(BIN)/python -m tests.fuzz $(if $(CASES),--cases $(CASES)) $(if $(FUZZ_SECONDS),--seconds $(FUZZ_SECONDS)) $(if $(SEED),--seed $(SEED)) \
+		$(addprefix --target ,$(TARGETS))
 
 peers: $(INSTALLED) ## Run the tests with third-party software, including the slow ones
 	HEAVY_PEERS=1 $(BIN)/python -m pytest tests/peers

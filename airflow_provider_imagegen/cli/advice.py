@@ -177,8 +177,11 @@ def _shown(record: LedgerRecord, task: ImageTask) -> LookupOutcome:
 
 
 def iso(moment: float) -> str:
-    """Return unix seconds as ISO 8601, UTC."""
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+    """Return unix seconds as ISO 8601, UTC; the number where it is no date, as only somebody else can have written."""
+    try:
+        return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+    except (OverflowError, OSError, ValueError):
+        return str(moment)
 
 
 def _step(stored: StoredRecord, asked: AskedGateway) -> recovery.Action:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.fuzz.campaign import Campaign, Finding
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import SHARES, TARGETS
 
 SAVED = Path(".cache/fuzz")
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.simplefilter("error")
     if given.again is not None:
         return _run_again(given.again)
-    campaign = Campaign(given.seed)
+    campaign = Campaign(given.seed, {name: SHARES[name] for name in given.target or SHARES})
     print(f"Seed {campaign.seed}", flush=True)
     try:
         if given.case is not None:
@@ -50,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=600, help="how long (default: 600)")
     add("--cases", type=int, help="how many cases, instead of how long")
     add("--seed", type=int, default=secrets.randbelow(1 << 32), help="of all cases")
-    add("--case", type=int, help="run only this case of the seed")
+    add("--target", action="append", choices=SHARES, help="fuzz only this, and what else is named (default: all)")
+    add("--case", type=int, help="run only this case of the seed, and of the targets")
     add("--again", type=Path, help="run a case that was saved")
     return parser
 

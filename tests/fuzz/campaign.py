@@ -6,7 +6,7 @@ import itertools
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -31,10 +31,12 @@ class Finding:
 class Campaign:
     """:param seed: Decides every case.
 
+    :param shares: Target → how often it is chosen.
     :param outcomes: (target, outcome) → how often.
     """
 
     seed: int
+    shares: Mapping[str, int] = field(default_factory=lambda: SHARES)
     cases: int = 0
     seconds: float = 0.0
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -52,7 +54,7 @@ class Campaign:
     def run_case(self, number: int) -> None:
         """Run one case; the same number is always the same case."""
         random = Random(f"{self.seed}:{number}")
-        [name] = random.choices(list(SHARES), list(SHARES.values()))
+        [name] = random.choices(list(self.shares), list(self.shares.values()))
         case = TARGETS[name].make(random)
         self.cases += 1
         try:

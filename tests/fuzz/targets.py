@@ -32,6 +32,8 @@ from airflow_provider_imagegen.landing.verify import MAX_PIXELS, verify
 from airflow_provider_imagegen.storage.tempfiles import VerifiedFile
 from tests.fuzz.corpus import SVG, whole_images
 from tests.fuzz.mutations import mutate
+from tests.fuzz.responses import event_stream, run_response, whole_response
+from tests.fuzz.stored import ledger_record, metadata, run_ledger, run_metadata
 from tests.gallery.airflow_server import GOOD, newest
 
 TYPES = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif", "image/svg+xml": "svg"}
@@ -155,6 +157,10 @@ TARGETS = {
     "answer": Target(damaged_answer, run_answer),
     "gallery xcom": Target(odd_xcom, run_gallery_xcom),
     "gallery run id": Target(odd_run_id, run_gallery_run_id),
+    "stream": Target(event_stream, run_response),
+    "response": Target(whole_response, run_response),
+    "metadata": Target(metadata, run_metadata),
+    "ledger": Target(ledger_record, run_ledger),
 }
 SHARES = {
     "verify": 40,
@@ -162,9 +168,13 @@ SHARES = {
     "verify svg": 10,
     "mark": 30,
     "base64": 3,
-    "answer": 5,
     "gallery xcom": 1,
     "gallery run id": 1,
+    "answer": 7,
+    "stream": 4,
+    "response": 8,
+    "metadata": 2,
+    "ledger": 4,
 }
 """Relative frequency of each target."""
 

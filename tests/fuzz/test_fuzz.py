@@ -29,6 +29,7 @@ class TestDamage:
         ends = {outcome for _, outcome in campaign.outcomes}
         assert {"png", "jpg", "webp", "gif", "svg", "refused", "added", "already-stated", "unsupported"} < ends
         assert {"json", "no json", "too large", "decoded"} < ends
+        assert {"succeeded", "OutcomeUnknown", "LookUpFailed", "found", "unreadable", "read, landed"} < ends
 
     def test_of_a_random_seed_is_tolerated(self) -> None:
         assert_tolerated(secrets.randbelow(1 << 32), examples(5_000))
@@ -47,6 +48,11 @@ class TestCommand:
         printed = capsys.readouterr().out
         assert "Seed 7" in printed
         assert "50 cases" in printed
+
+    def test_fuzzes_only_what_is_named(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--cases", "9", "--target", "base64", "--target", "metadata"]) == 0
+        printed = capsys.readouterr().out.splitlines()
+        assert {line.split()[0] for line in printed if line.startswith("  ")} <= {"base64", "metadata"}
 
     def test_saves_what_nobody_classified_and_runs_it_again(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: object

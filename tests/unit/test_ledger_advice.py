@@ -54,6 +54,15 @@ class TestStanding:
         assert CANNOT_ASK.grace > CANNOT_ASK.timeout == OpenAIGateway.timeout
 
 
+class TestTimes:
+    @pytest.mark.parametrize("moment", [1e308, -1e308, float("inf"), float("nan"), 1e12])
+    def test_that_are_no_dates_are_shown_as_they_are(self, moment: float) -> None:
+        """One record of somebody else's must not hide the others."""
+        record = stored("claimed", age=NOW - moment)
+        assert tables.row(record, ASKS, NOW)["updated"] == str(record.record.updated_at)
+        assert tables.details(record, ASKS, NOW)["next"]
+
+
 class TestAdvice:
     @pytest.mark.parametrize(
         ("record", "asked", "words"),
