@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from airflow_provider_imagegen.engine.options import GRACE
 from tests.chaos.hostile import evidence
 from tests.chaos.hostile.audit import Ended, Phase, misses, unclassified, unexpected
 from tests.chaos.hostile.cases import CASES, TOKEN, Attack, attacks
@@ -24,8 +25,9 @@ from tests.stack.waiting import HANG, scaled
 DAGS = Path(__file__).parent / "dags"
 # What a triggerer does whose event loop stands still: it has its heartbeat left out, after 30 s by default.
 SETTINGS = {"triggerer.job_heartbeat_sec": f"{HEARTBEAT:g}", "triggerer.runner_health_check_threshold": "5"}
-FAIR_SECONDS = 3
-"""Seconds that a fair image takes."""
+FAIR_SECONDS = GRACE + 3
+HOSTILE_SECONDS = f"0-{2 * GRACE:g}"
+"""Seconds that an image takes: fair tasks defer, and so do half of those that are attacked."""
 _STEP = 0.5
 
 
@@ -80,7 +82,7 @@ def run_hostile(plan: Plan, journal: Journal, logs: Path) -> Outcome:
         dag_folders=(DAGS,), latency=FAIR_SECONDS, emulator_options=images, settings=SETTINGS, frugal=True
     )
     # Its log has the token.
-    gateway = Emulator(logs / "hostile" / "emulator.log", latency="1-4", token=TOKEN, options=images)
+    gateway = Emulator(logs / "hostile" / "emulator.log", latency=HOSTILE_SECONDS, token=TOKEN, options=images)
     with Stack(logs, options) as stack:
         gateway.start()
         gateway.wait_ready()
@@ -96,10 +98,15 @@ def run_hostile(plan: Plan, journal: Journal, logs: Path) -> Outcome:
 
 
 def _connect(stack: Stack, gateway: Emulator) -> None:
-    for connection_id, name, path in (("hostile", "acedatacloud", ""), ("hostile_openai", "openai", "/openai-api")):
-        extra = {"gateway": name, "timeout": scaled(4.0), "visibility_grace": scaled(3.0)}
-        host = f"{gateway.gateway.host}{path}"
-        stack.client.create_connection(Connection(connection_id, "imagegen", host=host, password=TOKEN, extra=extra))
+    host = gateway.gateway.host
+    tasks = {"gateway": "acedatacloud", "timeout": scaled(4.0), "visibility_grace": scaled(3.0)}
+    # It is silent while it generates.
+    answers = {"gateway": "openai", "timeout": 2 * GRACE + scaled(4.0)}
+    for connection in (
+        Connection("hostile", "imagegen", host=host, password=TOKEN, extra=tasks),
+        Connection("hostile_openai", "imagegen", host=f"{host}/openai-api", password=TOKEN, extra=answers),
+    ):
+        stack.client.create_connection(connection)
     for protocol in ("fair", "tasks", "answers", "streams"):
         stack.client.wait_for_dag(f"hostile_{protocol}")
 
@@ -118,19 +125,19 @@ class _Experiment:
         self._fair = Lane(self.stack, "fair", 1)
         self._others = Lane(self.stack, "other", self.plan.width)
         self._fair_jobs = self._jobs("hostile_fair")
+        self._numbers = itertools.count()
 
     def run(self, logs: Path) -> Outcome:
         before = os.getloadavg()[0]
         alone, beside, hostile = Phase("alone"), Phase("beside others"), Phase("beside attacks")
-        # The first task of every kind pays for imports and caches of all.
-        self._until_empty(self._polite(4))
+        # The first tasks pay for imports and caches of all; the triggerer builds the whole API at the first deferral.
+        self._until_empty(self._polite(6))
         with Sampler(self.stack) as sampler:
             self._during(sampler, alone, self.plan.baseline, iter(()))
             self._during(sampler, beside, self.plan.baseline, self._polite())
             seconds = self.plan.minutes * 60 if self.plan.cases is None else HANG * 6
             self._during(sampler, hostile, seconds, itertools.islice(self._attacks(), self.plan.cases))
         rows = self.gateway.ledger()["rows"]
-        (logs / "ledger.json").write_text(json.dumps(rows, indent=1))
         findings = [
             *unclassified(self.ended, evidence.KNOWN),
             *unexpected(self.ended),
@@ -139,6 +146,8 @@ class _Experiment:
             *evidence.shown_ledger(self.stack),
             *evidence.tracebacks(self.stack),
         ]
+        # Only now: it shows what the gateway was told to echo.
+        (logs / "ledger.json").write_text(json.dumps(rows, indent=1))
         missed = list(misses(alone, beside, hostile))
         return Outcome(
             phases=(alone, beside, hostile),
@@ -187,8 +196,8 @@ class _Experiment:
     def _polite(self, count: int | None = None) -> Iterator[Job]:
         """Yield jobs of the other gateway, for which nothing is armed."""
         dags = (f"hostile_{case.protocol}" for case in itertools.cycle(CASES[::5]))
-        for number, dag_id in enumerate(itertools.islice(dags, count)):
-            yield Job(dag_id, f"polite {number}", lambda: None, lambda run: None)
+        for dag_id in itertools.islice(dags, count):
+            yield Job(dag_id, f"polite {next(self._numbers)}", lambda: None, lambda run: None)
 
     def _attacks(self) -> Iterator[Job]:
         for attack in attacks(self.plan.seed):

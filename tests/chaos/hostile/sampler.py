@@ -19,8 +19,9 @@ from tests.stack.stack import Stack
 EVERY = 0.25
 HEARTBEAT = 5.0
 """Seconds between two heartbeats, as configured."""
-_AGE = """
-    SELECT extract(epoch FROM clock_timestamp() - max(latest_heartbeat)) FROM job
+# Airflow writes the time of the heartbeat before: what counts is how far two of them are apart.
+_LATEST = """
+    SELECT extract(epoch FROM max(latest_heartbeat)), extract(epoch FROM clock_timestamp()) FROM job
     WHERE job_type = 'TriggererJob' AND state = 'running'
 """
 _BLOCKED = re.compile(r"async thread was blocked for ([0-9.]+) seconds")
@@ -42,6 +43,7 @@ class Sampler:
         self._engine = sqlalchemy.create_engine(stack.database.url, isolation_level="AUTOCOMMIT")
         self._thread = threading.Thread(target=self._measure, name="sampler")
         self._read = 0
+        self._beat = 0.0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -58,13 +60,20 @@ class Sampler:
         with self._engine.connect() as connection:
             while not self._over.wait(EVERY):
                 phase = self.phase
-                age = connection.execute(sqlalchemy.text(_AGE)).scalar_one()
-                phase.heartbeat = max(phase.heartbeat, float(age) - HEARTBEAT)
+                latest, now = map(float, connection.execute(sqlalchemy.text(_LATEST)).one())
+                phase.heartbeat = max(phase.heartbeat, self._lateness(latest, now))
                 triggerer, workers = self._memory()
                 phase.triggerer = max(phase.triggerer, triggerer)
                 phase.worker = max(phase.worker, *workers, 0.0)
                 phase.blocked = max(phase.blocked, *self._blocks(), 0.0)
                 phase.samples += 1
+
+    def _lateness(self, latest: float, now: float) -> float:
+        """Return by how many seconds the last heartbeat that is known was late, or the next one is."""
+        gap = latest - self._beat if self._beat else 0.0
+        self._beat = latest
+        # The heartbeat after the latest one is not shown yet, though it may have been made.
+        return max(gap, now - latest - HEARTBEAT) - HEARTBEAT
 
     def _memory(self) -> tuple[float, list[float]]:
         airflow = self._stack.airflow

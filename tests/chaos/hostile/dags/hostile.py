@@ -30,7 +30,7 @@ for name, arguments in PROTOCOLS.items():
                 "prompt": "{{ params.prompt }}",
                 "model": "gpt-image-1",
                 "s3_bucket": "{{ var.value.imagegen_bucket }}",
-                "timeout": 20,
+                "timeout": 60,
                 **arguments,
             }
         )
