@@ -211,9 +211,10 @@ class Base64Extractor:
             self.copy(head)
             return
         self._place = _Place.IMAGE
-        if self._images == MAX_IMAGES:
-            raise ResponseTooLarge(f"the response holds more than {MAX_IMAGES} images")
         self._image = _ImageFile(self._directory / f"{self._nonce}-{self._images}", self._max_image_bytes)
+        if self._images >= MAX_IMAGES:
+            # Not refused: the first ones are paid for. Of the others no byte is kept.
+            self._image.damage = f"the response holds more than {MAX_IMAGES} images"
         self._image.write(_unescaped(head)[start:])
 
     def _end_string(self) -> None:

@@ -196,6 +196,10 @@ class TestMoreImagesThanAsked:
         assert (await attempt(harness, try_number=2)).delivered == expected
         assert len(gateway.asked) == 1
 
+    async def test_land_too_where_all_of_them_are_in_the_response(self, harness: Harness, gateway: ResultHost) -> None:
+        gateway.answers = [whole(answer(*[{"b64_json": encoded(LARGE)}] * 200))]
+        assert (await attempt(harness)).delivered == 1 + SURPLUS
+
 
 class TestUnaskedCoding:
     @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip"])

@@ -103,8 +103,7 @@ class TestHostileBodies:
 
     async def test_events_with_ever_more_images(self, tmp_path: Path) -> None:
         preview = f'data: {{"b64_json": "{encoded(4000)}"}}\n\n'.encode()
-        with pytest.raises(ResponseTooLarge, match=f"more than {MAX_IMAGES} images"):
-            await read_as_events(preview * (MAX_IMAGES + 1), tmp_path)
+        await read_as_events(preview * (MAX_IMAGES + 1), tmp_path)
         assert len(os.listdir(tmp_path)) == MAX_IMAGES
 
     async def test_a_body_that_unpacks_to_gigabytes(self, tmp_path: Path) -> None:
