@@ -200,7 +200,7 @@ def error_of(response: httpx.Response, gateway: str, phase: Phase, token: str) -
     words = read_error(document) or ErrorWords(None, "", None)
     status, pause = response.status_code, _pause(response, document)
     message = redacted(words.message or response.text or "empty response", [token])
-    kind = _error_class(words.code, status, phase, pause)
+    kind = _error_class(words, status, phase, pause)
     error = kind(
         f"the gateway answered {status}: {message}",
         gateway=gateway,
@@ -272,13 +272,15 @@ def _pause(response: httpx.Response, document: Mapping[str, Any]) -> float | Non
     return asked if asked is not None or in_body is None or in_body < 0 else in_body
 
 
-def _error_class(code: str | None, status: int, phase: Phase, pause: float | None) -> type[GatewayError]:
+def _error_class(words: ErrorWords, status: int, phase: Phase, pause: float | None) -> type[GatewayError]:
+    code = words.code
     if is_moderation(code):
         return ModerationBlocked
     if code in _BY_CODE:
         return _BY_CODE[code]
-    # Overloaded, and so not accepted (RFC 9110, 15.6.4). Without a time it can be any proxy's word for a lost response.
-    is_overloaded = status == 503 and pause is not None and code not in _UNSETTLED_CODES
+    # Overloaded, and so not accepted (RFC 9110, 15.6.4), if the API says so with a time. A page is a proxy's word for a
+    # lost response: Varnish and Fastly put Retry-After on it too, after they have forwarded the request.
+    is_overloaded = status == 503 and pause is not None and words.message and code not in _UNSETTLED_CODES
     if status in _BY_STATUS or is_overloaded:
         return _BY_STATUS.get(status, RateLimited)
     # On its own a 403 does not mean a wrong token. But while polling it may: then the connection is read again.

@@ -225,6 +225,13 @@ class TestRetryAfter:
         response = httpx.Response(503, json={"error": {"code": code, "message": "m"}}, headers=headers)
         assert type(error_of(response, "openai", "submit", TOKEN)) is kind
 
+    @pytest.mark.parametrize(
+        "body", ["<title>503 Backend fetch failed</title>", "first byte timeout", "", '{"status": 503, "title": "t"}']
+    )
+    def test_on_the_503_of_a_proxy_proves_no_refusal(self, body: str) -> None:
+        response = httpx.Response(503, text=body, headers={"retry-after": "5"})
+        assert type(error_of(response, "openai", "submit", TOKEN)) is exceptions.OutcomeUnknown
+
 
 class TestNumbersOfAResponse:
     @pytest.mark.parametrize(
