@@ -19,6 +19,7 @@ import time
 from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from airflow_provider_imagegen.schemas import SlotWait
 
@@ -28,16 +29,20 @@ LONGEST_PAUSE = 60.0
 _GROWTH = 1.5
 
 
-@dataclass(order=True)
+@dataclass(eq=False)
 class _Waiter:
-    """One in line: the highest priority first, then who was refused first."""
+    """One in line, with times of the event loop: the wall clock may jump.
+
+    :param rank: The highest priority first, then who was refused first.
+    """
 
     rank: tuple[int, float]
-    slot: SlotWait = field(compare=False)
-    came: float = field(compare=False)
+    refusals: int
+    came: float
+    not_before: float
     # From 0 to 1: two triggerers must not try at the same moments for ever.
-    jitter: float = field(compare=False, default_factory=random.random)
-    turn: asyncio.Event = field(compare=False, default_factory=asyncio.Event)
+    jitter: float = field(default_factory=random.random)
+    turn: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class SlotQueue:
@@ -62,8 +67,10 @@ class SlotQueue:
 
         :param until: Unix seconds.
         """
-        waiter = _Waiter((-slot.priority, slot.since), slot, self._clock())
-        insort(self._waiters, waiter)
+        now = _now()
+        not_before = now + slot.not_before - self._clock()
+        waiter = _Waiter((-slot.priority, slot.since), slot.refusals, now, not_before)
+        insort(self._waiters, waiter, key=attrgetter("rank"))
         self._wake_up()
         try:
             async with asyncio.timeout(until - self._clock()):
@@ -80,26 +87,39 @@ class SlotQueue:
         """Hand on slots that have become free."""
         self._free += number
         self._wake_up()
+        # Left over while the gateway asks to wait, when others may take them: no more than it allows may come at once.
+        self._free = min(self._free, self._limit)
 
     def _wake_up(self) -> None:
         """Wake those whose turn it is, and set the timer for the next."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._waiters and (left := self._due(self._waiters[0]) - self._clock()) <= 0:
-            self._waiters.pop(0).turn.set()
-            self._free, self._woken_at = max(0, self._free - 1), self._clock()
+        now = _now()
+        while self._waiters and (left := self._due(first := self._first(now)) - now) <= 0:
+            self._waiters.remove(first)
+            first.turn.set()
+            self._free, self._woken_at = max(0, self._free - 1), now
         if not self._waiters:
             # Whoever comes next was refused after these became free.
             self._free = 0
         elif left < float("inf"):
             self._timer = asyncio.get_running_loop().call_later(left, self._wake_up)
 
+    def _first(self, now: float) -> _Waiter:
+        """Return the first in line; one that was told to wait for long, as of one model's limit, holds up nobody."""
+        ready = (waiter for waiter in self._waiters if waiter.not_before <= now + LONGEST_PAUSE)
+        return next(ready, None) or min(self._waiters, key=attrgetter("not_before"))
+
     def _due(self, first: _Waiter) -> float:
         """Return when to wake the first in line; never, if only the end of a task can free a slot."""
         if self._free:
-            return first.slot.not_before
+            return first.not_before
         if self._in_flight() >= self._limit:
             return float("inf")
-        pause = min(FIRST_PAUSE * _GROWTH ** min(max(first.slot.refusals - 1, 0), 16), LONGEST_PAUSE)
-        return max(max(first.came, self._woken_at) + pause * (1 + first.jitter / 2), first.slot.not_before)
+        pause = min(FIRST_PAUSE * _GROWTH ** min(max(first.refusals - 1, 0), 16), LONGEST_PAUSE)
+        return max(max(first.came, self._woken_at) + pause * (1 + first.jitter / 2), first.not_before)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -68,6 +68,34 @@ class TestOrder:
 
         run(scenario())
 
+    def test_those_of_one_moment_all_go(self) -> None:
+        async def scenario() -> None:
+            line = Line()
+            line.in_flight = 4
+            since = line.now()
+            for name in "abc":
+                await line.join(name, since=since)
+            line.queue.free(2)
+            await asyncio.sleep(1)
+            line.queue.free(1)
+            await asyncio.sleep(1)
+            assert line.names == ["a", "b", "c"]
+
+        run(scenario())
+
+    def test_who_was_told_to_wait_for_hours_holds_up_nobody(self) -> None:
+        async def scenario() -> None:
+            line = Line()
+            await line.join("told to wait", not_before=line.now() + 7200)
+            await line.join("told to wait too", not_before=line.now() + 600)
+            await line.join("next")
+            await asyncio.sleep(100)
+            assert line.names == ["next"]
+            await asyncio.sleep(1000)
+            assert line.names == ["next", "told to wait too"]
+
+        run(scenario())
+
     def test_a_higher_priority_goes_before(self) -> None:
         async def scenario() -> None:
             line = Line()
@@ -121,6 +149,19 @@ class TestSlotThatBecomesFree:
 
         run(scenario())
 
+    def test_wakes_no_more_than_the_limit_after_the_gateway_asked_to_wait(self) -> None:
+        async def scenario() -> None:
+            line = Line()
+            line.in_flight = 4
+            for name in range(20):
+                await line.join(str(name), not_before=line.now() + 30)
+            line.queue.free(3)
+            line.queue.free(17)
+            await asyncio.sleep(100)
+            assert len(line.names) == 4
+
+        run(scenario())
+
     def test_is_forgotten_when_nobody_waits(self) -> None:
         async def scenario() -> None:
             line = Line()
@@ -145,6 +186,18 @@ class TestNothingSeenToEnd:
             assert times == sorted(times)
             assert FIRST_PAUSE <= times[0] <= 1.5 * FIRST_PAUSE
             assert LONGEST_PAUSE <= times[-1] <= 1.5 * LONGEST_PAUSE + 1
+
+        run(scenario())
+
+    def test_is_not_put_off_when_the_wall_clock_is_set_back(self) -> None:
+        async def scenario() -> None:
+            line = Line()
+            ahead = 3600.0
+            line.queue = SlotQueue(4, lambda: 0, lambda: line.now() + ahead)
+            await line.join("a", not_before=line.now() + ahead)
+            ahead = 0.0
+            await asyncio.sleep(2 * FIRST_PAUSE)
+            assert line.names == ["a"]
 
         run(scenario())
 
