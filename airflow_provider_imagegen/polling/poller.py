@@ -56,6 +56,7 @@ class _Waiter:
     :param open_ids: Ids of the tasks that are not done.
     :param asked_at: Tick of the last lookup; at first, the beginning of the wait.
     :param visible: Time from which on a task that is not shown is lost.
+    :param is_rerun: Whether its tasks were waited for before: those that are over at once ended some time ago.
     :param done: Its result is the error to raise.
     :param pending: Tasks of this round whose result is not there yet.
     :param fault: Why this round failed, as far as it is known.
@@ -66,6 +67,7 @@ class _Waiter:
     asked_at: float
     visible: float
     end: float
+    is_rerun: bool = False
     tasks: dict[str, ImageTask] = field(init=False)
     done: asyncio.Future[Exception | None] = field(init=False)
     lookups: int = 0
@@ -202,7 +204,13 @@ class TaskPoller:
         self._silences_in_a_row = 0
 
     async def wait(
-        self, task_ids: Iterable[str], *, until: float, submitted_at: float, schedule: PollSchedule | None = None
+        self,
+        task_ids: Iterable[str],
+        *,
+        until: float,
+        submitted_at: float,
+        schedule: PollSchedule | None = None,
+        is_rerun: bool = False,
     ) -> Seen:
         """Look up until every task is done, or until the time is over.
 
@@ -212,6 +220,7 @@ class TaskPoller:
         :param until: Unix seconds at which to stop waiting.
         :param submitted_at: Unix seconds of the submit: for a while after it a task may be invisible.
         :param schedule: When to look up, if not as the poller usually does.
+        :param is_rerun: Whether they were waited for before, so that the end of some may have been seen already.
         :raises AuthenticationError: If the token is not accepted.
         :raises RequestRefused: If the gateway refuses to look these tasks up.
         :raises UnreadableResponse: If too many responses in a row were unreadable.
@@ -223,7 +232,10 @@ class TaskPoller:
         open_ids, schedule = list(dict.fromkeys(task_ids)), schedule or self._schedule
         if not open_ids:
             return Seen({})
-        waiter = _Waiter(open_ids=open_ids, schedule=schedule, asked_at=now, visible=visible, end=until + offset)
+        end = until + offset
+        waiter = _Waiter(
+            open_ids=open_ids, schedule=schedule, asked_at=now, visible=visible, end=end, is_rerun=is_rerun
+        )
         self._waiters.add(waiter)
         self._due.add(waiter, self._ticks.first(schedule, now=now, last_tick=self._last_tick))
         self._wake()
@@ -344,7 +356,8 @@ class TaskPoller:
                 if not waiter.is_over:
                     due = self._ticks.following(waiter.schedule, lookup, end=waiter.end, jitter=jitter)
                     self._due.add(waiter, due)
-        self.on_end(sum(task.is_terminal for task in results.tasks.values()))
+        ended = (chunk[task_id] for task_id, task in results.tasks.items() if task.is_terminal)
+        self.on_end(sum(any(waiter.lookups > 1 or not waiter.is_rerun for waiter in waiters) for waiters in ended))
 
     def _react_to(self, results: LookupResults) -> None:
         """Draw conclusions for everybody from a lookup that failed."""

@@ -134,7 +134,14 @@ async def _lent(settings: GatewaySettings) -> AsyncIterator[_SharedPoller]:
 
 
 async def wait_through(
-    name: str, read: Read, task_ids: Iterable[str], *, until: float, submitted_at: float, schedule: PollSchedule
+    name: str,
+    read: Read,
+    task_ids: Iterable[str],
+    *,
+    until: float,
+    submitted_at: float,
+    schedule: PollSchedule,
+    is_rerun: bool = False,
 ) -> Seen:
     """Wait for tasks together with all who wait through the same connection; see :meth:`TaskPoller.wait`.
 
@@ -148,7 +155,7 @@ async def wait_through(
 
     async def wait(settings: GatewaySettings) -> Seen:
         async with shared_poller(settings) as poller:
-            return await poller.wait(ids, until=until, submitted_at=submitted_at, schedule=schedule)
+            return await poller.wait(ids, until=until, submitted_at=submitted_at, schedule=schedule, is_rerun=is_rerun)
 
     settings = await _settings(name, read)
     try:
@@ -179,8 +186,10 @@ async def wait_for_slot(name: str, read: Read, submission: Submission, schedule:
                 read,
                 submission.task_ids,
                 until=submission.deadline,
-                submitted_at=submission.submitted_at,
+                submitted_at=submission.last_submitted_at,
                 schedule=schedule,
+                # It comes again and again with the same tasks: an end must not free a slot each time.
+                is_rerun=True,
             )
         )
         try:

@@ -136,7 +136,7 @@ class ImageTasksTrigger(BaseTrigger):
             ImageGenHook(self.imagegen_conn_id).asettings,
             submission.task_ids,
             until=submission.deadline,
-            submitted_at=submission.submitted_at,
+            submitted_at=submission.last_submitted_at,
             schedule=PollSchedule(interval=self.poll_interval),
         )
 

@@ -12,7 +12,8 @@ from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.exceptions import AuthenticationError, ConfigurationError
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
-from airflow_provider_imagegen.polling import PollSchedule, Seen, shared_poller, wait_through
+from airflow_provider_imagegen.polling import PollSchedule, Seen, shared_poller, wait_for_slot, wait_through
+from airflow_provider_imagegen.schemas import OpenTask, SlotWait, Submission
 from tests.polling.conftest import states, submitted, unknown, until
 from tests.stack.waiting import HANG
 
@@ -127,3 +128,35 @@ class TestWaitersOfOneConnection:
 
         asyncio.run(ends_early())
         assert not any(left.pollers for left in shared._loops.values())
+
+
+class TestLineForSlots:
+    async def test_is_not_woken_by_tasks_that_had_ended_before(
+        self, emulator: RunningEmulator, client: ImageClient, settings: GatewaySettings
+    ) -> None:
+        connection = Connection(dataclasses.replace(settings, max_in_flight=1))
+        (over,) = await submitted(client, 1)
+        await connection.wait(over)
+        emulator.hold()
+        (running,) = await submitted(client, 1)
+        at_the_gateway = asyncio.ensure_future(connection.wait(running))
+        waiting = [
+            asyncio.ensure_future(wait_for_slot("conn", connection.read, in_line(*ids), PollSchedule(interval=0.2)))
+            for ids in ([], [over])
+        ]
+        before = emulator.totals()["lookups"]
+        await until(lambda: emulator.totals()["lookups"] >= before + 4)
+        assert not any(task.done() for task in waiting)
+        emulator.release()
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.done() for task in waiting] == [True, False]
+        waiting[1].cancel()
+        await asyncio.gather(at_the_gateway, *waiting, return_exceptions=True)
+
+
+def in_line(*task_ids: str) -> Submission:
+    now = time.time()
+    opened = tuple(
+        OpenTask(index=0, count=1, task_id=task_id, scope="s", fingerprint="f", generation=1) for task_id in task_ids
+    )
+    return Submission(submitted_at=now, deadline=now + HANG, open=opened, slot=SlotWait(since=now, refusals=1))
