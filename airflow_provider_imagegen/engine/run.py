@@ -157,8 +157,9 @@ class GenerateRun(TaskRun):
 
     async def resume(self, submission: Submission, gave_up: bool) -> Manifest | Submission:
         """Go on after a deferral, which may have ended early: look up afresh, then land."""
-        if submission.slot and not (submission.open and self._asks_for_something_else(submission)):
+        if submission.slot and not (submission.has_accepted and self._asks_for_something_else(submission)):
             return await self._submit_and_wait(submission)
+        submission = submission.model_copy(update={"slot": None})
         async with self._job(submission.fingerprint) as job:
             now = time.time()
             # Never by what the trigger saw: the task may have finished, or failed, since its event was written.

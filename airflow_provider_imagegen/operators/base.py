@@ -214,7 +214,7 @@ class ImagesOperator(BaseOperator):
         submission = Submission.model_validate(event["submission"])
         gave_up = event["status"] == "failed"
         # One that waited for a slot has perhaps not been sent at all; it is made as at the beginning.
-        with self._reporting(context, is_resuming=submission.slot is None or bool(submission.open)):
+        with self._reporting(context, is_resuming=submission.has_accepted):
             self._current_run = run = self._make_run_again(context, submission)
             return self._finish_or_defer(context, run, lambda: run.resume(submission, gave_up=gave_up))
 
@@ -256,9 +256,12 @@ class ImagesOperator(BaseOperator):
         try:
             return self._make_run(context, is_resuming=submission.slot is None)
         except ImageGenError as error:
-            if submission.slot and not submission.open:
+            if not submission.has_accepted:
                 # Nothing was submitted yet: as at the beginning.
                 raise
+            if submission.slot:
+                # A source is gone: what was accepted is landed, and no more sent.
+                return self._make_run_again(context, submission.model_copy(update={"slot": None}))
             # It was fine when the task began, and Airflow calls any failed lookup of a connection "not found":
             # worth a retry, which attaches.
             known = ", ".join(submission.task_ids)

@@ -162,6 +162,11 @@ class Submission(PersistedModel):
         return self.model_copy(update={"landed": landed})
 
     @property
+    def has_accepted(self) -> bool:
+        """Whether the gateway has accepted part of it, which is billed."""
+        return self.slot is None or bool(self.open or self.billed)
+
+    @property
     def last_submitted_at(self) -> float:
         """Unix seconds since when every open task is at the gateway."""
         return max((task.submitted_at or self.submitted_at for task in self.open), default=self.submitted_at)

@@ -140,6 +140,26 @@ class TestSeveralCalls:
         assert (manifest.delivered, harness.billed) == (1, 1)
 
 
+    def test_that_are_paid_and_landed_are_not_paid_again_if_the_request_has_changed(self, harness: Harness) -> None:
+        harness.use("openai", "/openai-api")
+        refuse(harness, after=1)
+        submission = submitted(harness, model="dall-e-3", n=2)
+        assert (len(submission.landed), submission.slot is not None) == (1, True)
+        harness.emulator.disarm()
+        with pytest.raises(ImageGenError, match="billed: yes") as caught:
+            resume(harness, submission, model="dall-e-3", n=2, prompt="rendered anew")
+        assert isinstance(caught.value.result, Manifest)
+        assert (caught.value.result.billed, harness.billed) == (1, 1)
+
+    def test_wait_for_their_images_and_no_more_for_a_slot_if_the_request_has_changed(self, harness: Harness) -> None:
+        harness.emulator.hold()
+        refuse(harness, after=1)
+        submission = submitted(harness, model="dall-e-3", n=2)
+        again = resume(harness, submission, model="dall-e-3", n=2, prompt="rendered anew")
+        assert isinstance(again, Submission)
+        assert (len(again.open), again.slot) == (1, None)
+
+
 class TestOtherDags:
     def test_one_of_two_that_ask_the_same_sends_and_the_other_attaches(self, full: Harness) -> None:
         from airflow_provider_imagegen.engine.recovery import Policy
