@@ -90,7 +90,7 @@ class CostEstimator:
 
 def cost_of(record: LedgerRecord, currency: str) -> Cost | None:
     """Return what a generation cost, or was expected to, sent or only claimed; ``None`` if neither is known."""
-    if record.state == "failed":
+    if record.state in {"failed", "waiting"}:
         return NOTHING
     # What a gateway reported may be more or less than what was expected.
     if record.state in {"landed", "answered"} and (cost := record.cost_in(currency)).is_whole:

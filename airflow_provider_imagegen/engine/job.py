@@ -109,7 +109,7 @@ class ImageJob:
         is_held_up = False
         # In waves, so that one task never has more at the gateway than the connection allows.
         for start in range(0, len(calls), width):
-            is_held_up = not await self._has_slots(results, deadline, started)
+            is_held_up = not await self._has_slots(results, deadline)
             if is_held_up:
                 break
             wave = calls[start : start + width]
@@ -118,8 +118,9 @@ class ImageJob:
         errors = [error for outcome in closed for error in outcome.errors]
         self._refusals = [error.error for error in errors]
         submission = submission_of(self._request, self._client.gateway, results, started, deadline)
-        may_defer = self._options.slot_grace is not None and time.time() < deadline
-        if may_defer and (slot := place_in_line(self._refusals, waited, is_held_up=is_held_up)):
+        slot = place_in_line(self._refusals, waited, is_held_up=is_held_up)
+        # A gateway that asks to wait beyond the deadline is the error to report, and a retry's to wait for.
+        if slot and self._options.slot_grace is not None and max(slot.not_before, time.time()) < deadline:
             return submission.model_copy(update={"slot": slot})
         # Something landed or is open otherwise: then the error waits until that is safe in S3.
         if errors and len(closed) == len(results) and not any(outcome.images for outcome in closed):
@@ -185,14 +186,15 @@ class ImageJob:
             **dict(manifest), provider_version=__version__, origin=origin, request=asked, prompt_sha256=digest
         )
 
-    async def _has_slots(self, results: Sequence[OpenTask | Outcome], deadline: float, started: float) -> bool:
+    async def _has_slots(self, results: Sequence[OpenTask | Outcome], deadline: float) -> bool:
         """Wait until the calls before this wave have left their slots; return whether they have, or nobody waits on."""
         open_ids = [result.task_id for result in results if isinstance(result, OpenTask)]
         if not open_ids:
             return True
         grace = self._options.slot_grace
         until = deadline if grace is None else min(deadline, time.time() + grace)
-        seen = await self._poller.wait(open_ids, until=until, submitted_at=started)
+        # Submitted just now, however long this request has waited for its slot: the gateway may show them late.
+        seen = await self._poller.wait(open_ids, until=until, submitted_at=time.time())
         return grace is None or until == deadline or all(task.is_terminal for task in seen.tasks.values())
 
     async def _check_free(self, call: PlannedCall) -> None:

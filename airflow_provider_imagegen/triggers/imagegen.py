@@ -87,7 +87,8 @@ class ImageTasksTrigger(BaseTrigger):
 
         Airflow 3.3 and later call this when a user marks or clears the deferred task, never on a restart.
         """
-        if self.hold is None:
+        # One that waits for a slot may have nothing at the gateway.
+        if self.hold is None or not self.submission.get("open"):
             return
         # Airflow cancels this very call at its next beat, about a second later, hence a task of its own.
         cancelling = asyncio.create_task(self._cancel(self.hold))

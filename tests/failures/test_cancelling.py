@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from airflow_provider_imagegen.failpoints import Failpoint, observe
 from airflow_provider_imagegen.gateways import registered_gateways
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.ledger.models import Attempt
-from airflow_provider_imagegen.schemas import Submission
+from airflow_provider_imagegen.schemas import SlotWait, Submission
 from airflow_provider_imagegen.triggers import imagegen as trigger_module
 from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
 from tests.conftest import BUCKET
@@ -218,6 +219,13 @@ class TestTrigger:
         await trigger(cancellable, submission, imagegen_conn_id="gone").on_kill()
         assert "Nothing was cancelled" in caplog.text
         assert running(cancellable) == 1
+
+    async def test_that_waits_with_nothing_submitted_says_nothing_of_a_request(
+        self, cancellable: Harness, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        now = time.time()
+        await trigger(cancellable, Submission(submitted_at=now, deadline=now, slot=SlotWait(since=now))).on_kill()
+        assert caplog.text == ""
 
     async def test_of_an_older_release_has_nothing_to_cancel_by(self, cancellable: Harness) -> None:
         submission = await asyncio.to_thread(cancellable.submitted)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_imagegen.exceptions import ImageGenError, RequestRefused, TaskTimeout
+from airflow_provider_imagegen.exceptions import ImageGenError, RateLimited, RequestRefused, TaskTimeout
 from airflow_provider_imagegen.failpoints import Failpoint, Moment
 from airflow_provider_imagegen.schemas import Manifest, Submission
 from tests.failures.conftest import DEADLINE, Harness, killed_at
+from tests.stack.waiting import HANG
 
 
 @pytest.fixture
@@ -91,6 +92,12 @@ class TestRefusedRequest:
         with pytest.raises(TaskTimeout, match="billed: no"):
             resume(full, over, timeout=DEADLINE)
         assert full.billed == 0
+
+    def test_fails_at_once_if_the_gateway_asks_to_wait_beyond_its_deadline(self, harness: Harness) -> None:
+        refuse(harness, retry_after=2 * HANG)
+        with pytest.raises(RateLimited, match="billed: no"):
+            submitted(harness, timeout=HANG)
+        assert states(harness) == [(1, "waiting")]
 
     def test_is_sent_by_a_retry(self, full: Harness) -> None:
         submitted(full)

@@ -119,6 +119,7 @@ class TestWhatARecordCosts:
             ("landed", {"billed": 1}, None),
             ("landed", {"billed": 1, "currency": "EUR", "cost": Decimal("0.04")}, None),
             ("submitted", {"task_id": "t"}, None),
+            ("waiting", IN_USD, NOTHING),
         ],
     )
     def test_is_what_it_did_else_what_was_expected(self, state: str, fields: dict[str, Any], cost: Cost | None) -> None:
