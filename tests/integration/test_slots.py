@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.operators.imagegen import EditImageOperator
 from tests.conftest import BUCKET
 from tests.integration.conftest import Outcome, Run
+from tests.stack.object_store import ObjectStore
+from tests.stack.waiting import HANG, wait_until
 
 pytestmark = pytest.mark.usefixtures("quick_turns")
 
@@ -50,6 +53,25 @@ class TestRefusedTask:
         refuse(emulator)
         outcome = run_task(operator=EditImageOperator, images=[source["uri"]], poll_interval=0.1)
         assert (outcome.state, outcome.manifest["billed"]) == ("success", 1)
+
+    def test_lands_what_was_accepted_of_an_edit_whose_source_is_gone(
+        self, run_task: RunTask, emulator: RunningEmulator, object_store: ObjectStore
+    ) -> None:
+        source = run_task().manifest["images"][0]
+        emulator.arm("edit", "refuse", code="rate_limited", status=429, times=None, after=1)
+        s3 = object_store.client()
+
+        def delete() -> None:
+            wait_until(lambda: emulator.totals()["refused"] > 0, what="the refusal of the second image")
+            s3.delete_object(Bucket=source["bucket"], Key=source["key"])
+
+        thread = threading.Thread(target=delete)
+        thread.start()
+        edit = {"model": "nano-banana", "n": 2, "images": [source["uri"]], "on_partial": "accept"}
+        outcome = run_task(operator=EditImageOperator, poll_interval=0.1, timeout=HANG, **edit)
+        thread.join()
+        s3.close()
+        assert (outcome.state, outcome.manifest["delivered"], outcome.manifest["billed"]) == ("success", 1, 1)
 
     def test_that_does_not_wait_for_its_images_hands_out_a_receipt(
         self, run_task: RunTask, emulator: RunningEmulator
