@@ -196,6 +196,8 @@ class Submitter:
             case Send():
                 reached = await self._send(call, entry, deadline)
             case Reclaim():
+                if self._clock() > deadline:
+                    raise _never_accepted(entry.record)
                 reached = CallState(await self._claims.reclaim(call, entry))
             case Renew():
                 reached = CallState(await self._claims.renew(call, entry))
@@ -381,6 +383,12 @@ class _Lease:
 
     entry: Entry
     since: float
+
+
+def _never_accepted(record: LedgerRecord) -> TaskTimeout:
+    message = f"the deadline passed before it was accepted: {record.failure.message if record.failure else ''}"
+    advice = "A retry, or a clear, sends it. A longer timeout waits longer."
+    return TaskTimeout(message, gateway=record.gateway, trace_id=record.trace_id, billed="no", advice=advice)
 
 
 def _what_is_there(record: LedgerRecord, attempt: Attempt) -> str:

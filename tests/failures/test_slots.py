@@ -89,9 +89,10 @@ class TestRefusedRequest:
     def test_fails_at_its_deadline_and_says_that_nothing_was_billed(self, full: Harness) -> None:
         submission = submitted(full)
         over = submission.model_copy(update={"deadline": time.time(), "submitted_at": time.time() - 2 * DEADLINE})
-        with pytest.raises(TaskTimeout, match="billed: no"):
+        with pytest.raises(TaskTimeout, match="before it was accepted: .*429.*billed: no") as caught:
             resume(full, over, timeout=DEADLINE)
-        assert full.billed == 0
+        assert "what was submitted" not in str(caught.value)
+        assert (states(full), full.billed) == ([(1, "waiting")], 0)
 
     def test_fails_at_once_if_the_gateway_asks_to_wait_beyond_its_deadline(self, harness: Harness) -> None:
         refuse(harness, retry_after=2 * HANG)
