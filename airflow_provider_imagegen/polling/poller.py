@@ -56,7 +56,6 @@ class _Waiter:
     :param open_ids: Ids of the tasks that are not done.
     :param asked_at: Tick of the last lookup; at first, the beginning of the wait.
     :param visible: Time from which on a task that is not shown is lost.
-    :param is_rerun: Whether its tasks were waited for before: those that are over at once ended some time ago.
     :param done: Its result is the error to raise.
     :param pending: Tasks of this round whose result is not there yet.
     :param fault: Why this round failed, as far as it is known.
@@ -232,10 +231,8 @@ class TaskPoller:
         open_ids, schedule = list(dict.fromkeys(task_ids)), schedule or self._schedule
         if not open_ids:
             return Seen({})
-        end = until + offset
-        waiter = _Waiter(
-            open_ids=open_ids, schedule=schedule, asked_at=now, visible=visible, end=end, is_rerun=is_rerun
-        )
+        waiter = _Waiter(open_ids=open_ids, schedule=schedule, asked_at=now, visible=visible, end=until + offset)
+        waiter.is_rerun = is_rerun
         self._waiters.add(waiter)
         self._due.add(waiter, self._ticks.first(schedule, now=now, last_tick=self._last_tick))
         self._wake()

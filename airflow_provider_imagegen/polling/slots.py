@@ -31,11 +31,9 @@ _GROWTH = 1.5
 
 @dataclass(eq=False)
 class _Waiter:
-    """One in line, with times of the event loop: the wall clock may jump.
+    """One in line, with times of the event loop: the wall clock may jump."""
 
-    :param rank: The highest priority first, then who was refused first.
-    """
-
+    # The highest priority first, then who was refused first.
     rank: tuple[int, float]
     refusals: int
     came: float
@@ -67,7 +65,7 @@ class SlotQueue:
 
         :param until: Unix seconds.
         """
-        now = _now()
+        now = asyncio.get_running_loop().time()
         not_before = now + slot.not_before - self._clock()
         waiter = _Waiter((-slot.priority, slot.since), slot.refusals, now, not_before)
         insort(self._waiters, waiter, key=attrgetter("rank"))
@@ -95,7 +93,7 @@ class SlotQueue:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        now = _now()
+        now = asyncio.get_running_loop().time()
         while self._waiters and (left := self._due(first := self._first(now)) - now) <= 0:
             self._waiters.remove(first)
             first.turn.set()
@@ -119,7 +117,3 @@ class SlotQueue:
             return float("inf")
         pause = min(FIRST_PAUSE * _GROWTH ** min(max(first.refusals - 1, 0), 16), LONGEST_PAUSE)
         return max(max(first.came, self._woken_at) + pause * (1 + first.jitter / 2), first.not_before)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

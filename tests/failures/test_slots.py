@@ -89,7 +89,7 @@ class TestRefusedRequest:
     def test_fails_at_its_deadline_and_says_that_nothing_was_billed(self, full: Harness) -> None:
         submission = submitted(full)
         over = submission.model_copy(update={"deadline": time.time(), "submitted_at": time.time() - 2 * DEADLINE})
-        with pytest.raises(TaskTimeout, match="before it was accepted: .*429.*billed: no") as caught:
+        with pytest.raises(TaskTimeout, match=r"before it was accepted: .*429.*billed: no") as caught:
             resume(full, over, timeout=DEADLINE)
         assert "what was submitted" not in str(caught.value)
         assert (states(full), full.billed) == ([(1, "waiting")], 0)
@@ -146,7 +146,6 @@ class TestSeveralCalls:
         manifest = caught.value.result
         assert isinstance(manifest, Manifest)
         assert (manifest.delivered, harness.billed) == (1, 1)
-
 
     def test_that_are_paid_and_landed_are_not_paid_again_if_the_request_has_changed(self, harness: Harness) -> None:
         harness.use("openai", "/openai-api")
