@@ -97,6 +97,7 @@ REFUSED = Scenario(
     "acedatacloud",
     {"model": "gpt-image-1", "deferrable": True},
     refusals=IMAGES,
+    is_variation=True,
 )
 WAITED_FOR = Scenario(
     "tasks, in the worker", TWO_CALLS, "acedatacloud", {"model": "gpt-image-1", "deferrable": False}, is_variation=True

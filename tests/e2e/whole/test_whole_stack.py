@@ -25,6 +25,7 @@ WAITING = {
     "attached-first": ("cancelling", "buoy attached-first"),
 }
 """Runs that wait deferred at the same time: their DAGs, and by what the gateway knows their prompts."""
+HELD_UP = "waits, held-up"
 TASK = "generate"
 
 
@@ -70,6 +71,10 @@ def waiting(stack: Stack) -> Iterator[None]:
     runs = [(dag_id, run_id) for run_id, (dag_id, _) in WAITING.items()]
     for _, prompt in WAITING.values():
         stack.hold(prompt)
+    # One that is not even submitted: it waits for a slot, and its trigger too is killed and taken over.
+    stack.arm("submit", "refuse", code="rate_limited", status=429, retry_after=5, prompt=HELD_UP, times=2)
+    stack.client.wait_for_dag("waiting")
+    stack.client.trigger("waiting", run_id="held-up")
     # Noise, which is drawn once.
     stack.change(image_bytes=20_000)
     for dag_id, run_id in runs:
@@ -85,7 +90,7 @@ def waiting(stack: Stack) -> Iterator[None]:
     wait_until(lambda: all(len(trigger_logs(stack, *run)) == 2 for run in runs), what="the triggers to start again")
     yield
     stack.release()
-    for run in runs:
+    for run in (*runs, ("waiting", "held-up")):
         stack.client.wait_for_run(*run)
 
 
@@ -136,14 +141,12 @@ class TestOneTask:
 
 
 class TestGatewayWithoutFreeSlot:
-    def test_defers_the_task_unsubmitted_until_it_is_its_turn(self, stack: Stack) -> None:
-        prompt = "waits, held-up"
-        stack.arm("submit", "refuse", code="rate_limited", status=429, retry_after=5, prompt=prompt, times=2)
-        run = run_to_the_end(stack, "waiting", "held-up")
+    def test_defers_the_task_unsubmitted_until_it_is_its_turn(self, stack: Stack, waiting: None) -> None:
+        run = stack.client.wait_for_run("waiting", "held-up")
         assert run.state == "success"
         assert has_said(stack, "Deferred, unsubmitted: acedatacloud has no free slot", "waiting", "held-up", 1)
         assert stack.client.task_instance("waiting", "held-up", TASK).try_number == 1
-        assert billed(stack, prompt) == [1, 1]
+        assert billed(stack, HELD_UP) == [1, 1]
 
 
 class TestSchedulerKilledWithRunningTasks:
