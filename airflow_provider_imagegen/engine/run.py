@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_imagegen.engine.cancel import cancel_all
@@ -130,14 +130,14 @@ class GenerateRun(TaskRun):
 
     async def begin(self) -> Manifest | Submission:
         """Submit and wait: for a moment if waiting may be handed on, else to the end."""
-        return await self._submit_and_wait()
+        return await self._submit_and_wait(self.options)
 
-    async def _submit_and_wait(self, before: Submission | None = None) -> Manifest | Submission:
+    async def _submit_and_wait(self, options: JobOptions, before: Submission | None = None) -> Manifest | Submission:
         """Submit and wait, from the beginning: what an earlier process of this try submitted stands in the ledger.
 
         :param before: What that process handed over, to wait for a slot.
         """
-        async with self._job() as job:
+        async with self._job(options) as job:
             check(self.request, self.gateway)
             self._log_request()
             await self.cost_estimator.reserve(self.options.budget, self._calls(), is_resuming=before is not None)
@@ -158,9 +158,11 @@ class GenerateRun(TaskRun):
     async def resume(self, submission: Submission, gave_up: bool) -> Manifest | Submission:
         """Go on after a deferral, which may have ended early: look up afresh, then land."""
         if submission.slot and not (submission.has_accepted and self._asks_for_something_else(submission)):
-            return await self._submit_and_wait(submission)
+            # A triggerer that cannot look up cannot keep the line either: then the worker waits for the slot itself.
+            options = replace(self.options, slot_grace=None) if gave_up else self.options
+            return await self._submit_and_wait(options, submission)
         submission = submission.model_copy(update={"slot": None})
-        async with self._job(submission.fingerprint) as job:
+        async with self._job(self.options, submission.fingerprint) as job:
             now = time.time()
             # Never by what the trigger saw: the task may have finished, or failed, since its event was written.
             tasks = await job.wait(submission, now)
@@ -189,14 +191,14 @@ class GenerateRun(TaskRun):
         return [task for job in self._at_work for task in job.open]
 
     @asynccontextmanager
-    async def _job(self, known_fingerprint: str = "") -> AsyncIterator[ImageJob]:
+    async def _job(self, options: JobOptions, known_fingerprint: str = "") -> AsyncIterator[ImageJob]:
         """Open a job; after a deferral, what is left of the request may no longer tell its fingerprint."""
         with redact_secrets([self.request.callback_url or ""]):
             async with ImageClient(self.settings) as client:
                 known_fingerprint = known_fingerprint or fingerprint(self.request, client.gateway)
                 metadata = {**self.metadata, "fingerprint": known_fingerprint}
                 async with Landing(self.s3, self.destination, self.settings, metadata, self.processing) as landing:
-                    job = ImageJob(self.request, client, landing, self.ledger, self.options)
+                    job = ImageJob(self.request, client, landing, self.ledger, options)
                     self._at_work.append(job)
                     yield job
 

@@ -75,6 +75,14 @@ class TestRefusedRequest:
         assert (again.slot.since, again.slot.refusals) == (first.slot.since, 2)
         assert (again.submitted_at, again.deadline) == (first.submitted_at, first.deadline)
 
+    def test_waits_in_the_worker_where_the_triggerer_could_not_go_on(self, full: Harness) -> None:
+        submission = submitted(full)
+        full.emulator.disarm()
+        full.emulator.arm("submit", "refuse", code="rate_limited", status=429, times=1)
+        manifest = asyncio.run(full.work(slot_grace=0.0).resume(submission, gave_up=True))
+        assert isinstance(manifest, Manifest)
+        assert (full.is_landed(manifest), full.billed) == (True, 1)
+
     def test_says_when_the_gateway_may_be_asked_again(self, harness: Harness) -> None:
         refuse(harness, retry_after=40)
         slot = submitted(harness).slot
