@@ -43,12 +43,14 @@ from airflow_provider_imagegen.exceptions import (
     LookUpFailed,
     NotSent,
     OutcomeUnknown,
+    RateLimited,
     TempFileFailed,
     UnreadableResponse,
 )
 from airflow_provider_imagegen.gateways import gateway_for
 from airflow_provider_imagegen.gateways.base import Handle
 from airflow_provider_imagegen.gateways.environment import proxy_to
+from airflow_provider_imagegen.gateways.rate_limits import RateLimits
 from airflow_provider_imagegen.gateways.response_body import MAX_IMAGES, ResponseContent, ResponseTooLarge
 from airflow_provider_imagegen.gateways.response_reader import ResponseReader, read_response, reading
 from airflow_provider_imagegen.gateways.responses import read_document, read_outputs
@@ -117,6 +119,7 @@ class ImageClient:
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
         self.gateway = gateway_for(settings)
+        self._limits = RateLimits()
         self._open: _OpenClient | None = None
 
     @property
@@ -150,11 +153,17 @@ class ImageClient:
         :return: A running task, or a finished one where the gateway answers at once. Files of its outputs
             live as long as this client is open.
         :raises NotSent: No byte left; safe to repeat.
+        :raises RateLimited: The gateway refused for now, or an earlier response said that it would.
         :raises OutcomeUnknown: The call left and no usable response came back.
         :raises GatewayError: The gateway refused.
         """
         with redact_secrets([*self._secrets, request.callback_url or ""]):
             try:
+                if pause := self._limits.pause:
+                    # Sent now, it would be refused, and some gateways count refusals too.
+                    early = RateLimited(f"an earlier response said that no request is left for {pause:.0f} s")
+                    early.gateway, early.retry_after = self.gateway.name, pause
+                    raise early
                 if isinstance(request, EditRequest):
                     call = self.gateway.edit(request, trace_id)
                 else:
@@ -273,6 +282,7 @@ class ImageClient:
         return await read_response(response, self._images)
 
     async def _read_submitted(self, response: httpx.Response) -> ImageTask:
+        self._limits.see(response.headers)
         task = None
         async with reading(response, self._images) as reader:
             if self.gateway.capabilities.streaming and response.is_success:

@@ -201,6 +201,18 @@ class TestMoreImagesThanAsked:
         assert (await attempt(harness)).delivered == 1 + SURPLUS
 
 
+class TestRateLimitHeaders:
+    async def test_hold_back_the_next_request(
+        self, harness: Harness, gateway: ResultHost, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        harness.settings = dataclasses.replace(harness.settings, max_in_flight=1)
+        said = "x-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 200ms"
+        gateway.answers = [whole(answer({"b64_json": encoded(SMALL)}), said)]
+        manifest = await attempt(harness, model="dall-e-3", n=2)
+        assert (manifest.delivered, len(gateway.asked)) == (2, 2)
+        assert "an earlier response said that no request is left" in caplog.text
+
+
 class TestUnaskedCoding:
     @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip"])
     async def test_is_named(self, harness: Harness, gateway: ResultHost, coding: str) -> None:
