@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--latency", default=plan.latency, help="seconds that an image takes")
     add("--pause", type=float, default=plan.pause, help="seconds between two kills, on average")
     add("--parallelism", type=int, default=plan.parallelism, help="how many tasks run at once")
+    add("--limit", type=int, help="requests that the token allows at once, so that tasks wait for slots")
     add("--end-timeout", type=float, default=plan.end_timeout, help="seconds to wait for the end after the last kill")
     add("--logs", type=Path, default=CACHE / "chaos", help="directory of all logs; emptied first")
     return parser

@@ -56,6 +56,7 @@ class Plan:
     :param latency: seconds that an image takes
     :param pause: seconds between two kills, on average
     :param parallelism: how many tasks run at once
+    :param limit: requests that the token allows at once; None for any number
     :param end_timeout: seconds to wait for the end after the last kill
     """
 
@@ -66,6 +67,7 @@ class Plan:
     latency: str = "5-30"
     pause: float = 3.0
     parallelism: int = 10
+    limit: int | None = None
     end_timeout: float = 1200.0
 
 
@@ -114,10 +116,11 @@ def run_experiment(plan: Plan, journal: Journal, logs: Path) -> Outcome:
     :param journal: the log of the experiment
     :param logs: directory of all processes' and tasks' logs
     """
+    limit = () if plan.limit is None else ("--max-in-flight", str(plan.limit))
     options = StackOptions(
         dag_folders=(DAGS,),
         latency=plan.latency,
-        emulator_options=("--image-bytes", "40000", "--seed", str(plan.seed)),
+        emulator_options=("--image-bytes", "40000", "--seed", str(plan.seed), *limit),
         parallelism=plan.parallelism,
         triggerers=2,
         settings=SETTINGS,
