@@ -44,8 +44,9 @@ def log_deferral(submission: Submission, gateway: str, left: float) -> None:
     """Say what is waited for, with the seconds that are left until the deadline."""
     if submission.slot:
         log.info(
-            "Deferred, unsubmitted: %s has no free slot (refused %d time(s)), deadline in %.0f s. To have Airflow "
-            "itself limit such tasks, see 'Limit requests at a gateway' in the docs.",
+            "Deferred, %s: %s has no free slot or cannot be reached (refused %d time(s)), deadline in %.0f s. To have "
+            "Airflow itself limit such tasks, see 'Limit requests at a gateway' in the docs.",
+            "partly submitted" if submission.has_accepted else "unsubmitted",
             gateway,
             submission.slot.refusals,
             left,

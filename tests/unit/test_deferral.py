@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_imagegen.operators.deferral import deferrable_by_default, minimum_deferral
+from airflow_provider_imagegen.operators.deferral import deferrable_by_default, log_deferral, minimum_deferral
+from airflow_provider_imagegen.schemas import OpenTask, SlotWait, Submission
 
 
 class TestDeferrableByDefault:
@@ -41,3 +43,16 @@ class TestMinimumDeferral:
     ) -> None:
         monkeypatch.setenv("AIRFLOW__IMAGEGEN__MINIMUM_DEFERRAL", choice)
         assert minimum_deferral() == seconds
+
+
+class TestLog:
+    OPEN = OpenTask(index=0, count=1, task_id="t", scope="s", fingerprint="f", generation=1)
+
+    @pytest.mark.parametrize(("open_tasks", "said"), [((), "unsubmitted"), ((OPEN,), "partly submitted")])
+    def test_says_how_much_of_a_request_that_waits_for_a_slot_is_submitted(
+        self, caplog: pytest.LogCaptureFixture, open_tasks: tuple[OpenTask, ...], said: str
+    ) -> None:
+        slot = SlotWait(since=0, refusals=2)
+        with caplog.at_level(logging.INFO):
+            log_deferral(Submission(submitted_at=0, deadline=60, open=open_tasks, slot=slot), "acedatacloud", 60)
+        assert f"Deferred, {said}: acedatacloud has no free slot" in caplog.text
