@@ -15,7 +15,7 @@ class BatchSummary(PersistedModel):
 
     :param dry_run: Whether nothing was sent, because the task only validates.
     :param rows: Number of rows, wrong ones included.
-    :param landed: Rows of which every image is in S3.
+    :param landed: Rows of which every image is in S3, or with ``on_partial="accept"`` at least one.
     :param failed: Rows that ended without.
     :param unknown: Rows of which nobody can tell whether they were billed.
     :param skipped: Wrong rows that were left out (``on_invalid="skip"``).

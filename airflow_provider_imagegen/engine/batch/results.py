@@ -20,8 +20,8 @@ class RowResult(PersistedModel):
     """One line of ``manifest.jsonl``; every line has all fields, as ``manifest.json`` has.
 
     :param row: Position of the row in the batch, from 0.
-    :param status: ``landed``: all of its images are in S3; ``unknown``: nobody can tell whether it was billed;
-        ``skipped``: it makes no request, and ``on_invalid`` is ``skip``.
+    :param status: ``landed``: all of its images are in S3, or with ``on_partial="accept"`` at least one; ``unknown``:
+        nobody can tell whether it was billed; ``skipped``: it is invalid, and ``on_invalid`` is ``skip``.
     :param images: What is in S3, also where something else is missing.
     :param code: Why it has not landed, in one word.
     :param retryable: Whether another try may cure it.
