@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _report(campaign: Campaign) -> None:
     for (target, outcome), count in sorted(campaign.outcomes.items()):
-        print(f"  {target:<12} {outcome:<32} {count:>9}")
+        print(f"  {target:<14} {outcome:<32} {count:>9}")
     print(f"{campaign.cases} cases, {campaign.cases / max(campaign.seconds, 0.001):.0f} a second")
     if campaign.finding is not None:
         print(campaign.finding)
@@ -67,13 +67,13 @@ def _report(campaign: Campaign) -> None:
 
 def _save(finding: Finding) -> Path:
     SAVED.mkdir(parents=True, exist_ok=True)
-    path = SAVED / f"{finding.target.replace(' ', '-')}.{finding.seed}.{finding.number}"
+    path = SAVED / f"{finding.target}.{finding.seed}.{finding.number}"
     path.write_bytes(finding.case)
     return path
 
 
 def _run_again(path: Path) -> int:
-    target = TARGETS[path.name.partition(".")[0].replace("-", " ")]
+    target = TARGETS[path.name.partition(".")[0]]
     print(target.run(path.read_bytes()))
     return 0
 

@@ -43,6 +43,10 @@ class TestDamage:
 
 
 class TestCommand:
+    @pytest.mark.parametrize("name", SHARES)
+    def test_can_name_every_target_among_others(self, name: str) -> None:
+        assert name.split() == [name]
+
     def test_reports_what_came_out(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--cases", "50", "--seed", "7"]) == 0
         printed = capsys.readouterr().out
