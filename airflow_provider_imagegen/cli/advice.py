@@ -39,8 +39,8 @@ _STOP = (
 )
 _FAILED = "Nothing was billed. See to what failure says, then clear the task: it asks again, and that is paid."
 _WAITING = (
-    "Nothing was billed: the gateway had no free slot. If the Airflow task is running or deferred, wait: it sends the "
-    "request when there is one. If not, clear it."
+    "Nothing was billed: the gateway had no free slot, or could not be reached. If the Airflow task is running or "
+    "deferred, wait: it sends the request again. If not, clear it."
 )
 _CANCELLING = "The gateway was asked to cancel it. Clear the task: it gets the image if that came too late."
 

@@ -23,8 +23,8 @@ from airflow_provider_imagegen.money import NOTHING, Cost
 log = logging.getLogger(__name__)
 
 _ASKED_ELSEWHERE = (
-    "The same was asked for at another address before; "
-    'the connection\'s extra "account" makes addresses share what is paid for.'
+    "The same image was requested at another base URL before; "
+    'with the connection\'s extra "account", base URLs share paid images.'
 )
 _ASKED_OTHERWISE = (
     "An earlier try asked for something else: does a template change between tries, or the connection's host?"
@@ -86,7 +86,7 @@ class Claims:
         try:
             others = await asyncio.to_thread(self.ledger.others, call.key)
         except LedgerError as error:
-            log.info("Cannot tell whether the image was asked for in another way before: %s", error)
+            log.info("Cannot tell whether another request for this image was sent before: %s", error)
             return
         if others:
             log.warning(

@@ -102,8 +102,8 @@ class Plan(StrictModel):
     estimate: Estimate
 
     def __str__(self) -> str:
-        asked = f"{self.calls} call(s) for {self.requested} image(s) at {self.gateway}, to {self.destination}"
-        return f"Nothing was sent. Would be asked for: {asked}; to be paid: {self.estimate}"
+        planned = f"{self.calls} call(s) for {self.requested} image(s) at {self.gateway}, to {self.destination}"
+        return f"Dry run, nothing was sent: {planned}; to be paid: {self.estimate}"
 
 
 class DryRun(Plan, Manifest):

@@ -213,8 +213,8 @@ class GenerateRun(TaskRun):
         )
         if self.deferrable and not self.gateway.capabilities.tasks:
             log.info(
-                "%s answers with the image, so this task holds its worker until then. Many such requests hold one "
-                "worker in all as a batch (GenerateImageBatchOperator).",
+                "The response of %s contains the image, so this task occupies its worker slot until then. For many "
+                "requests use GenerateImageBatchOperator, which occupies one worker slot in all.",
                 self.gateway.name,
             )
 

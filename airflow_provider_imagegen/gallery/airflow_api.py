@@ -153,7 +153,7 @@ class AirflowApi:
         except RecursionError:
             raise HTTPException(422, "The XCom is nested too deeply.") from None
         except ValueError:
-            raise HTTPException(422, "The XCom is no valid JSON.") from None
+            raise HTTPException(422, "The XCom is not valid JSON.") from None
 
     async def ended_tasks(self, dag_id: str, run_id: str, states: Sequence[str], offset: int) -> Some[EndedTask]:
         """Return task instances of a run in some states.

@@ -103,7 +103,7 @@ class Card(StrictModel):
             shown: dict[str, Any] = json.loads(self.model_dump_json(exclude_defaults=True))
         except ValueError:
             instance = Instance(self.dag_id, self.run_id, self.task_id, self.map_index)
-            return unreadable(instance, "It holds values that cannot be shown.", plain_text(self.name)).as_json()
+            return unreadable(instance, "It contains values that cannot be shown.", plain_text(self.name)).as_json()
         return shown
 
 
@@ -245,7 +245,7 @@ def _image(
     instance: Instance, image: LandedImage, result: Result, row: int | None = None, at: int | None = None
 ) -> dict[str, object]:
     if not is_beside(image, result):
-        words = f"The image is said to be in the bucket {image.bucket!r}, and its manifest in another one."
+        words = f"The XCom names the bucket {image.bucket!r} for the image, and another one for its manifest."
         return {"kind": "failure", "index": image.index, "code": UNREADABLE, "message": _short(words)}
     hint = "" if at is None else f"at={at}"
     address = image_path(instance.dag_id, instance.run_id, instance.task_id, instance.map_index, image.index, row=row)

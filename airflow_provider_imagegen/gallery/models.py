@@ -80,7 +80,7 @@ def read_result(value: Any) -> Result | None:
         if not value.keys() >= _ALWAYS_THERE:
             return None
         wrong = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
-        raise HTTPException(422, f"The XCom cannot be understood: its field {wrong} is wrong.") from None
+        raise HTTPException(422, f"The XCom is not valid: wrong type or value of field {wrong}.") from None
 
 
 def is_beside(image: LandedImage, result: Result) -> bool:

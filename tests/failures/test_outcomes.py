@@ -220,7 +220,7 @@ class TestAddressThatDiffersBetweenRuns:
         self.move(harness)
         harness.attempt(dag_id="another")
         assert harness.submits == 3
-        assert "was asked for at another address" in caplog.text
+        assert "was requested at another base URL" in caplog.text
 
 
 class TestRecordThatCannotBeRead:

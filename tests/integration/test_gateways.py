@@ -168,7 +168,7 @@ class TestOperatorGenerates:
         assert [image["index"] for image in outcome.manifest["images"]] == [0, 1]
         assert outcome.manifest["usage"]["total_tokens"] > 0
         assert (outcome.manifest["gateway"], outcome.manifest["billed"]) == (gateway, 2)
-        assert f"{gateway} answers with the image, so this task holds its worker" in outcome.log
+        assert f"The response of {gateway} contains the image, so this task occupies its worker slot" in outcome.log
 
     @pytest.mark.parametrize("gateway", SYNCHRONOUS)
     def test_four_side_by_side_where_a_call_makes_one(

@@ -237,7 +237,7 @@ class TestLog:
 
     def test_what_would_be_done(self, run_task: RunTask, emulator: RunningEmulator) -> None:
         outcome = run_task(n=2, validate_only=True)
-        assert "Nothing was sent. Would be asked for: 2 call(s) for 2 image(s) at acedatacloud, to s3://" in outcome.log
+        assert "Dry run, nothing was sent: 2 call(s) for 2 image(s) at acedatacloud, to s3://" in outcome.log
         assert "to be paid: unknown, at least 0 USD" in outcome.log
         assert emulator.totals()["submits"] == 0
 

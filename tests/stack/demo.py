@@ -195,7 +195,7 @@ def _start_schedules(stack: Stack) -> str:
         return "paused, since a real API bills; unpause a DAG to have its schedule start it"
     for dag in stack.client.request("GET", "dags", limit=100)["dags"]:
         stack.client.unpause(dag["dag_id"])
-    return "unpaused: schedules and asset events start them; unpause your own in the UI"
+    return "unpaused: schedules and asset events start them; unpause the DAGs that you add in the UI"
 
 
 def _failure_story(client: AirflowClient, run_id: str) -> str:
