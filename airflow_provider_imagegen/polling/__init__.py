@@ -29,9 +29,9 @@ unreadable response                   Tolerated a few times in a row for each wa
 the gateway shows no such task        Pending during ``visibility_grace``, then ``lost``; never submitted again.
 ====================================  =================================================================================
 
-**A free slot is handed on.** A gateway that has no free slot refuses, and whoever is refused defers without having
-submitted. They stand in one line for each connection, and are woken one for each task that the poller sees end
-(``slots``).
+**Waiting for a slot is queued.** A gateway without a free slot refuses a request, and the Airflow task defers without
+having submitted it. Such tasks form one queue for each connection; for each task that the poller sees end, one of them
+resumes (``slots``).
 
 ``schedule`` decides when to look up and does nothing else, ``bulk_lookup`` sends a request and finds out which id is
 at fault, ``poller`` holds timers and waiters, ``shared`` lends the poller of a connection.

@@ -172,7 +172,7 @@ async def wait_through(
 
 
 async def wait_for_slot(name: str, read: Read, submission: Submission, schedule: PollSchedule) -> bool:
-    """Wait for a slot in the line of a connection; return whether it is this one's turn, or the time is over.
+    """Wait for a slot in the queue of a connection; return true on this one's turn, false when the time is over.
 
     What the submission has open is looked up meanwhile: the end of one of its tasks frees a slot too. Raises as
     :func:`wait_through` does.

@@ -1,12 +1,12 @@
-"""The line of those who wait for a free slot at the gateway of one connection.
+"""The queue of Airflow tasks that wait for a free slot at the gateway of one connection.
 
 A worker that waited for a slot itself would do nothing for hours: a token allows few requests at once, and mapped
 tasks are many. So a refused task defers before it has submitted anything, and is woken when it pays to try again:
 
-- **A task was seen to end.** Its slot is free, so the first in line is woken, and nobody else.
+- **A task was seen to end.** Its slot is free, so the first in the queue is woken, and nobody else.
 - **Nothing was seen to end for a while.** Slots become free that nobody here knows of: of tasks that end within
-  their worker, in another triggerer, or of another tool with the same token. So the first in line is woken now and
-  then, more rarely the more often it was refused; not while the tasks seen here fill the connection's limit.
+  their worker, in another triggerer, or of another tool with the same token. So the first in the queue is woken after
+  a pause, which grows with every refusal; not while the tasks seen here fill the connection's limit.
 
 The gateway's answer decides. A task that is woken and refused again comes back to its old place.
 """
@@ -26,12 +26,13 @@ from airflow_provider_imagegen.schemas import SlotWait
 FIRST_PAUSE = 5.0
 """Seconds after the first refusal until a task is woken although no slot is known to be free."""
 LONGEST_PAUSE = 60.0
+"""Likewise after many refusals; jitter adds up to half of a pause."""
 _GROWTH = 1.5
 
 
 @dataclass(eq=False)
 class _Waiter:
-    """One in line, with times of the event loop: the wall clock may jump."""
+    """One entry of the queue, with times of the event loop: the wall clock may jump."""
 
     # The highest priority first, then who was refused first.
     rank: tuple[int, float]
@@ -44,11 +45,11 @@ class _Waiter:
 
 
 class SlotQueue:
-    """Those who wait for a slot of one connection on one event loop.
+    """The waiters for a slot of one connection on one event loop.
 
     :param limit: Requests that the connection allows at once.
     :param in_flight: Returns how many tasks are known to be at the gateway.
-    :param clock: Wall clock, in unix seconds; places in line come from other processes.
+    :param clock: Wall clock, in unix seconds; places in the queue come from other processes.
     """
 
     def __init__(self, limit: int, in_flight: Callable[[], int], clock: Callable[[], float] = time.time) -> None:
@@ -61,7 +62,7 @@ class SlotQueue:
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, slot: SlotWait, until: float) -> bool:
-        """Stand in line; return whether it is this one's turn, or the time is over.
+        """Wait in the queue; return true when it is this one's turn, false when the time is over.
 
         :param until: Unix seconds.
         """
@@ -105,12 +106,12 @@ class SlotQueue:
             self._timer = asyncio.get_running_loop().call_later(left, self._wake_up)
 
     def _first(self, now: float) -> _Waiter:
-        """Return the first in line; one that was told to wait for long, as of one model's limit, holds up nobody."""
+        """Return the first in the queue; one with a long ``Retry-After``, as of one model's limit, holds up nobody."""
         ready = (waiter for waiter in self._waiters if waiter.not_before <= now + LONGEST_PAUSE)
         return next(ready, None) or min(self._waiters, key=attrgetter("not_before"))
 
     def _due(self, first: _Waiter) -> float:
-        """Return when to wake the first in line; never, if only the end of a task can free a slot."""
+        """Return when to wake the first in the queue; never, if only the end of a task can free a slot."""
         if self._free:
             return first.not_before
         if self._in_flight() >= self._limit:
