@@ -158,7 +158,7 @@ class GenerateRun(TaskRun):
     async def resume(self, submission: Submission, gave_up: bool) -> Manifest | Submission:
         """Go on after a deferral, which may have ended early: look up afresh, then land."""
         if submission.slot and not (submission.has_accepted and self._asks_for_something_else(submission)):
-            # A triggerer that cannot look up cannot keep the line either: then the worker waits for the slot itself.
+            # A triggerer that cannot look up cannot keep the queue either: then the worker waits for the slot itself.
             options = replace(self.options, slot_grace=None) if gave_up else self.options
             return await self._submit_and_wait(options, submission)
         submission = submission.model_copy(update={"slot": None})

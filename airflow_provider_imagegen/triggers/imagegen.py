@@ -145,9 +145,9 @@ class ImageTasksTrigger(BaseTrigger):
 class ImageSlotTrigger(ImageTasksTrigger):
     """Fire when it is this task's turn to submit, or at the deadline.
 
-    All tasks that wait for a slot of a connection in this triggerer form one queue
-    (see :mod:`~airflow_provider_imagegen.polling.slots`). The arguments are those of :class:`ImageTasksTrigger`; the
-    submission contains the place in the queue. Its open tasks are looked up meanwhile.
+    All tasks that wait for a slot of a connection in this triggerer form one queue (see ``polling.slots``). The
+    arguments are those of :class:`ImageTasksTrigger`; the submission contains the place in the queue. Its open tasks
+    are looked up meanwhile.
     """
 
     async def _status(self) -> str:
