@@ -68,8 +68,8 @@ class ImagesOperator(BaseOperator):
     :param storage_class: Storage class of the objects, such as ``STANDARD_IA``.
     :param tag_set: Tags of the objects, at most 10. (templated)
     :param cache_control: ``Cache-Control`` header that readers of the objects get.
-    :param metadata: Further user metadata of the objects, beside what the provider notes: model, fingerprint,
-        gateway's task id, DAG, task and run. (templated)
+    :param metadata: Further user metadata of the objects, beside the provider's own: model, fingerprint, gateway task
+        id, DAG, task and run, SHA-256, time. (templated)
     :param provenance: Whether to write the standard mark for AI-made images (XMP,
         ``digitalSourceType=trainedAlgorithmicMedia``) into the files; pixels stay as they are encoded.
     :param svg: Whether svg images are landed too, to be downloaded rather than shown: they may hold scripts.
