@@ -90,7 +90,7 @@ class TestUnreadable:
 
     def test_manifest_names_the_field_that_is_wrong(self) -> None:
         wrong = GOOD | {"images": [IMAGE | {"bytes": "many"}]}
-        assert "its field images.0.bytes is wrong" in self.shown(json.dumps(wrong))["message"]
+        assert "wrong type or value of field images.0.bytes" in self.shown(json.dumps(wrong))["message"]
 
     def test_cost_is_left_out(self) -> None:
         image, _ = newest({"nightly": json.dumps(GOOD | {"images": [IMAGE | {"cost": "1e400"}]})})
