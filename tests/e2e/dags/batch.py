@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk import DAG, task
 
 from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
+
+# What is held must outlast whatever else a busy machine does meanwhile.
+LONG = timedelta(hours=12)
 
 with DAG("batch", schedule=None):
 
@@ -18,5 +23,6 @@ with DAG("batch", schedule=None):
         model="gpt-image-1",
         size="1024x1024",
         s3_bucket="{{ var.value.imagegen_bucket }}",
+        timeout=LONG,
         max_in_flight=60,
     )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.providers.amazon.aws.operators.s3 import S3CopyObjectOperator
 from airflow.sdk import DAG
 
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 
 BUCKET = "{{ var.value.imagegen_bucket }}"
+
+# What is held must outlast whatever else a busy machine does meanwhile.
+LONG = timedelta(hours=12)
 
 with DAG("waiting", schedule=None):
     generate = GenerateImageOperator(
@@ -16,6 +21,7 @@ with DAG("waiting", schedule=None):
         model="gpt-image-1",
         n=2,
         s3_bucket=BUCKET,
+        timeout=LONG,
         poll_interval=1,
     )
     copy = S3CopyObjectOperator(
@@ -33,6 +39,7 @@ with DAG("on_worker", schedule=None):
         model="gpt-image-1",
         n=2,
         s3_bucket=BUCKET,
+        timeout=LONG,
         poll_interval=1,
         deferrable=False,
     )
