@@ -153,7 +153,7 @@ class TestOlderReleases:
 
     def _landed(self, harness: CostHarness, work: Any, submission: Submission) -> Manifest:
         async def land() -> Any:
-            async with work._job() as job:
+            async with work._job(work.options) as job:
                 tasks = await job.wait(submission, submission.deadline)
                 return await job.land(submission, tasks)
 

@@ -150,7 +150,7 @@ class TestSeveralCalls:
         harness.emulator.disarm()
         harness.emulator.release()
         with pytest.raises(ImageGenError) as caught:
-            resume(harness, submission, model="dall-e-3", n=2, prompt="rendered anew")
+            resume(harness, submission, model="dall-e-3", n=2, prompt="rendered differently")
         manifest = caught.value.result
         assert isinstance(manifest, Manifest)
         assert (manifest.delivered, harness.billed) == (1, 1)
@@ -162,7 +162,7 @@ class TestSeveralCalls:
         assert (len(submission.landed), submission.slot is not None) == (1, True)
         harness.emulator.disarm()
         with pytest.raises(ImageGenError, match="billed: yes") as caught:
-            resume(harness, submission, model="dall-e-3", n=2, prompt="rendered anew")
+            resume(harness, submission, model="dall-e-3", n=2, prompt="rendered differently")
         assert isinstance(caught.value.result, Manifest)
         assert (caught.value.result.billed, harness.billed) == (1, 1)
 
@@ -170,7 +170,7 @@ class TestSeveralCalls:
         harness.emulator.hold()
         refuse(harness, after=1)
         submission = submitted(harness, model="dall-e-3", n=2)
-        again = resume(harness, submission, model="dall-e-3", n=2, prompt="rendered anew")
+        again = resume(harness, submission, model="dall-e-3", n=2, prompt="rendered differently")
         assert isinstance(again, Submission)
         assert (len(again.open), again.slot) == (1, None)
 
