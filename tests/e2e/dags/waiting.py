@@ -32,6 +32,18 @@ with DAG("waiting", schedule=None):
     )
     generate >> copy
 
+with DAG("held_up", schedule=None):
+    GenerateImageOperator(
+        task_id="generate",
+        prompt="A lighthouse that waits, {{ run_id }}",
+        model="gpt-image-1",
+        n=2,
+        s3_bucket=BUCKET,
+        imagegen_conn_id="imagegen_held_up",
+        timeout=LONG,
+        poll_interval=1,
+    )
+
 with DAG("on_worker", schedule=None):
     GenerateImageOperator(
         task_id="generate",

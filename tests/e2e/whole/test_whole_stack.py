@@ -25,7 +25,7 @@ WAITING = {
     "attached-first": ("cancelling", "buoy attached-first"),
 }
 """Runs that wait deferred at the same time: their DAGs, and by what the gateway knows their prompts."""
-HELD_UP = "waits, held-up"
+HELD_UP = ("held_up", "held-up")
 TASK = "generate"
 
 
@@ -62,19 +62,23 @@ def trigger_logs(stack: Stack, dag_id: str, run_id: str) -> list[Path]:
 @pytest.fixture(scope="module")
 def waiting(stack: Stack) -> Iterator[None]:
     """Runs that wait deferred for what the gateway holds, in their second triggerer: the first one was killed."""
-    extra = {"gateway": "cancelling"}
-    stack.client.create_connection(
-        Connection(
-            "imagegen_cancelling", "imagegen", host=stack.gateway.host, password=stack.gateway.token, extra=extra
+    # The run without a slot has a connection of its own: the rows that are held through the default one fill its limit,
+    # and a task is not woken before one of them ends, which is for other tests to decide.
+    extras = {
+        "imagegen_cancelling": {"gateway": "cancelling"},
+        "imagegen_held_up": {"gateway": "acedatacloud", "max_in_flight": 5},
+    }
+    for conn_id, extra in extras.items():
+        stack.client.create_connection(
+            Connection(conn_id, "imagegen", host=stack.gateway.host, password=stack.gateway.token, extra=extra)
         )
-    )
     runs = [(dag_id, run_id) for run_id, (dag_id, _) in WAITING.items()]
     for _, prompt in WAITING.values():
         stack.hold(prompt)
     # One that is not even submitted: it waits for a slot, and its trigger too is killed and taken over.
-    stack.arm("submit", "refuse", code="rate_limited", status=429, retry_after=5, prompt=HELD_UP, times=2)
-    stack.client.wait_for_dag("waiting")
-    stack.client.trigger("waiting", run_id="held-up")
+    stack.arm("submit", "refuse", code="rate_limited", status=429, retry_after=5, prompt="waits, held-up", times=2)
+    stack.client.wait_for_dag(HELD_UP[0])
+    stack.client.trigger(HELD_UP[0], run_id=HELD_UP[1])
     # Noise, which is drawn once.
     stack.change(image_bytes=20_000)
     for dag_id, run_id in runs:
@@ -90,7 +94,7 @@ def waiting(stack: Stack) -> Iterator[None]:
     wait_until(lambda: all(len(trigger_logs(stack, *run)) == 2 for run in runs), what="the triggers to start again")
     yield
     stack.release()
-    for run in (*runs, ("waiting", "held-up")):
+    for run in (*runs, HELD_UP):
         stack.client.wait_for_run(*run)
 
 
@@ -142,11 +146,11 @@ class TestOneTask:
 
 class TestGatewayWithoutFreeSlot:
     def test_defers_the_task_unsubmitted_until_it_is_its_turn(self, stack: Stack, waiting: None) -> None:
-        run = stack.client.wait_for_run("waiting", "held-up")
+        run = stack.client.wait_for_run(*HELD_UP)
         assert run.state == "success"
-        assert has_said(stack, "Deferred, unsubmitted: acedatacloud has no free slot", "waiting", "held-up", 1)
-        assert stack.client.task_instance("waiting", "held-up", TASK).try_number == 1
-        assert billed(stack, HELD_UP) == [1, 1]
+        assert has_said(stack, "Deferred, unsubmitted: acedatacloud has no free slot", *HELD_UP, 1)
+        assert stack.client.task_instance(*HELD_UP, TASK).try_number == 1
+        assert billed(stack, "waits, held-up") == [1, 1]
 
 
 class TestSchedulerKilledWithRunningTasks:
