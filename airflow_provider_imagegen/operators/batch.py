@@ -33,7 +33,7 @@ class GenerateImageBatchOperator(GenerateImageOperator):
     """Generate images from many prompts and land them in S3, in one Airflow task.
 
     Submits within a number of slots, waits and lands side by side in one worker slot, and defers on what is open once
-    everything is submitted. Every row lands or fails alone. Objects are called
+    everything is submitted, or while no slot becomes free. Every row lands or fails alone. Objects are called
     ``<s3_key>/<key>.<ext>``, or ``<s3_key>/<key>-<index>.<ext>`` where a row asks for several;
     ``<s3_key>/manifest.jsonl`` has a line for every row
     (see :class:`~airflow_provider_imagegen.engine.batch.results.RowResult`), and the task returns a summary

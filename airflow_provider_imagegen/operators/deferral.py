@@ -52,4 +52,5 @@ def log_deferral(submission: Submission, gateway: str, left: float) -> None:
             left,
         )
     else:
-        log.info("Deferred: %d task(s) still running, deadline in %.0f s", len(submission.open), left)
+        rest = f", more to submit when {submission.left_open} are left" if submission.left_open else ""
+        log.info("Deferred: %d task(s) still running%s, deadline in %.0f s", len(submission.open), rest, left)

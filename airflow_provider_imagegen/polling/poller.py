@@ -67,6 +67,7 @@ class _Waiter:
     visible: float
     end: float
     is_rerun: bool = False
+    left_open: int = 0
     tasks: dict[str, ImageTask] = field(init=False)
     done: asyncio.Future[Exception | None] = field(init=False)
     lookups: int = 0
@@ -117,7 +118,7 @@ class _Waiter:
         self.open_ids = [task_id for task_id, task in self.tasks.items() if not task.is_terminal]
         if isinstance(fault, UnreadableResponse) and self.faults >= self.schedule.unreadable_limit:
             self.finish(fault)
-        elif not self.open_ids or now >= self.end:
+        elif len(self.open_ids) <= self.left_open or now >= self.end:
             self.finish()
         return Lookup(
             asked_at=self.asked_at,
@@ -210,6 +211,7 @@ class TaskPoller:
         submitted_at: float,
         schedule: PollSchedule | None = None,
         is_rerun: bool = False,
+        left_open: int = 0,
     ) -> Seen:
         """Look up until every task is done, or until the time is over.
 
@@ -220,6 +222,7 @@ class TaskPoller:
         :param submitted_at: Unix seconds of the submit: for a while after it a task may be invisible.
         :param schedule: When to look up, if not as the poller usually does.
         :param is_rerun: Whether they were waited for before, so that the end of some may have been seen already.
+        :param left_open: Number of tasks whose end is not waited for.
         :raises AuthenticationError: If the token is not accepted.
         :raises RequestRefused: If the gateway refuses to look these tasks up.
         :raises UnreadableResponse: If too many responses in a row were unreadable.
@@ -232,7 +235,7 @@ class TaskPoller:
         if not open_ids:
             return Seen({})
         waiter = _Waiter(open_ids=open_ids, schedule=schedule, asked_at=now, visible=visible, end=until + offset)
-        waiter.is_rerun = is_rerun
+        waiter.is_rerun, waiter.left_open = is_rerun, left_open
         self._waiters.add(waiter)
         self._due.add(waiter, self._ticks.first(schedule, now=now, last_tick=self._last_tick))
         self._wake()

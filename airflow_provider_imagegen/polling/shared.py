@@ -142,6 +142,7 @@ async def wait_through(
     submitted_at: float,
     schedule: PollSchedule,
     is_rerun: bool = False,
+    left_open: int = 0,
 ) -> Seen:
     """Wait for tasks together with all who wait through the same connection; see :meth:`TaskPoller.wait`.
 
@@ -155,7 +156,14 @@ async def wait_through(
 
     async def wait(settings: GatewaySettings) -> Seen:
         async with shared_poller(settings) as poller:
-            return await poller.wait(ids, until=until, submitted_at=submitted_at, schedule=schedule, is_rerun=is_rerun)
+            return await poller.wait(
+                ids,
+                until=until,
+                submitted_at=submitted_at,
+                schedule=schedule,
+                is_rerun=is_rerun,
+                left_open=left_open,
+            )
 
     settings = await _settings(name, read)
     try:

@@ -141,6 +141,7 @@ class Submission(PersistedModel):
     :param cost_at_least: The part of it that is known.
     :param fingerprint: Hash of everything that decides what the image is.
     :param slot: Set while part of it is not submitted, for lack of a slot at the gateway.
+    :param left_open: Number of open tasks whose end is not waited for, since there is more to submit before.
     """
 
     submitted_at: float
@@ -154,6 +155,7 @@ class Submission(PersistedModel):
     cost_at_least: Money = Decimal(0)
     fingerprint: str = ""
     slot: SlotWait | None = None
+    left_open: int = 0
 
     def without_prompts(self) -> Submission:
         """Return it as it may cross a deferral."""

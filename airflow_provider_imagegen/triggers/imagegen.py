@@ -24,7 +24,7 @@ _cancelling: set[asyncio.Task[None]] = set()
 
 
 class ImageTasksTrigger(BaseTrigger):
-    """Fire once every task is done, or at the deadline.
+    """Fire once every task is done, or as many as the submission says, or at the deadline.
 
     It never sends a paid request and never touches an image. Arguments that it does not know are ignored.
 
@@ -120,7 +120,7 @@ class ImageTasksTrigger(BaseTrigger):
             # Only the word goes into the event: the worker looks for itself, meets the same error, and fails with it.
             log.error("Waiting ended: %s", error)
             return "failed"
-        if all(task.is_terminal for task in seen.tasks.values()):
+        if sum(not task.is_terminal for task in seen.tasks.values()) <= self.submission.get("left_open", 0):
             return "done"
         if seen.last_fault is not None:
             log.warning("The deadline passed and the last lookup failed: %s", seen.last_fault)
@@ -139,6 +139,7 @@ class ImageTasksTrigger(BaseTrigger):
             until=submission.deadline,
             submitted_at=submission.last_submitted_at,
             schedule=PollSchedule(interval=self.poll_interval),
+            left_open=submission.left_open,
         )
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
-from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRequest, PartialDelivery
+from airflow_provider_imagegen.engine.batch.limits import LOST_IN_A_ROW
+from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRequest, PartialDelivery, UploadFailed
 from airflow_provider_imagegen.failpoints import Failpoint
 from airflow_provider_imagegen.schemas import Submission
 from airflow_provider_imagegen.schemas.batch import BatchSummary
-from airflow_provider_imagegen.triggers.imagegen import ImageTasksTrigger
+from airflow_provider_imagegen.triggers.imagegen import ImageSlotTrigger, ImageTasksTrigger
 from tests.batch.conftest import BatchHarness, prompts
 from tests.failures.conftest import DEADLINE, first_event, killed_at
 
@@ -25,14 +26,15 @@ PLACES = 5
 
 @pytest.fixture
 def no_grace(grace: Callable[[float], None], emulator: RunningEmulator) -> None:
-    """Hand over as soon as everything is submitted, while the last rows still run."""
+    """Hand over as soon as there is nothing to submit and no slot."""
     grace(0.0)
 
 
 def trigger(submission: Submission) -> ImageTasksTrigger:
     """Return what the triggerer runs."""
     kwargs = json.loads(json.dumps(submission.model_dump(mode="json")))
-    return ImageTasksTrigger(imagegen_conn_id="imagegen_default", submission=kwargs, not_before=0.0, poll_interval=0.1)
+    kind = ImageSlotTrigger if submission.slot else ImageTasksTrigger
+    return kind(imagegen_conn_id="imagegen_default", submission=kwargs, not_before=0.0, poll_interval=0.1)
 
 
 def fire(harness: BatchHarness, submission: Submission) -> Any:
@@ -48,7 +50,26 @@ async def only_event(waiting: ImageTasksTrigger) -> Any:
 def deferred(harness: BatchHarness) -> Submission:
     """A batch of which all is submitted, and the last five rows are not finished until they are released."""
     harness.emulator.hold(after=len(ROWS) - PLACES)
-    return harness.defer(ROWS, max_in_flight=PLACES)
+    submission = harness.defer(ROWS, max_in_flight=PLACES)
+    return with_submits(len(ROWS), harness, ROWS, submission, max_in_flight=PLACES)
+
+
+def with_submits(number: int, harness: BatchHarness, rows: Any, submission: Submission, **ask: Any) -> Submission:
+    """Go on with a batch, without finishing what is held, until so many rows were submitted and it defers again."""
+    while harness.submits < number:
+        asyncio.run(only_event(trigger(submission)))
+        submission = harness.resume(rows, submission, **ask)
+    return submission
+
+
+def to_the_end(harness: BatchHarness, rows: Any, result: Any, **ask: Any) -> BatchSummary:
+    """Go on with a batch until it ends; what it submits is finished only when a triggerer waits for it."""
+    while isinstance(result, Submission):
+        fire(harness, result)
+        harness.emulator.hold()
+        result = harness.resume(rows, result, **ask)
+    assert isinstance(result, BatchSummary)
+    return result
 
 
 class TestDeferred:
@@ -90,6 +111,101 @@ class TestDeferred:
         assert harness.statuses() == ["unknown"] * 3
 
 
+class TestWithRowsLeft:
+    """A batch with more rows than slots gives its worker back while all slots are taken."""
+
+    def test_goes_on_when_half_of_the_slots_are_free(self, harness: BatchHarness) -> None:
+        harness.emulator.hold()
+        submission = harness.defer(ROWS, max_in_flight=4)
+        assert (len(submission.open), submission.left_open, harness.submits) == (4, 2, 4)
+        harness.emulator.release("number 0")
+        harness.emulator.hold()
+        harness.emulator.release("number 1")
+        harness.emulator.hold()
+        assert asyncio.run(only_event(trigger(submission)))["status"] == "done"
+        again = harness.resume(ROWS, submission, max_in_flight=4)
+        assert (len(again.open), harness.submits) == (4, 6)
+        assert set(submission.task_ids) & set(again.task_ids) == set(submission.task_ids[2:])
+
+    def test_lands_every_row_once_with_no_more_at_once_than_allowed(self, harness: BatchHarness) -> None:
+        harness.emulator.hold()
+        summary = to_the_end(harness, ROWS, harness.defer(ROWS, max_in_flight=4), max_in_flight=4)
+        assert (summary.landed, summary.billed, harness.submits, harness.billed) == (12, 12, 12, 12)
+        assert harness.emulator.totals()["peak_in_flight"] <= 4
+
+    def test_sends_nothing_more_after_the_deadline(self, harness: BatchHarness) -> None:
+        harness.emulator.hold()
+        submission = harness.defer(ROWS, max_in_flight=4, timeout=DEADLINE)
+        assert asyncio.run(only_event(trigger(submission)))["status"] == "timeout"
+        with pytest.raises(PartialDelivery):
+            harness.resume(ROWS, submission, max_in_flight=4, timeout=DEADLINE)
+        assert harness.statuses() == ["unknown"] * 4 + ["failed"] * 8
+        assert harness.submits == 4
+
+    def test_stops_where_images_do_not_arrive_one_after_the_other(self, harness: BatchHarness) -> None:
+        """Of every worker only a few rows fail, fewer than it takes to stop one."""
+        rows, places = prompts(60), 3
+        harness.emulator.arm("result", "html", times=None)
+        with pytest.raises(UploadFailed, match="in a row were paid for and did not arrive"):
+            to_the_end(harness, rows, harness.defer(rows, max_in_flight=places), max_in_flight=places)
+        assert harness.billed < LOST_IN_A_ROW + 2 * places
+        harness.emulator.disarm()
+        summary = harness.run(rows, try_number=2)
+        assert (summary.landed, harness.billed) == (60, 60)
+
+    @pytest.mark.parametrize("point", [Failpoint.PUT_CHECKPOINT, Failpoint.SUBMIT, Failpoint.PUT_IMAGE])
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    def test_killed_on_the_way_is_settled_by_the_retry(self, harness: BatchHarness, point: Any, moment: Any) -> None:
+        harness.emulator.hold()
+        submission = harness.defer(ROWS, max_in_flight=4)
+        with killed_at(point, moment):
+            to_the_end(harness, ROWS, submission, max_in_flight=4)
+        harness.emulator.release()
+        harness.emulator.wait_until_idle()
+        harness.age_claims()
+        summary = harness.run(ROWS, try_number=2)
+        assert (summary.landed, harness.submits, harness.billed) == (12, 12, 12)
+
+
+class TestGatewayThatAllowsFewer:
+    """The token allows fewer requests than the connection says, or others use it too."""
+
+    @pytest.fixture(autouse=True)
+    def _allows_two(self, harness: BatchHarness) -> None:
+        harness.emulator.change(max_in_flight=2)
+
+    def test_has_the_batch_wait_deferred_until_slots_are_free(self, harness: BatchHarness) -> None:
+        harness.emulator.hold()
+        submission = harness.defer(ROWS, max_in_flight=4)
+        assert submission.slot is not None
+        assert len(submission.open) == harness.emulator.totals()["in_flight"] == 2
+        summary = to_the_end(harness, ROWS, submission, max_in_flight=4)
+        assert (summary.landed, summary.billed, harness.billed) == (12, 12, 12)
+
+    def test_bills_nothing_for_what_it_never_accepted(self, harness: BatchHarness) -> None:
+        harness.emulator.hold()
+        submission = harness.defer(ROWS[:4], max_in_flight=4, timeout=DEADLINE)
+        asyncio.run(only_event(trigger(submission)))
+        with pytest.raises(PartialDelivery):
+            harness.resume(ROWS[:4], submission, max_in_flight=4, timeout=DEADLINE)
+        assert sorted(harness.statuses()) == ["failed", "failed", "unknown", "unknown"]
+
+    def test_is_begun_again_by_a_retry(self, harness: BatchHarness) -> None:
+        harness.emulator.hold()
+        with killed_at(Failpoint.PUT_CHECKPOINT, "after"):
+            harness.defer(ROWS, max_in_flight=4)
+        harness.emulator.release()
+        summary = harness.run(ROWS, try_number=2)
+        assert (summary.landed, harness.billed) == (12, 12)
+
+    def test_is_waited_for_on_the_worker_without_a_triggerer(self, harness: BatchHarness) -> None:
+        harness.emulator.hold()
+        submission = harness.defer(ROWS, max_in_flight=4)
+        harness.emulator.release()
+        result = harness.resume(ROWS, submission, gave_up=True, max_in_flight=4)
+        assert to_the_end(harness, ROWS, result, max_in_flight=4).landed == 12
+
+
 class TestFailedBeforeTheDeferral:
     def test_stays_failed_and_is_not_sent_again(self, harness: BatchHarness) -> None:
         harness.emulator.hold()
@@ -116,7 +232,7 @@ class TestDuplicates:
     def test_are_landed_before_the_deferral_if_their_leader_is(self, harness: BatchHarness) -> None:
         harness.emulator.hold(after=1)
         rows = [{"prompt": "a kite", "key": "k0"}, {"prompt": "an owl", "key": "o"}, {"prompt": "a kite", "key": "k1"}]
-        submission = harness.defer(rows, max_in_flight=1)
+        submission = with_submits(2, harness, rows, harness.defer(rows, max_in_flight=1), max_in_flight=1)
         assert (len(submission.open), harness.names()) == (1, ["k0.png", "k1.png"])
         fire(harness, submission)
         summary = harness.resume(rows, submission)
@@ -128,12 +244,10 @@ class TestDuplicates:
         harness.emulator.arm("submit", "fail", code="api_error", prompt="an owl", times=1)
         prompts = {"leader": "an owl", "one": "a kite", "two": "another kite", "duplicate": "an owl"}
         rows = [{"prompt": prompt, "key": key} for key, prompt in prompts.items()]
-        submission = harness.defer(rows, max_in_flight=2, on_partial="accept")
+        ask: Any = {"max_in_flight": 2, "on_partial": "accept"}
+        submission = with_submits(3, harness, rows, harness.defer(rows, **ask), **ask)
         assert (len(submission.open), harness.submits) == (2, 3)
-        result: Any = submission
-        while isinstance(result, Submission):
-            fire(harness, result)
-            result = harness.resume(rows, result, max_in_flight=2, on_partial="accept")
+        result = to_the_end(harness, rows, submission, **ask)
         assert (result.landed, result.failed, harness.submits, harness.billed) == (3, 1, 4, 3)
 
 

@@ -2,7 +2,8 @@
 
 ``SLOTS_TASKS`` operators (30) of ``SLOTS_SECONDS`` seconds an image (30) run with a token that allows ``SLOTS_LIMIT``
 requests at once (4), on ``SLOTS_WORKERS`` workers (6). Another DAG's task of one second is triggered again and again.
-The logs of processes and tasks are in ``.cache/slots`` until the next time.
+With ``SLOTS_BATCH=1`` it is one batch of as many rows instead, ``max_in_flight`` of the connection at the limit, on one
+worker, and with nothing beside it. The logs of processes and tasks are in ``.cache/slots`` until the next time.
 
 - wall: of the run; ideal is images x seconds / limit.
 - workers held: share of all worker-seconds in which a worker was not free for another task.
@@ -18,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich.table import Table
@@ -32,7 +33,9 @@ from tests.stack.waiting import wait_until
 TASKS = int(os.environ.get("SLOTS_TASKS", "30"))
 LIMIT = int(os.environ.get("SLOTS_LIMIT", "4"))
 SECONDS = float(os.environ.get("SLOTS_SECONDS", "30"))
-WORKERS = int(os.environ.get("SLOTS_WORKERS", "6"))
+BATCH = os.environ.get("SLOTS_BATCH") == "1"
+WORKERS = int(os.environ.get("SLOTS_WORKERS", "1" if BATCH else "6"))
+DAG_ID = "slots_batch" if BATCH else "slots"
 DAGS = Path(__file__).parent / "dags"
 LOGS = CACHE / "slots"
 BYSTANDER_PAUSE = 5.0
@@ -51,19 +54,20 @@ def measure() -> Table:
         latency=SECONDS,
         emulator_options=("--max-in-flight", str(LIMIT), "--image-bytes", "100000"),
         parallelism=WORKERS,
+        connection_extra={"max_in_flight": LIMIT} if BATCH else {},
         settings=SETTINGS,
     )
     with Stack(LOGS, options) as stack:
         client = stack.client
-        for dag_id in ("slots", "bystander"):
+        for dag_id in (DAG_ID, "bystander"):
             client.wait_for_dag(dag_id)
         load = AirflowLoad(stack.airflow, WORKERS)
-        alone = [_bystander(client) for _ in range(4)][1:]
+        alone = [] if BATCH else [_bystander(client) for _ in range(4)][1:]
         billed = stack.ledger()["totals"]["billed_images"]
-        with _bystanders(client) as waits, load.watching_workers() as workers:
+        with nullcontext([]) if BATCH else _bystanders(client) as waits, load.watching_workers() as workers:
             begun = time.monotonic()
-            run_id = client.trigger("slots", {"images": TASKS})
-            run = client.wait_for_run("slots", run_id, timeout=600 + 20 * TASKS * SECONDS / LIMIT, interval=2)
+            run_id = client.trigger(DAG_ID, {"images": TASKS})
+            run = client.wait_for_run(DAG_ID, run_id, timeout=600 + 20 * TASKS * SECONDS / LIMIT, interval=2)
             assert run.start_date is not None
             assert run.end_date is not None
             wait_until(lambda: not load.held_workers(), what="the workers to be free", timeout=600)
@@ -77,8 +81,8 @@ def measure() -> Table:
         {
             "wall": f"{wall:.0f} s ({wall / ideal:.2f} x ideal)",
             "workers held": f"{100 * workers.held / (WORKERS * seconds):.0f} %",
-            f"bystander waits, nothing beside it (longest of {len(alone)})": f"{max(alone):.1f} s",
-            f"bystander waits (longest of {len(waits)})": f"{max(waits):.1f} s",
+            f"bystander waits, nothing beside it (longest of {len(alone)})": f"{max(alone, default=0):.1f} s",
+            f"bystander waits (longest of {len(waits)})": f"{max(waits, default=0):.1f} s",
             "tasks that waited for a slot": str(waited),
             "resumes a submit": f"{resumes / waited:.2f}" if waited else "-",
             "most in flight": str(peak),
@@ -122,10 +126,8 @@ def _resumes() -> tuple[int, int]:
 
 
 def _table(outcome: str, figures: Mapping[str, str]) -> Table:
-    table = Table(
-        title=f"{TASKS} mapped operators, {SECONDS:g} s an image, {LIMIT} at once at the gateway, {WORKERS} workers: "
-        f"{outcome}"
-    )
+    what = f"a batch of {TASKS} rows" if BATCH else f"{TASKS} mapped operators"
+    table = Table(title=f"{what}, {SECONDS:g} s an image, {LIMIT} at once at the gateway, {WORKERS} workers: {outcome}")
     table.add_column("")
     table.add_column("figure", justify="right")
     for name, figure in figures.items():

@@ -26,6 +26,7 @@ class TestHandOver:
         async def waits() -> list[str | None]:
             hand_over = HandOver(0.0)
             hand_over.begin_submit()
+            hand_over.begin_submit()
             tasks = [asyncio.create_task(hand_over.wait(wait)) for wait in (result_after(50), never())]
             hand_over.end_submit()
             await tasks[0]
@@ -38,6 +39,7 @@ class TestHandOver:
     def test_never_comes_without_a_grace(self) -> None:
         async def wait() -> str | None:
             hand_over = HandOver(None)
+            hand_over.begin_submit()
             hand_over.end_submit()
             return await hand_over.wait(result_after(50))
 
@@ -45,7 +47,8 @@ class TestHandOver:
 
     def test_is_put_off_by_another_submit(self) -> None:
         async def wait() -> str | None:
-            hand_over = HandOver(HANG)
+            hand_over = HandOver(0.0)
+            hand_over.begin_submit()
             hand_over.end_submit()
             hand_over.begin_submit()
             return await hand_over.wait(result_after(50))
@@ -55,6 +58,7 @@ class TestHandOver:
     def test_may_come_in_the_moment_in_which_another_submit_begins(self) -> None:
         async def waits() -> list[str | None]:
             hand_over = HandOver(0.0)
+            hand_over.begin_submit()
             tasks = [asyncio.create_task(hand_over.wait(never())) for _ in range(3)]
             await asyncio.sleep(0)
             hand_over.end_submit()

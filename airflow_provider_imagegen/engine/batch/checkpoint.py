@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Self
 
+from airflow_provider_imagegen.engine.batch.limits import CircuitBreaker
 from airflow_provider_imagegen.engine.batch.result_file import ResultFile
 from airflow_provider_imagegen.engine.batch.results import OpenRow, RowResult
 from airflow_provider_imagegen.engine.batch.rows import Row
 from airflow_provider_imagegen.exceptions import InvalidRequest, LedgerCorrupt
 from airflow_provider_imagegen.ledger.documents import read_document, write_document
-from airflow_provider_imagegen.schemas import OpenTask, Submission
+from airflow_provider_imagegen.schemas import OpenTask, SlotWait, Submission
 from airflow_provider_imagegen.schemas.base import PersistedModel
 
 if TYPE_CHECKING:
@@ -24,23 +25,38 @@ if TYPE_CHECKING:
 
 
 class Header(PersistedModel):
-    """The first line of a checkpoint: the digest of all rows, the start, and how many results and open rows follow."""
+    """The first line of a checkpoint: the digest of all rows, the start, and how many results and open rows follow.
+
+    :param lost: Rows in a row, up to now, that were paid for and did not arrive; for the circuit breaker.
+    :param forbidden: Likewise those that were answered with a 403.
+    """
 
     version: int = 1
     rows: str
     started_at: float
     results: int
     open: int
+    lost: int = 0
+    forbidden: int = 0
 
 
 @dataclass
 class BatchState:
-    """A batch as far as it is, begun at a time in unix seconds; open rows wait at the gateway, by their numbers."""
+    """A batch as far as it is.
+
+    :param started_at: Unix seconds.
+    :param open: Rows that wait at the gateway, by their numbers.
+    :param refused: Set once a row was left to the next worker because the gateway had no slot for it.
+    :param accepted: Tasks of such rows, if some of their calls were accepted.
+    """
 
     rows: Sequence[Row]
     results: ResultFile
     started_at: float
     open: dict[int, Submission] = field(default_factory=dict)
+    circuit_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    refused: SlotWait | None = None
+    accepted: tuple[OpenTask, ...] = ()
 
     @property
     def fresh(self) -> list[Row]:
@@ -49,12 +65,14 @@ class BatchState:
 
     @property
     def open_tasks(self) -> tuple[OpenTask, ...]:
-        """Tasks of the open rows."""
-        return tuple(task for _, submission in sorted(self.open.items()) for task in submission.open)
+        """Tasks that are known to be at the gateway."""
+        return *self.accepted, *(task for _, submission in sorted(self.open.items()) for task in submission.open)
 
     def save(self, s3: S3Client, uri: str) -> None:
         """Write the checkpoint. Blocking."""
+        breaker = self.circuit_breaker
         counts = {"results": len(self.results), "open": len(self.open)}
+        counts |= {"lost": breaker.lost, "forbidden": breaker.forbidden}
         header = Header(rows=_digest_of(self.rows), started_at=self.started_at, **counts)
         open_rows = (OpenRow(row=number, submission=self.open[number]) for number in sorted(self.open))
         lines = chain([header.model_dump_json()], self.results.lines(), (row.model_dump_json() for row in open_rows))
@@ -76,7 +94,8 @@ class BatchState:
             # Results are known by the positions of their rows: another row would be taken for landed.
             allowed = "the same rows as when the batch began; clear the task to begin with these"
             raise InvalidRequest("requests", "(changed)", allowed)
-        return cls(rows, results, header.started_at, {row.row: row.submission for row in open_rows})
+        open_submissions = {row.row: row.submission for row in open_rows}
+        return cls(rows, results, header.started_at, open_submissions, CircuitBreaker(header.lost, header.forbidden))
 
 
 def _digest_of(rows: Iterable[Row]) -> str:

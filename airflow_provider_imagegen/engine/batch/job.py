@@ -16,18 +16,20 @@ from dataclasses import dataclass, field
 from airflow_provider_imagegen import metrics
 from airflow_provider_imagegen.engine.batch.checkpoint import BatchState
 from airflow_provider_imagegen.engine.batch.duplicates import Duplicates
-from airflow_provider_imagegen.engine.batch.limits import CircuitBreaker, HandOver, Slots
+from airflow_provider_imagegen.engine.batch.limits import HandOver, Slots
 from airflow_provider_imagegen.engine.batch.progress import Progress, suppress_item_logs
 from airflow_provider_imagegen.engine.batch.results import RowResult
 from airflow_provider_imagegen.engine.batch.rows import Row
 from airflow_provider_imagegen.engine.job import ImageJob
 from airflow_provider_imagegen.exceptions import ImageGenError, TaskTimeout
 from airflow_provider_imagegen.ledger.models import LedgerKey
-from airflow_provider_imagegen.schemas import ImageTask, OpenTask, Submission
+from airflow_provider_imagegen.schemas import ImageTask, OpenTask, SlotWait, Submission
 
 log = logging.getLogger(__name__)
 
 LANDING_ROWS = 64
+SLOT_PAUSE = 0.5
+"""Seconds at least until a row is sent again that was refused for lack of a slot."""
 
 MakeJob = Callable[[Row, Collection[LedgerKey]], ImageJob]
 """Makes the job of a row; the ledger keys are those whose cost another row accounts for."""
@@ -50,6 +52,8 @@ class BatchJob:
     """The rows of a batch on their way into a bucket; to be run once.
 
     :param deadline: Unix seconds at which the whole batch stops waiting.
+    :param waited: The batch's place among those that wait for a slot at the gateway, if it has one.
+    :param has_more: Whether waiting ended before every row was begun.
     :param last_fault: Why the last lookup of a row that is handed over failed; ``None`` if none did.
     """
 
@@ -60,7 +64,8 @@ class BatchJob:
     progress: Progress
     hand_over: HandOver
     deadline: float
-    circuit_breaker: CircuitBreaker = field(default_factory=CircuitBreaker, init=False)
+    waited: SlotWait | None = None
+    has_more: bool = field(default=False, init=False)
     last_fault: ImageGenError | None = field(default=None, init=False)
     _at_work: dict[int, _Item] = field(default_factory=dict, init=False)
     _group: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup, init=False)
@@ -86,6 +91,10 @@ class BatchJob:
         finally:
             reporting.cancel()
             await asyncio.gather(reporting, return_exceptions=True)
+        if (refusal := self.state.circuit_breaker.refusal()) and not self.state.accepted:
+            # The next worker would not know of it, and send as many rows more as there are slots.
+            for row in self.state.fresh:
+                self._refuse(row, refusal)
         await self.progress.report_last(len(self.state.open))
 
     def _rows_at_work(self) -> tuple[int, int]:
@@ -102,7 +111,9 @@ class BatchJob:
                 self._start(row, await self.slots.take_free(submission), submission)
         for row in self.duplicates.leaders(fresh):
             await self._begin(row)
-        self.hand_over.end_submit()
+            if self.hand_over.is_over:
+                self.has_more = True
+                break
 
     async def _begin(self, row: Row) -> None:
         """Start a row as soon as there are slots; or end it at once, and begin those that wait for it."""
@@ -111,8 +122,7 @@ class BatchJob:
             row = ready.popleft()
             slots = await self.slots.take(row)
             if self.hand_over.is_over and not self.duplicates.have_landed(row):
-                # It waited for a row that failed only now. Submitted here, it would exceed the limit together with
-                # those that are handed over, and hold up the worker that they have left. Copies need no gateway.
+                # Those that are handed over have left their slots here, but not at the gateway. Copies need none.
                 self.slots.release(slots)
                 continue
             # Only now: the wait for slots may have taken hours.
@@ -121,17 +131,20 @@ class BatchJob:
                 self._start(row, slots)
                 continue
             self.slots.release(slots)
-            metrics.count("failed", row.request.n)
-            self.progress.add(RowResult.refused(row, refusal))
+            self._refuse(row, refusal)
             ready += self.duplicates.end(row, refusal)
             # A hundred thousand rows may be refused in a row; those at work are to go on meanwhile.
             await asyncio.sleep(0)
+
+    def _refuse(self, row: Row, refusal: ImageGenError) -> None:
+        metrics.count("failed", row.request.n)
+        self.progress.add(RowResult.refused(row, refusal))
 
     def _refusal(self, row: Row) -> ImageGenError | None:
         """Return why a row is not sent; ``None`` if it may be."""
         if time.time() >= self.deadline:
             return TaskTimeout("the deadline passed before it was sent", billed="no")
-        return self.circuit_breaker.refusal() or self.duplicates.refusal(row)
+        return self.state.circuit_breaker.refusal() or self.duplicates.refusal(row)
 
     def _start(self, row: Row, slots: int, submission: Submission | None = None) -> None:
         job = self.make_job(row, self.duplicates.counted(row))
@@ -146,7 +159,7 @@ class BatchJob:
         try:
             submission, tasks = await self._tasks_of(item)
             if tasks is None:
-                self.state.open[row.number] = submission
+                self._hand_over(row, submission)
                 self.last_fault = item.job.last_fault or self.last_fault
                 return
             async with self._landing:
@@ -166,12 +179,20 @@ class BatchJob:
         finally:
             self._release(item)
             del self._at_work[row.number]
-        self.circuit_breaker.see(error)
+        self.state.circuit_breaker.see(error)
         # After a deferral, rows seem to take as long as what is left of them.
         seconds = time.monotonic() - item.since if item.submission is None else None
         self.progress.add(result, seconds)
         for follower in self.duplicates.end(row, error):
             await self._begin(follower)
+
+    def _hand_over(self, row: Row, submission: Submission) -> None:
+        if submission.slot is None:
+            self.state.open[row.number] = submission
+        else:
+            # The next worker begins it again, and finds in the ledger what was accepted of it.
+            self.state.refused = submission.slot
+            self.state.accepted += submission.open
 
     def _release(self, item: _Item) -> None:
         self.slots.release(item.slots)
@@ -182,13 +203,16 @@ class BatchJob:
         job, submission = item.job, item.submission
         try:
             if submission is None:
-                submission = await job.submit()
+                submission = await self._submit(job)
+                if submission.slot is not None:
+                    return submission, None
             else:
                 # What the trigger saw is not relied on. Tasks that are over need no waiting.
                 tasks = await job.wait(submission, time.time())
                 if time.time() >= submission.deadline or all(task.is_terminal for task in tasks.values()):
                     return submission, tasks
                 if self.hand_over.looks_once:
+                    self.hand_over.end_all()
                     return submission, None
         finally:
             self.hand_over.end_submit()
@@ -196,6 +220,19 @@ class BatchJob:
             # Copies, and images that came with the response: there is nothing that a trigger could wait for.
             return submission, {}
         return submission, await self.hand_over.wait(job.wait(submission, submission.deadline))
+
+    async def _submit(self, job: ImageJob) -> Submission:
+        """Submit a row; if the gateway has no slot, again and again until the batch is to wait for one deferred."""
+        submission = await job.submit(waited=self.waited)
+        while submission.slot is not None and not self.hand_over.gives_up(submission.slot):
+            await asyncio.sleep(max(submission.slot.not_before - time.time(), SLOT_PAUSE))
+            submission = await job.submit(submission.submitted_at, self.waited)
+        if submission.slot is not None:
+            self.hand_over.end_all()
+        else:
+            # It had its turn: from here on it waits behind the others.
+            self.waited = None
+        return submission
 
 
 def _innermost(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from copy import copy
 from typing import TypeVar
@@ -22,7 +23,7 @@ from airflow_provider_imagegen.exceptions import (
     UploadFailed,
 )
 from airflow_provider_imagegen.gateways.client import ImageClient
-from airflow_provider_imagegen.schemas import Submission
+from airflow_provider_imagegen.schemas import SlotWait, Submission
 
 T = TypeVar("T")
 
@@ -68,11 +69,15 @@ class Slots:
 
 
 class CircuitBreaker:
-    """Stops a batch if the failure of one row would be the failure of all that follow."""
+    """Stops a batch if the failure of one row would be the failure of all that follow.
 
-    def __init__(self) -> None:
-        self._lost = 0
-        self._forbidden = 0
+    :param lost: Rows in a row that were paid for and did not arrive, as counted before a deferral.
+    :param forbidden: Likewise those that were answered with a 403.
+    """
+
+    def __init__(self, lost: int = 0, forbidden: int = 0) -> None:
+        self.lost = lost
+        self.forbidden = forbidden
         self.blown_by: ImageGenError | None = None
         """Why nothing more is sent; ``None`` while all is well."""
 
@@ -81,16 +86,16 @@ class CircuitBreaker:
         # Rows that are paid for and do not land, one after the other, mean that S3 or the network is down: going on
         # would pay for a hundred thousand images that may expire before they can be landed.
         is_lost = isinstance(error, LandingError) and not isinstance(error, _NOT_LOST_NOW) and error.billed == "yes"
-        self._lost = self._lost + 1 if is_lost else 0
+        self.lost = self.lost + 1 if is_lost else 0
         # One 403 may be about one row; many, one after the other, are about the account.
         is_forbidden = type(error) is RequestRefused and error.status == 403
-        self._forbidden = self._forbidden + 1 if is_forbidden else 0
+        self.forbidden = self.forbidden + 1 if is_forbidden else 0
         if self.blown_by is not None or error is None:
             return
-        if isinstance(error, _CONCERNS_ALL) or self._forbidden >= LOST_IN_A_ROW:
+        if isinstance(error, _CONCERNS_ALL) or self.forbidden >= LOST_IN_A_ROW:
             self.blown_by = copy(error)
-        elif self._lost >= LOST_IN_A_ROW:
-            message = f"{self._lost} rows in a row were paid for and did not arrive, the last because {error.message}"
+        elif self.lost >= LOST_IN_A_ROW:
+            message = f"{self.lost} rows in a row were paid for and did not arrive, the last because {error.message}"
             self.blown_by = UploadFailed(message)
 
     def refusal(self) -> ImageGenError | None:
@@ -105,7 +110,7 @@ class CircuitBreaker:
 
 
 class HandOver:
-    """Ends the waiting of all rows together, some seconds after the last submit.
+    """Ends the waiting of all rows together, when for some seconds nothing was submitted and no slot became free.
 
     :param grace: These seconds; ``None`` to wait to the end.
     :param looks_once: Whether rows that were submitted before are looked up only once, and handed over if they still
@@ -117,16 +122,17 @@ class HandOver:
         self.is_over = False
         """Whether rows have been handed over: what begins after that, the next worker begins."""
         self._grace = grace
-        # Rows that are still to begin count as one submit: without it, the first row to be submitted would be handed
-        # over while the second waits for a slot.
-        self._submitting = 1
+        self._submitting = 0
         self._at: float | None = None
         self._waits: set[asyncio.Timeout] = set()
+        # Unix seconds, as what gateways ask for is: when a request was last accepted, or a task last ended.
+        self._last_success = time.time()
 
     def begin_submit(self) -> None:
         """Count one more submit; nothing is handed over until it ends."""
         self._submitting += 1
-        self._end_waits_at(None)
+        if not self.is_over:
+            self._end_waits_at(None)
 
     def end_submit(self) -> None:
         """Count one less."""
@@ -134,12 +140,24 @@ class HandOver:
         if not self._submitting and self._grace is not None:
             self._end_waits_at(asyncio.get_running_loop().time() + self._grace)
 
+    def end_all(self) -> None:
+        """Hand everything over."""
+        self.is_over = True
+        self._end_waits_at(asyncio.get_running_loop().time())
+
+    def gives_up(self, slot: SlotWait) -> bool:
+        """Return whether a row that the gateway has no slot for is left to the next worker."""
+        if self._grace is None:
+            return False
+        return self.is_over or max(time.time(), slot.not_before) - self._last_success >= self._grace
+
     async def wait(self, wait: Awaitable[T]) -> T | None:
-        """Return the result of a wait; ``None`` if waiting ends before it does."""
+        """Return the result of a wait for what was accepted; ``None`` if waiting ends before it does."""
+        self._last_success = time.time()
         try:
             async with asyncio.timeout_at(self._at) as timeout:
                 self._waits.add(timeout)
-                return await wait
+                result = await wait
         except TimeoutError:
             # A library may raise it too, and that is a failure of the row, not the end of waiting.
             if not timeout.expired():
@@ -148,6 +166,8 @@ class HandOver:
             return None
         finally:
             self._waits.discard(timeout)
+        self._last_success = time.time()
+        return result
 
     def _end_waits_at(self, when: float | None) -> None:
         if when == self._at:

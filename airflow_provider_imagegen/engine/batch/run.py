@@ -29,7 +29,7 @@ from airflow_provider_imagegen.engine.batch.rows import Row, Rows, longest_key, 
 from airflow_provider_imagegen.engine.batch.summary import OnModeration
 from airflow_provider_imagegen.engine.dry_run import BatchDryRun
 from airflow_provider_imagegen.engine.job import ImageJob
-from airflow_provider_imagegen.engine.options import GRACE, SharedResources
+from airflow_provider_imagegen.engine.options import GRACE, SLOT_GRACE, SharedResources
 from airflow_provider_imagegen.engine.plan import PlannedCall, check, fingerprint, plan
 from airflow_provider_imagegen.engine.run import TaskRun
 from airflow_provider_imagegen.exceptions import InvalidRequest, InvalidRows
@@ -39,13 +39,16 @@ from airflow_provider_imagegen.ledger.documents import document_uri
 from airflow_provider_imagegen.ledger.models import LedgerKey
 from airflow_provider_imagegen.polling import TaskPoller
 from airflow_provider_imagegen.redaction import redact_secrets
-from airflow_provider_imagegen.schemas import ImageRequest, OpenTask, Submission
+from airflow_provider_imagegen.schemas import ImageRequest, OpenTask, SlotWait, Submission
 from airflow_provider_imagegen.schemas.batch import BatchSummary
 from airflow_provider_imagegen.storage.client import CONNECTIONS
 
 log = logging.getLogger(__name__)
 
 OnInvalid = Literal["fail", "skip"]
+
+RESUMED_GRACE = 1.0
+"""Seconds for which a batch that was deferred with rows left waits for a slot before it defers again."""
 
 
 class _Opened(NamedTuple):
@@ -78,22 +81,25 @@ class BatchRun(TaskRun):
         return [task for job in self._at_work for task in job.open_tasks]
 
     async def begin(self) -> BatchSummary | Submission:
-        """Submit, wait and land; hand over what still runs when everything is submitted."""
+        """Submit, wait and land; hand over what still runs when everything is submitted, or no slot becomes free."""
         async with self._opened() as opened:
             rows = await self._rows()
             self._log_rows(rows)
             with ResultFile() as results:
                 for row in rows.invalid:
                     results.add(RowResult.skipped(row))
-                return await self._go_on(opened, BatchState(rows.valid, results, time.time()))
+                return await self._go_on(opened, BatchState(rows.valid, results, time.time()), GRACE)
 
     async def resume(self, submission: Submission, gave_up: bool) -> BatchSummary | Submission:
         """Go on after a deferral, from the checkpoint."""
+        begun = time.monotonic()
         async with self._opened() as opened:
             rows = await self._rows()
             with ResultFile() as results:
                 state = await asyncio.to_thread(BatchState.load, self.s3, self.checkpoint_uri, rows.valid, results)
-                return await self._go_on(opened, state, gave_up=gave_up)
+                # Its images take long, so it is no use to wait much longer than it took to come back.
+                grace = max(RESUMED_GRACE, time.monotonic() - begun) if state.fresh else GRACE
+                return await self._go_on(opened, state, grace, waited=submission.slot, gave_up=gave_up)
 
     async def dry_run(self) -> BatchDryRun:
         """Check all rows, and show what would be sent and what it would cost."""
@@ -113,27 +119,48 @@ class BatchRun(TaskRun):
         """Address of the checkpoint of this try."""
         return document_uri(self.ledger, self.options.attempt, "batch")
 
-    async def _go_on(self, opened: _Opened, state: BatchState, *, gave_up: bool = False) -> BatchSummary | Submission:
+    async def _go_on(
+        self,
+        opened: _Opened,
+        state: BatchState,
+        grace: float,
+        *,
+        waited: SlotWait | None = None,
+        gave_up: bool = False,
+    ) -> BatchSummary | Submission:
         """Go on with the rows that have not ended."""
         deadline = state.started_at + self.options.timeout
-        await self._reserve_budget(state)
+        can_defer = self.deferrable and self.gateway.capabilities.tasks
+        await self._reserve_budget(state, is_resuming=gave_up or waited is not None or bool(state.open))
+        # A triggerer that cannot look up cannot keep the queue either: then the worker waits for slots itself.
+        slot_grace = SLOT_GRACE if can_defer and not gave_up else None
         job = BatchJob(
             state=state,
-            make_job=partial(self._image_job, opened, deadline),
+            make_job=partial(self._image_job, opened, deadline, slot_grace),
             slots=Slots(opened.client),
             duplicates=await asyncio.to_thread(self._duplicates, state),
             progress=Progress(len(state.rows), state.results, self.report),
-            hand_over=HandOver(self._grace, looks_once=gave_up),
+            hand_over=HandOver(min(grace, self.options.timeout) if can_defer else None, looks_once=gave_up),
             deadline=deadline,
+            waited=waited,
         )
         # For whoever kills the task: it cancels what is at the gateway.
         self._at_work.append(job)
         await job.run()
-        if state.open:
+        waiting = state.refused if state.fresh else None
+        if state.open or waiting:
             if gave_up and job.last_fault is not None:
                 raise job.last_fault
             await asyncio.to_thread(state.save, self.s3, self.checkpoint_uri)
-            return Submission(submitted_at=state.started_at, deadline=deadline, open=state.open_tasks)
+            return Submission(
+                submitted_at=state.started_at,
+                deadline=deadline,
+                open=state.open_tasks,
+                billed=len(state.results.landed),
+                slot=waiting,
+                # One after the other they would each bring up a worker; all together, they would leave slots unused.
+                left_open=len(state.open_tasks) // 2 if job.has_more else 0,
+            )
         if state.fresh:
             # Only a defect can leave rows without a result; a summary without them would pass for a success.
             raise RuntimeError(f"{len(state.fresh)} row(s) have no result")
@@ -143,18 +170,13 @@ class BatchRun(TaskRun):
             state.started_at,
             on_partial=self.options.on_partial,
             on_moderation=self.on_moderation,
-            stopped_by=job.circuit_breaker.blown_by,
+            stopped_by=state.circuit_breaker.blown_by,
         )
 
-    @property
-    def _grace(self) -> float | None:
-        can_defer = self.deferrable and self.gateway.capabilities.tasks
-        return min(GRACE, self.options.timeout) if can_defer else None
-
-    async def _reserve_budget(self, state: BatchState) -> None:
+    async def _reserve_budget(self, state: BatchState, *, is_resuming: bool) -> None:
         if self.options.budget is not None and state.fresh:
             calls = await asyncio.to_thread(list, self._calls(state.fresh))
-            await self.cost_estimator.reserve(self.options.budget, calls, is_resuming=bool(state.open))
+            await self.cost_estimator.reserve(self.options.budget, calls, is_resuming=is_resuming)
 
     def _calls(self, rows: Iterable[Row]) -> Iterator[PlannedCall]:
         gateway, attempt, reuse = self.gateway, self.options.attempt, self.options.policy.reuse
@@ -165,8 +187,10 @@ class BatchRun(TaskRun):
         calls = ((call.row, call.key) for call in self._calls(state.rows))
         return Duplicates(calls, landed=state.results.landed)
 
-    def _image_job(self, opened: _Opened, deadline: float, row: Row, counted: Collection[LedgerKey]) -> ImageJob:
-        options = replace(self.options, timeout=max(0.0, deadline - time.time()), slot_grace=None)
+    def _image_job(
+        self, opened: _Opened, deadline: float, slot_grace: float | None, row: Row, counted: Collection[LedgerKey]
+    ) -> ImageJob:
+        options = replace(self.options, timeout=max(0.0, deadline - time.time()), slot_grace=slot_grace)
         if options.policy.reuse == "never":
             # Without it, equal rows would have one ledger key, and the second would be given the image of the first.
             options = replace(options, attempt=options.attempt.model_copy(update={"row": row.key}))

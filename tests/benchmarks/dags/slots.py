@@ -6,6 +6,7 @@ import time
 
 from airflow.sdk import DAG, task
 
+from airflow_provider_imagegen.operators.batch import GenerateImageBatchOperator
 from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 
 PARAMS = {"images": 2}
@@ -19,6 +20,16 @@ with DAG("slots", schedule=None, params=PARAMS):
     GenerateImageOperator.partial(
         task_id="generate", model="gpt-image-1", s3_bucket="{{ var.value.imagegen_bucket }}", poll_interval=2
     ).expand(prompt=prompts())
+
+with DAG("slots_batch", schedule=None, params=PARAMS):
+
+    @task
+    def rows(params: dict[str, int]) -> list[str]:
+        return [f"a kite over the dunes, row {number}" for number in range(params["images"])]
+
+    GenerateImageBatchOperator(
+        task_id="generate", requests=rows(), model="gpt-image-1", s3_bucket="{{ var.value.imagegen_bucket }}"
+    )
 
 with DAG("bystander", schedule=None):
 
