@@ -2,12 +2,16 @@
 
 ``SLOTS_TASKS`` operators (30) of ``SLOTS_SECONDS`` seconds an image (30) run with a token that allows ``SLOTS_LIMIT``
 requests at once (4), on ``SLOTS_WORKERS`` workers (6). Another DAG's task of one second is triggered again and again.
-With ``SLOTS_BATCH=1`` it is one batch of as many rows instead, ``max_in_flight`` of the connection at the limit, on one
-worker, and with nothing beside it. The logs of processes and tasks are in ``.cache/slots`` until the next time.
+With ``SLOTS_DAGS=2`` the operators are of two DAGs, and with ``SLOTS_TRIGGERERS=2`` there are two triggerers, which
+know nothing of each other. With ``SLOTS_BATCH=1`` it is one batch of as many rows instead, on one worker and with
+nothing beside it, and ``max_in_flight`` of its connection is the limit. The logs of processes and tasks are in
+``.cache/slots`` until the next time.
 
 - wall: of the run; ideal is images x seconds / limit.
 - workers held: share of all worker-seconds in which a worker was not free for another task.
 - bystander waits: from triggering its run to the start of its task; the first row is without anything beside it.
+- refusals a submit: requests that the gateway refused for each one that it accepted.
+- longest wait: of a task, from its start in a worker until its image is in S3.
 - resumes a submit: how often a task that waited for a slot was woken until it was accepted, on average.
 """
 
@@ -19,13 +23,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.table import Table
 
 from tests.benchmarks.airflow_load import AirflowLoad
 from tests.stack.environment import CACHE
+from tests.stack.records import DagRun
 from tests.stack.rest import AirflowClient
 from tests.stack.stack import Stack, StackOptions
 from tests.stack.waiting import wait_until
@@ -35,7 +40,8 @@ LIMIT = int(os.environ.get("SLOTS_LIMIT", "4"))
 SECONDS = float(os.environ.get("SLOTS_SECONDS", "30"))
 BATCH = os.environ.get("SLOTS_BATCH") == "1"
 WORKERS = int(os.environ.get("SLOTS_WORKERS", "1" if BATCH else "6"))
-DAG_ID = "slots_batch" if BATCH else "slots"
+TRIGGERERS = int(os.environ.get("SLOTS_TRIGGERERS", "1"))
+DAG_IDS = ("slots_batch",) if BATCH else ("slots", "slots_too")[: int(os.environ.get("SLOTS_DAGS", "1"))]
 DAGS = Path(__file__).parent / "dags"
 LOGS = CACHE / "slots"
 BYSTANDER_PAUSE = 5.0
@@ -54,30 +60,35 @@ def measure() -> Table:
         latency=SECONDS,
         emulator_options=("--max-in-flight", str(LIMIT), "--image-bytes", "100000"),
         parallelism=WORKERS,
+        triggerers=TRIGGERERS,
         connection_extra={"max_in_flight": LIMIT} if BATCH else {},
         settings=SETTINGS,
     )
     with Stack(LOGS, options) as stack:
         client = stack.client
-        for dag_id in (DAG_ID, "bystander"):
+        for dag_id in (*DAG_IDS, "bystander"):
             client.wait_for_dag(dag_id)
         load = AirflowLoad(stack.airflow, WORKERS)
         alone = [] if BATCH else [_bystander(client) for _ in range(4)][1:]
         billed = stack.ledger()["totals"]["billed_images"]
-        with nullcontext([]) if BATCH else _bystanders(client) as waits, load.watching_workers() as workers:
+        with ExitStack() as beside:
+            waits = [] if BATCH else beside.enter_context(_bystanders(client))
+            workers = beside.enter_context(load.watching_workers())
             begun = time.monotonic()
-            run_id = client.trigger(DAG_ID, {"images": TASKS})
-            run = client.wait_for_run(DAG_ID, run_id, timeout=600 + 20 * TASKS * SECONDS / LIMIT, interval=2)
-            assert run.start_date is not None
-            assert run.end_date is not None
+            run_ids = [client.trigger(dag_id, {"images": TASKS // len(DAG_IDS)}) for dag_id in DAG_IDS]
+            limit = 600 + 20 * TASKS * SECONDS / LIMIT
+            runs = [client.wait_for_run(*run, timeout=limit, interval=2) for run in zip(DAG_IDS, run_ids, strict=True)]
             wait_until(lambda: not load.held_workers(), what="the workers to be free", timeout=600)
             seconds = time.monotonic() - begun
-        billed = stack.ledger()["totals"]["billed_images"] - billed
-        peak = stack.ledger()["totals"]["peak_in_flight"]
-    wall, ideal = (run.end_date - run.start_date).total_seconds(), TASKS * SECONDS / LIMIT
+        totals = stack.ledger()["totals"]
+        durations = [duration for run in runs for duration in _durations(client, run)]
+    billed = totals["billed_images"] - billed
+    began = min(run.start_date for run in runs if run.start_date)
+    wall = (max(run.end_date for run in runs if run.end_date) - began).total_seconds()
+    ideal = TASKS * SECONDS / LIMIT
     waited, resumes = _resumes()
     return _table(
-        f"{run.state}, {billed} billed",
+        f"{', '.join(run.state for run in runs)}, {billed} billed",
         {
             "wall": f"{wall:.0f} s ({wall / ideal:.2f} x ideal)",
             "workers held": f"{100 * workers.held / (WORKERS * seconds):.0f} %",
@@ -85,7 +96,9 @@ def measure() -> Table:
             f"bystander waits (longest of {len(waits)})": f"{max(waits, default=0):.1f} s",
             "tasks that waited for a slot": str(waited),
             "resumes a submit": f"{resumes / waited:.2f}" if waited else "-",
-            "most in flight": str(peak),
+            "refusals a submit": f"{totals['refused'] / totals['accepted']:.2f}",
+            "longest wait": f"{max(durations):.0f} s ({max(durations) / ideal:.2f} x ideal)",
+            "most in flight": str(totals["peak_in_flight"]),
         },
     )
 
@@ -116,6 +129,16 @@ def _bystander(client: AirflowClient) -> float:
     started = client.task_instance("bystander", run_id, "work").start_date
     assert started is not None
     return started.timestamp() - begun
+
+
+def _durations(client: AirflowClient, run: DagRun) -> list[float]:
+    """Return for how many seconds the operators of a run ran, deferred or not."""
+    tasks = client.task_instances(run.dag_id, run.run_id)
+    return [
+        (task.end_date - task.start_date).total_seconds()
+        for task in tasks
+        if task.task_id == "generate" and task.start_date and task.end_date
+    ]
 
 
 def _resumes() -> tuple[int, int]:

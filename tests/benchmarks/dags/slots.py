@@ -11,24 +11,21 @@ from airflow_provider_imagegen.operators.imagegen import GenerateImageOperator
 
 PARAMS = {"images": 2}
 
-with DAG("slots", schedule=None, params=PARAMS):
 
-    @task
-    def prompts(params: dict[str, int]) -> list[str]:
-        return [f"a kite over the dunes, number {number}" for number in range(params["images"])]
+@task
+def prompts(params: dict[str, int]) -> list[str]:
+    return [f"a kite over the dunes, number {number}" for number in range(params["images"])]
 
-    GenerateImageOperator.partial(
-        task_id="generate", model="gpt-image-1", s3_bucket="{{ var.value.imagegen_bucket }}", poll_interval=2
-    ).expand(prompt=prompts())
+
+for name in "slots", "slots_too":
+    with DAG(name, schedule=None, params=PARAMS):
+        GenerateImageOperator.partial(
+            task_id="generate", model="gpt-image-1", s3_bucket="{{ var.value.imagegen_bucket }}", poll_interval=2
+        ).expand(prompt=prompts())
 
 with DAG("slots_batch", schedule=None, params=PARAMS):
-
-    @task
-    def rows(params: dict[str, int]) -> list[str]:
-        return [f"a kite over the dunes, row {number}" for number in range(params["images"])]
-
     GenerateImageBatchOperator(
-        task_id="generate", requests=rows(), model="gpt-image-1", s3_bucket="{{ var.value.imagegen_bucket }}"
+        task_id="generate", requests=prompts(), model="gpt-image-1", s3_bucket="{{ var.value.imagegen_bucket }}"
     )
 
 with DAG("bystander", schedule=None):
