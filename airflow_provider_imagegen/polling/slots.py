@@ -6,7 +6,8 @@ tasks are many. So a refused task defers before it has submitted anything, and i
 - **A task was seen to end.** Its slot is free, so the first in the queue is woken, and nobody else.
 - **Nothing was seen to end for a while.** Slots become free that nobody here knows of: of tasks that end within
   their worker, in another triggerer, or of another tool with the same token. So the first in the queue is woken after
-  a pause, which grows with every refusal; not while the tasks seen here fill the connection's limit.
+  a pause; not while the tasks seen here fill the connection's limit. The pause grows with every task that was woken
+  like this and refused, and is short again once one was not: each costs a worker some seconds, for all of the queue.
 
 The gateway's answer decides. A task that is woken and refused again comes back to its old place.
 """
@@ -24,10 +25,12 @@ from operator import attrgetter
 from airflow_provider_imagegen.schemas import SlotWait
 
 FIRST_PAUSE = 5.0
-"""Seconds after the first refusal until a task is woken although no slot is known to be free."""
+"""Seconds until a task is woken although no slot is known to be free."""
 LONGEST_PAUSE = 60.0
-"""Likewise after many refusals; jitter adds up to half of a pause."""
+"""Likewise after many of these were refused; jitter adds up to half of a pause."""
 _GROWTH = 1.5
+_KNOWN_AFTER = 45.0
+"""Seconds after which a task that was woken and has not come back was probably not refused."""
 
 
 @dataclass(eq=False)
@@ -36,7 +39,6 @@ class _Waiter:
 
     # The highest priority first, then who was refused first.
     rank: tuple[int, float]
-    refusals: int
     came: float
     not_before: float
     # From 0 to 1: two triggerers must not try at the same moments for ever.
@@ -59,6 +61,9 @@ class SlotQueue:
         self._waiters: list[_Waiter] = []
         self._free = 0
         self._woken_at = 0.0
+        # When tasks were woken although no slot was known to be free, by the times of their first refusals.
+        self._tries: dict[float, float] = {}
+        self._refused_tries = 0
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, slot: SlotWait, until: float) -> bool:
@@ -68,7 +73,9 @@ class SlotQueue:
         """
         now = asyncio.get_running_loop().time()
         not_before = now + slot.not_before - self._clock()
-        waiter = _Waiter((-slot.priority, slot.since), slot.refusals, now, not_before)
+        if self._tries.pop(slot.since, None) is not None:
+            self._refused_tries += 1
+        waiter = _Waiter((-slot.priority, slot.since), now, not_before)
         insort(self._waiters, waiter, key=attrgetter("rank"))
         self._wake_up()
         try:
@@ -95,9 +102,14 @@ class SlotQueue:
             self._timer.cancel()
             self._timer = None
         now = asyncio.get_running_loop().time()
+        if any(woken_at <= now - _KNOWN_AFTER for woken_at in self._tries.values()):
+            self._tries.clear()
+            self._refused_tries = 0
         while self._waiters and (left := self._due(first := self._first(now)) - now) <= 0:
             self._waiters.remove(first)
             first.turn.set()
+            if not self._free:
+                self._tries[first.rank[1]] = now
             self._free, self._woken_at = max(0, self._free - 1), now
         if not self._waiters:
             # Whoever comes next was refused after these became free.
@@ -116,5 +128,5 @@ class SlotQueue:
             return first.not_before
         if self._in_flight() >= self._limit:
             return float("inf")
-        pause = min(FIRST_PAUSE * _GROWTH ** min(max(first.refusals - 1, 0), 16), LONGEST_PAUSE)
+        pause = min(FIRST_PAUSE * _GROWTH ** min(self._refused_tries, 16), LONGEST_PAUSE)
         return max(max(first.came, self._woken_at) + pause * (1 + first.jitter / 2), first.not_before)

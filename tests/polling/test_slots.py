@@ -175,17 +175,50 @@ class TestSlotThatBecomesFree:
 
 
 class TestNothingSeenToEnd:
-    def test_one_is_tried_now_and_then_more_rarely_the_more_often_it_was_refused(self) -> None:
+    def test_one_is_tried_now_and_then_and_more_rarely_the_more_often_these_were_refused(self) -> None:
         async def scenario() -> None:
-            times = []
-            for refusals in (1, 2, 5, 1000):
-                line = Line()
-                await line.join("a", refusals=refusals)
-                await asyncio.sleep(1000)
-                times.append(line.woken[0][1])
-            assert times == sorted(times)
-            assert FIRST_PAUSE <= times[0] <= 1.5 * FIRST_PAUSE
-            assert LONGEST_PAUSE <= times[-1] <= 1.5 * LONGEST_PAUSE + 1
+            line = Line()
+            since = line.now()
+            pauses = []
+            for _ in range(20):
+                began = line.now()
+                assert await (await line.join("a", since=since))
+                pauses.append(line.now() - began)
+            assert FIRST_PAUSE <= pauses[0] <= 1.5 * FIRST_PAUSE
+            assert pauses[5] >= 4 * FIRST_PAUSE
+            assert all(LONGEST_PAUSE <= pause <= 1.5 * LONGEST_PAUSE for pause in pauses[-5:])
+
+        run(scenario())
+
+    def test_one_after_the_other_is_tried_soon_while_they_are_not_refused(self) -> None:
+        async def scenario() -> None:
+            line = Line()
+            since = line.now()
+            for _ in range(20):
+                await (await line.join("refused", since=since))
+            for number in range(30):
+                await line.join(str(number))
+            await asyncio.sleep(4 * LONGEST_PAUSE)
+            assert len(line.names) > 20 + 10
+
+        run(scenario())
+
+    def test_others_are_not_tried_more_often_than_one(self) -> None:
+        async def scenario() -> None:
+            """Each comes back refused some seconds after it was woken."""
+            line = Line()
+
+            async def go_on(name: str) -> None:
+                since = line.now()
+                while True:
+                    await (await line.join(name, since=since))
+                    await asyncio.sleep(14)
+
+            tasks = [asyncio.ensure_future(go_on(name)) for name in "abcdefgh"]
+            await asyncio.sleep(600)
+            assert len(line.names) < 20
+            for task in tasks:
+                task.cancel()
 
         run(scenario())
 
