@@ -44,6 +44,11 @@ SAMPLE = 8
 """Cases of a sampled test in the short run, at most."""
 TOGETHER = "integration/"
 """Tests with ``dag.test()``: the first one of a process takes 9 s of CPU, and any other one less than a second."""
+UNMEASURED = (
+    *("e2e", "chaos", "docs", "packaging", "peers", "crash", "fuzz"),
+    *("batch/test_killed", "polling/test_slow_loops", "polling/test_task_poller"),
+)
+"""Tests without coverage, which others reach as well: on Python 3.11 measuring it takes a quarter of the CPU time."""
 LONGEST = (TOGETHER, "crash/test_crash_matrix", "batch", "failures", "crash", "gallery", "polling")
 
 
@@ -81,6 +86,13 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     """Measure coverage of what is done at imports in the first process only, for it is the same in all."""
     is_first = getattr(session.config, "workerinput", {"workerid": "gw0"})["workerid"] == "gw0"
     with nullcontext() if is_first else untraced():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    is_measured = not item.path.relative_to(Path(__file__).parent).as_posix().startswith(UNMEASURED)
+    with nullcontext() if is_measured else untraced():
         return (yield)
 
 
