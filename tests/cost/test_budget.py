@@ -185,6 +185,38 @@ class TestBatch:
         assert isinstance(summary, BatchSummary)
         assert (summary.landed, summary.cost, harness.billed) == (4, 2 * PRICE, 2)
 
+    @pytest.mark.parametrize("reuse", ["task", "always", "never"])
+    def test_budget_holds_over_many_deferrals(
+        self, harness: CostHarness, grace: Callable[[float], None], reuse: str
+    ) -> None:
+        harness.policy = Policy(reuse=reuse)  # type: ignore[arg-type]
+        result = self._deferred(harness, grace)
+        while isinstance(result, Submission):
+            result = self._resumed(harness, result, "0.18")
+        assert (result.landed, result.cost, harness.billed) == (6, 6 * PRICE, 6)
+
+    def test_rows_are_not_sent_once_the_others_cost_more_than_expected(
+        self, harness: CostHarness, grace: Callable[[float], None]
+    ) -> None:
+        submission = self._deferred(harness, grace)
+        with pytest.raises(BudgetExceeded, match=r"the budget is 0\.17 USD") as caught:
+            self._resumed(harness, submission, "0.17")
+        assert isinstance(caught.value.result, BatchSummary)
+        assert (caught.value.result.landed, caught.value.result.failed, harness.billed) == (2, 4, 2)
+
+    def _deferred(self, harness: CostHarness, grace: Callable[[float], None]) -> Submission | BatchSummary:
+        grace(0.0)
+        harness.emulator.hold()
+        batch = harness.batch(prompts(6), deferrable=True, max_in_flight=2)
+        return asyncio.run(harness.paying(batch, "0.18").begin())
+
+    def _resumed(self, harness: CostHarness, submission: object, budget: str) -> Submission | BatchSummary:
+        assert isinstance(submission, Submission)
+        assert harness.emulator.release() == len(submission.open) == 2
+        harness.emulator.hold()
+        batch = harness.batch(prompts(6), deferrable=True, max_in_flight=2)
+        return asyncio.run(harness.paying(batch, budget).resume(submission, gave_up=False))
+
 
 class TestCurrency:
     def test_is_the_connection_s(self, harness: CostHarness) -> None:

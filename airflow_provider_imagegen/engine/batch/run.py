@@ -32,7 +32,7 @@ from airflow_provider_imagegen.engine.job import ImageJob
 from airflow_provider_imagegen.engine.options import GRACE, SLOT_GRACE, SharedResources
 from airflow_provider_imagegen.engine.plan import PlannedCall, check, fingerprint, plan
 from airflow_provider_imagegen.engine.run import TaskRun
-from airflow_provider_imagegen.exceptions import InvalidRequest, InvalidRows
+from airflow_provider_imagegen.exceptions import BudgetExceeded, InvalidRequest, InvalidRows
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.landing import Landing
 from airflow_provider_imagegen.ledger.documents import document_uri
@@ -174,9 +174,19 @@ class BatchRun(TaskRun):
         )
 
     async def _reserve_budget(self, state: BatchState, *, is_resuming: bool) -> None:
-        if self.options.budget is not None and state.fresh:
-            calls = await asyncio.to_thread(list, self._calls(state.fresh))
+        if self.options.budget is None or not state.fresh:
+            return
+        results = state.results
+        # Not those that failed, which are not sent again; those that landed have their bills in the ledger.
+        rows = [row for row in state.rows if row.number not in results or row.key in results.landed]
+        calls = await asyncio.to_thread(list, self._calls(rows))
+        try:
             await self.cost_estimator.reserve(self.options.budget, calls, is_resuming=is_resuming)
+        except BudgetExceeded as error:
+            if not is_resuming:
+                raise
+            # The images cost more than was expected. No more is sent, but what is paid for is landed.
+            state.circuit_breaker.blown_by = error
 
     def _calls(self, rows: Iterable[Row]) -> Iterator[PlannedCall]:
         gateway, attempt, reuse = self.gateway, self.options.attempt, self.options.policy.reuse
