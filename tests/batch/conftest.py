@@ -144,6 +144,7 @@ def grace(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
     def shorten(seconds: float) -> None:
         monkeypatch.setattr("airflow_provider_imagegen.engine.batch.run.GRACE", seconds)
+        monkeypatch.setattr("airflow_provider_imagegen.engine.batch.run.RESUMED_GRACE", seconds)
 
     return shorten
 

@@ -171,8 +171,10 @@ class TestGatewayThatAllowsFewer:
     """The token allows fewer requests than the connection says, or others use it too."""
 
     @pytest.fixture(autouse=True)
-    def _allows_two(self, harness: BatchHarness) -> None:
+    def _allows_two(self, harness: BatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
         harness.emulator.change(max_in_flight=2)
+        monkeypatch.setattr("airflow_provider_imagegen.engine.batch.run.SLOT_GRACE", 0.1)
+        monkeypatch.setattr("airflow_provider_imagegen.polling.slots.FIRST_PAUSE", 0.1)
 
     def test_has_the_batch_wait_deferred_until_slots_are_free(self, harness: BatchHarness) -> None:
         harness.emulator.hold()
@@ -184,10 +186,11 @@ class TestGatewayThatAllowsFewer:
 
     def test_bills_nothing_for_what_it_never_accepted(self, harness: BatchHarness) -> None:
         harness.emulator.hold()
-        submission = harness.defer(ROWS[:4], max_in_flight=4, timeout=DEADLINE)
-        asyncio.run(only_event(trigger(submission)))
+        result: Any = harness.defer(ROWS[:4], max_in_flight=4, timeout=DEADLINE)
         with pytest.raises(PartialDelivery):
-            harness.resume(ROWS[:4], submission, max_in_flight=4, timeout=DEADLINE)
+            while isinstance(result, Submission):
+                asyncio.run(only_event(trigger(result)))
+                result = harness.resume(ROWS[:4], result, max_in_flight=4, timeout=DEADLINE)
         assert sorted(harness.statuses()) == ["failed", "failed", "unknown", "unknown"]
 
     def test_is_begun_again_by_a_retry(self, harness: BatchHarness) -> None:
