@@ -10,7 +10,7 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -134,17 +134,9 @@ async def _lent(settings: GatewaySettings) -> AsyncIterator[_SharedPoller]:
 
 
 async def wait_through(
-    name: str,
-    read: Read,
-    task_ids: Iterable[str],
-    *,
-    until: float,
-    submitted_at: float,
-    schedule: PollSchedule,
-    is_rerun: bool = False,
-    left_open: int = 0,
+    name: str, read: Read, submission: Submission, schedule: PollSchedule, *, is_rerun: bool = False
 ) -> Seen:
-    """Wait for tasks together with all who wait through the same connection; see :meth:`TaskPoller.wait`.
+    """Wait for what a submission has open, with all who wait through the same connection; see :meth:`TaskPoller.wait`.
 
     The connection is read once for all, and once more for all if its token is refused. Only states are of
     use in what is returned: files of images are gone.
@@ -152,17 +144,16 @@ async def wait_through(
     :raises AuthenticationError: If the token is refused, and refused again after reading the connection again.
     :raises ConfigurationError: If the connection cannot be used.
     """
-    ids = list(task_ids)
 
     async def wait(settings: GatewaySettings) -> Seen:
         async with shared_poller(settings) as poller:
             return await poller.wait(
-                ids,
-                until=until,
-                submitted_at=submitted_at,
+                submission.task_ids,
+                until=submission.deadline,
+                submitted_at=submission.last_submitted_at,
                 schedule=schedule,
                 is_rerun=is_rerun,
-                left_open=left_open,
+                left_open=submission.left_open,
             )
 
     settings = await _settings(name, read)
@@ -188,18 +179,8 @@ async def wait_for_slot(name: str, read: Read, submission: Submission, schedule:
     slot = submission.slot or SlotWait(since=submission.submitted_at)
     async with _lent(await _settings(name, read)) as lent:
         turn = asyncio.ensure_future(lent.slots.wait(slot, submission.deadline))
-        polling = asyncio.ensure_future(
-            wait_through(
-                name,
-                read,
-                submission.task_ids,
-                until=submission.deadline,
-                submitted_at=submission.last_submitted_at,
-                schedule=schedule,
-                # It comes again and again with the same tasks: an end must not free a slot each time.
-                is_rerun=True,
-            )
-        )
+        # It comes again and again with the same tasks: an end must not free a slot each time.
+        polling = asyncio.ensure_future(wait_through(name, read, submission, schedule, is_rerun=True))
         try:
             await asyncio.wait([turn, polling], return_when=asyncio.FIRST_COMPLETED)
             if polling.done():

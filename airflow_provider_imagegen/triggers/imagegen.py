@@ -131,15 +131,11 @@ class ImageTasksTrigger(BaseTrigger):
         from airflow_provider_imagegen.polling import PollSchedule, wait_through
         from airflow_provider_imagegen.schemas import Submission
 
-        submission = Submission.model_validate(self.submission)
         return await wait_through(
             self.imagegen_conn_id,
             ImageGenHook(self.imagegen_conn_id).asettings,
-            submission.task_ids,
-            until=submission.deadline,
-            submitted_at=submission.last_submitted_at,
-            schedule=PollSchedule(interval=self.poll_interval),
-            left_open=submission.left_open,
+            Submission.model_validate(self.submission),
+            PollSchedule(interval=self.poll_interval),
         )
 
 

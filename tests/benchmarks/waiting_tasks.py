@@ -107,12 +107,15 @@ VARIANTS: dict[str, tuple[int, str]] = {
         + """
 from airflow_provider_imagegen.gateways.settings import GatewaySettings
 from airflow_provider_imagegen.polling import PollSchedule, wait_through
+from airflow_provider_imagegen.schemas import OpenTask, Submission
 settings = GatewaySettings(base_url=setup["base_url"], token=setup["token"], gateway="acedatacloud")
 async def read():
     return settings
 begun, schedule = time.time(), PollSchedule(interval=setup["interval"])
 async def waiting(task_id):
-    await wait_through("c", read, [task_id], until=begun + 600, submitted_at=begun, schedule=schedule)
+    one = OpenTask(index=0, count=1, task_id=task_id, scope="", fingerprint="", generation=1)
+    submission = Submission(submitted_at=begun, deadline=begun + 600, open=(one,))
+    await wait_through("c", read, submission, schedule)
 """,
     ),
     "one client per trigger": (

@@ -37,10 +37,7 @@ class Connection:
         return said
 
     def wait(self, task_id: str, seconds: float = HANG) -> Awaitable[Seen]:
-        now = time.time()
-        return wait_through(
-            "conn", self.read, [task_id], until=now + seconds, submitted_at=now, schedule=PollSchedule(interval=0.2)
-        )
+        return wait_through("conn", self.read, in_line(task_id, seconds=seconds), PollSchedule(interval=0.2))
 
 
 class TestWaitersOfOneConnection:
@@ -154,9 +151,9 @@ class TestLineForSlots:
         await asyncio.gather(at_the_gateway, *waiting, return_exceptions=True)
 
 
-def in_line(*task_ids: str) -> Submission:
+def in_line(*task_ids: str, seconds: float = HANG) -> Submission:
     now = time.time()
     opened = tuple(
         OpenTask(index=0, count=1, task_id=task_id, scope="s", fingerprint="f", generation=1) for task_id in task_ids
     )
-    return Submission(submitted_at=now, deadline=now + HANG, open=opened, slot=SlotWait(since=now, refusals=1))
+    return Submission(submitted_at=now, deadline=now + seconds, open=opened, slot=SlotWait(since=now, refusals=1))
