@@ -57,7 +57,6 @@ def deferred(harness: BatchHarness) -> Submission:
 def with_submits(number: int, harness: BatchHarness, rows: Any, submission: Submission, **ask: Any) -> Submission:
     """Go on with a batch, without finishing what is held, until so many rows were submitted and it defers again."""
     while harness.submits < number:
-        asyncio.run(only_event(trigger(submission)))
         submission = harness.resume(rows, submission, **ask)
     return submission
 
