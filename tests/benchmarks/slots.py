@@ -8,7 +8,8 @@ nothing beside it, and ``max_in_flight`` of its connection is the limit. The log
 ``.cache/slots`` until the next time.
 
 - wall: of the run; ideal is images x seconds / limit.
-- workers held: share of all worker-seconds in which a worker was not free for another task.
+- workers held: share of all worker-seconds in which a worker was not free for another task; and how much of it a task
+  ran for: Airflow notices the end of a task some seconds late.
 - bystander waits: from triggering its run to the start of its task; the first row is without anything beside it.
 - refusals a submit: requests that the gateway refused for each one that it accepted.
 - longest wait: of a task, from its start in a worker until its image is in S3.
@@ -92,6 +93,7 @@ def measure() -> Table:
         {
             "wall": f"{wall:.0f} s ({wall / ideal:.2f} x ideal)",
             "workers held": f"{100 * workers.held / (WORKERS * seconds):.0f} %",
+            "a task running": f"{100 * workers.running / (WORKERS * seconds):.0f} %",
             f"bystander waits, nothing beside it (longest of {len(alone)})": f"{max(alone, default=0):.1f} s",
             f"bystander waits (longest of {len(waits)})": f"{max(waits, default=0):.1f} s",
             "tasks that waited for a slot": str(waited),
