@@ -14,7 +14,7 @@ from airflow_provider_imagegen.polling import PollSchedule, TaskPoller
 
 GRACE = 10.0
 """Seconds to wait in the worker before deferring; the shortest jobs never need to."""
-SLOT_GRACE = 3.0
+SLOT_GRACE = 1.0
 """Seconds for which a worker tries again at a gateway that has no free slot, before it defers."""
 
 
