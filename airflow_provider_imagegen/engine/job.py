@@ -124,6 +124,8 @@ class ImageJob:
             return submission.model_copy(update={"slot": slot})
         # Something landed or is open otherwise: then the error waits until that is safe in S3.
         if errors and len(closed) == len(results) and not any(outcome.images for outcome in closed):
+            if self._options.slot_grace is not None:
+                metrics.count("failed", sum(error.count for error in errors if isinstance(error.error, NOT_NOW)))
             missing = [missing for error in errors for missing in error.missing]
             raise with_billed(most_severe(self._refusals), 0, missing)
         return submission

@@ -39,6 +39,7 @@ class _Waiter:
 
     # The highest priority first, then who was refused first.
     rank: tuple[int, float]
+    refusals: int
     came: float
     not_before: float
     # From 0 to 1: two triggerers must not try at the same moments for ever.
@@ -75,7 +76,7 @@ class SlotQueue:
         not_before = now + slot.not_before - self._clock()
         if self._tries.pop(slot.since, None) is not None:
             self._refused_tries += 1
-        waiter = _Waiter((-slot.priority, slot.since), now, not_before)
+        waiter = _Waiter((-slot.priority, slot.since), slot.refusals, now, not_before)
         insort(self._waiters, waiter, key=attrgetter("rank"))
         self._wake_up()
         try:
@@ -102,8 +103,8 @@ class SlotQueue:
             self._timer.cancel()
             self._timer = None
         now = asyncio.get_running_loop().time()
-        if any(woken_at <= now - _KNOWN_AFTER for woken_at in self._tries.values()):
-            self._tries.clear()
+        for since in [since for since, woken_at in self._tries.items() if woken_at <= now - _KNOWN_AFTER]:
+            del self._tries[since]
             self._refused_tries = 0
         while self._waiters and (left := self._due(first := self._first(now)) - now) <= 0:
             self._waiters.remove(first)
@@ -128,5 +129,7 @@ class SlotQueue:
             return first.not_before
         if self._in_flight() >= self._limit:
             return float("inf")
-        pause = min(FIRST_PAUSE * _GROWTH ** min(self._refused_tries, 16), LONGEST_PAUSE)
+        # Its own refusals count as well: a queue of one is a new one whenever it comes.
+        refusals = max(self._refused_tries, first.refusals - 1)
+        pause = min(FIRST_PAUSE * _GROWTH ** min(refusals, 16), LONGEST_PAUSE)
         return max(max(first.came, self._woken_at) + pause * (1 + first.jitter / 2), first.not_before)

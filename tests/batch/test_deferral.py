@@ -11,13 +11,20 @@ import pytest
 
 from airflow_provider_imagegen.emulator.server import RunningEmulator
 from airflow_provider_imagegen.engine.batch.limits import LOST_IN_A_ROW
-from airflow_provider_imagegen.exceptions import ImageGenError, InvalidRequest, PartialDelivery, UploadFailed
+from airflow_provider_imagegen.exceptions import (
+    ImageGenError,
+    InvalidRequest,
+    OutOfBalance,
+    PartialDelivery,
+    UploadFailed,
+)
 from airflow_provider_imagegen.failpoints import Failpoint
 from airflow_provider_imagegen.schemas import Submission
 from airflow_provider_imagegen.schemas.batch import BatchSummary
 from airflow_provider_imagegen.triggers.imagegen import ImageSlotTrigger, ImageTasksTrigger
 from tests.batch.conftest import BatchHarness, prompts
 from tests.failures.conftest import DEADLINE, first_event, killed_at
+from tests.stack.waiting import HANG
 
 pytestmark = pytest.mark.usefixtures("connections", "no_grace")
 ROWS = prompts(12)
@@ -150,10 +157,26 @@ class TestWithRowsLeft:
         harness.emulator.arm("result", "html", times=None)
         with pytest.raises(UploadFailed, match="in a row were paid for and did not arrive"):
             to_the_end(harness, rows, harness.defer(rows, max_in_flight=places), max_in_flight=places)
-        assert harness.billed < LOST_IN_A_ROW + 2 * places
+        # What was sent before the first of the last three was seen to fail, too.
+        assert harness.billed <= LOST_IN_A_ROW + 3 * places
         harness.emulator.disarm()
         summary = harness.run(rows, try_number=2)
         assert (summary.landed, harness.billed) == (60, 60)
+
+    def test_knows_why_it_stopped(self, harness: BatchHarness) -> None:
+        harness.emulator.hold(after=3)
+        harness.emulator.arm("submit", "refuse", code="used_up", status=403, prompt="number 3", times=1)
+        submission = harness.defer(ROWS, max_in_flight=4)
+        with pytest.raises(OutOfBalance):
+            to_the_end(harness, ROWS, submission, max_in_flight=4)
+        assert harness.statuses() == ["landed"] * 3 + ["failed"] * 9
+
+    def test_says_what_may_be_billed_when_it_cannot_go_on(self, harness: BatchHarness) -> None:
+        harness.emulator.hold()
+        submission = harness.defer(ROWS, max_in_flight=4)
+        with pytest.raises(InvalidRequest) as caught:
+            harness.resume([*ROWS[:-1], "something else"], submission, max_in_flight=4)
+        assert caught.value.billed == "yes"
 
     @pytest.mark.parametrize("point", [Failpoint.PUT_CHECKPOINT, Failpoint.SUBMIT, Failpoint.PUT_IMAGE])
     @pytest.mark.parametrize("moment", ["before", "after"])
@@ -192,6 +215,45 @@ class TestGatewayThatAllowsFewer:
         with pytest.raises(PartialDelivery):
             to_the_end(harness, ROWS[:4], submission, finishing=False, max_in_flight=4, timeout=DEADLINE)
         assert sorted(harness.statuses()) == ["failed", "failed", "unknown", "unknown"]
+
+    def test_lands_what_was_accepted_of_a_row_though_the_rest_is_never_sent(self, harness: BatchHarness) -> None:
+        harness.emulator.change(max_in_flight=1)
+        harness.emulator.hold()
+        rows = [{"prompt": "an owl", "n": 2}]
+        submission = harness.defer(rows, max_in_flight=2)
+        assert (len(submission.open), submission.slot is not None) == (1, True)
+        harness.emulator.release()
+        # As after the deadline of a batch whose trigger came late.
+        with pytest.raises(PartialDelivery):
+            harness.resume(rows, submission, max_in_flight=2, timeout=0.0)
+        (line,) = harness.lines()
+        assert (len(line["images"]), line["billed"], harness.billed) == (1, 1, 1)
+
+    def test_lands_a_row_whose_calls_were_accepted_one_after_the_other(self, harness: BatchHarness) -> None:
+        harness.emulator.change(max_in_flight=1)
+        harness.emulator.hold()
+        rows = [{"prompt": "an owl", "n": 2}, "a kite"]
+        summary = to_the_end(harness, rows, harness.defer(rows, max_in_flight=3), max_in_flight=3)
+        assert (summary.landed, summary.billed, harness.billed) == (2, 3, 3)
+
+    def test_asks_again_with_one_row_at_a_time(self, harness: BatchHarness, grace: Callable[[float], None]) -> None:
+        grace(3.0)
+        harness.emulator.hold()
+        harness.defer(prompts(20), max_in_flight=20)
+        # Each of them once, with a retry, and then one of them every half second or less often.
+        assert harness.emulator.totals()["refused"] <= 2 * 18 + 2 * 6
+
+    def test_goes_on_with_the_others_when_one_row_is_asked_to_wait(
+        self, harness: BatchHarness, grace: Callable[[float], None]
+    ) -> None:
+        grace(HANG)
+        harness.emulator.change(max_in_flight=None)
+        harness.emulator.arm(
+            "submit", "refuse", code="rate_limited", status=429, retry_after=1, prompt="number 0", times=1
+        )
+        summary = asyncio.run(harness.batch(ROWS, deferrable=True, max_in_flight=3).begin())
+        assert isinstance(summary, BatchSummary)
+        assert summary.landed == 12
 
     def test_is_begun_again_by_a_retry(self, harness: BatchHarness) -> None:
         harness.emulator.hold()

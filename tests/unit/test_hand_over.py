@@ -69,6 +69,18 @@ class TestHandOver:
 
         assert asyncio.run(asyncio.wait_for(waits(), HANG)) == [None] * 3
 
+    def test_of_all_is_not_put_off_by_the_submit_that_ends_then(self) -> None:
+        async def wait() -> str | None:
+            hand_over = HandOver(HANG)
+            hand_over.begin_submit()
+            waiting = asyncio.create_task(hand_over.wait(never()))
+            await asyncio.sleep(0)
+            hand_over.end_all()
+            hand_over.end_submit()
+            return await waiting
+
+        assert asyncio.run(asyncio.wait_for(wait(), HANG / 2)) is None
+
     def test_is_not_taken_for_a_timeout_of_the_row(self) -> None:
         async def fail() -> str:
             raise TimeoutError("of a library")

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from airflow_provider_imagegen import metrics
 from airflow_provider_imagegen.engine.batch.checkpoint import BatchState
@@ -28,8 +29,8 @@ from airflow_provider_imagegen.schemas import ImageTask, OpenTask, SlotWait, Sub
 log = logging.getLogger(__name__)
 
 LANDING_ROWS = 64
-SLOT_PAUSE = 0.5
-"""Seconds at least until a row is sent again that was refused for lack of a slot."""
+SLOT_PAUSE, MOST_SLOT_PAUSE = 0.5, 5.0
+"""Seconds until a row is sent again that was refused for lack of a slot: at first, and at most."""
 
 MakeJob = Callable[[Row, Collection[LedgerKey]], ImageJob]
 """Makes the job of a row; the ledger keys are those whose cost another row accounts for."""
@@ -69,6 +70,7 @@ class BatchJob:
     last_fault: ImageGenError | None = field(default=None, init=False)
     _at_work: dict[int, _Item] = field(default_factory=dict, init=False)
     _group: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup, init=False)
+    _trying: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     # With a slow S3, ever more images would be paid for and expire at the gateway before they can be landed.
     _landing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LANDING_ROWS), init=False)
 
@@ -91,10 +93,6 @@ class BatchJob:
         finally:
             reporting.cancel()
             await asyncio.gather(reporting, return_exceptions=True)
-        if (refusal := self.state.circuit_breaker.refusal()) and not self.state.accepted:
-            # The next worker would not know of it, and send as many rows more as there are slots.
-            for row in self.state.fresh:
-                self._refuse(row, refusal)
         await self.progress.report_last(len(self.state.open))
 
     def _rows_at_work(self) -> tuple[int, int]:
@@ -103,12 +101,15 @@ class BatchJob:
         return len(self._at_work) - landing + len(self.state.open), landing
 
     async def _begin_all(self) -> None:
-        fresh, resumed = self.state.fresh, self.state.open
-        self.state.open = {}
-        for row in self.state.rows:
-            if submission := resumed.get(row.number):
-                self.duplicates.begin(row)
+        fresh, resumed = self.state.fresh, [row for row in self.state.rows if row.number in self.state.open]
+        for row in resumed:
+            self.duplicates.begin(row)
+            if (submission := self.state.open[row.number]).slot is None:
+                del self.state.open[row.number]
                 self._start(row, await self.slots.take_free(submission), submission)
+        for row in resumed:
+            if row.number in self.state.open:
+                await self._begin_rest(row)
         for row in self.duplicates.leaders(fresh):
             await self._begin(row)
             if self.hand_over.is_over:
@@ -131,14 +132,23 @@ class BatchJob:
                 self._start(row, slots)
                 continue
             self.slots.release(slots)
-            self._refuse(row, refusal)
+            metrics.count("failed", row.request.n)
+            self.progress.add(RowResult.refused(row, refusal))
             ready += self.duplicates.end(row, refusal)
             # A hundred thousand rows may be refused in a row; those at work are to go on meanwhile.
             await asyncio.sleep(0)
 
-    def _refuse(self, row: Row, refusal: ImageGenError) -> None:
-        metrics.count("failed", row.request.n)
-        self.progress.add(RowResult.refused(row, refusal))
+    async def _begin_rest(self, row: Row) -> None:
+        """Start a row of which some calls were accepted before, as soon as there are slots for the others."""
+        slots = await self.slots.take(row)
+        if self.hand_over.is_over:
+            self.slots.release(slots)
+            return
+        submission = self.state.open.pop(row.number)
+        if self._refusal(row) is not None:
+            # No more is sent, but what was accepted is paid for.
+            submission = submission.model_copy(update={"slot": None})
+        self._start(row, slots, submission)
 
     def _refusal(self, row: Row) -> ImageGenError | None:
         """Return why a row is not sent; ``None`` if it may be."""
@@ -187,12 +197,11 @@ class BatchJob:
             await self._begin(follower)
 
     def _hand_over(self, row: Row, submission: Submission) -> None:
-        if submission.slot is None:
+        if submission.slot is None or submission.open:
             self.state.open[row.number] = submission
-        else:
-            # The next worker begins it again, and finds in the ledger what was accepted of it.
-            self.state.refused = submission.slot
-            self.state.accepted += submission.open
+        if submission.slot is not None:
+            refused = (self.state.refused or submission.slot, submission.slot)
+            self.state.refused = min(refused, key=attrgetter("not_before"))
 
     def _release(self, item: _Item) -> None:
         self.slots.release(item.slots)
@@ -202,8 +211,8 @@ class BatchJob:
         """Submit a row or look it up, and wait for it; no tasks are returned if waiting ended before they did."""
         job, submission = item.job, item.submission
         try:
-            if submission is None:
-                submission = await self._submit(job)
+            if submission is None or submission.slot is not None:
+                submission = await self._submit(job, submission)
                 if submission.slot is not None:
                     return submission, None
             else:
@@ -221,17 +230,34 @@ class BatchJob:
             return submission, {}
         return submission, await self.hand_over.wait(job.wait(submission, submission.deadline))
 
-    async def _submit(self, job: ImageJob) -> Submission:
+    async def _submit(self, job: ImageJob, before: Submission | None) -> Submission:
         """Submit a row; if the gateway has no slot, again and again until the batch is to wait for one deferred."""
-        submission = await job.submit(waited=self.waited)
-        while submission.slot is not None and not self.hand_over.gives_up(submission.slot):
-            await asyncio.sleep(max(submission.slot.not_before - time.time(), SLOT_PAUSE))
-            submission = await job.submit(submission.submitted_at, self.waited)
+        submission = await job.submit(before.submitted_at if before else None, self.waited)
+        if submission.slot is not None:
+            # One at a time: dozens of rows that try again and again would be refused a dozen times a second.
+            async with self._trying:
+                submission = await self._try_again(job, submission, submission.slot)
         if submission.slot is not None:
             self.hand_over.end_all()
         else:
             # It had its turn: from here on it waits behind the others.
             self.waited = None
+        return submission
+
+    async def _try_again(self, job: ImageJob, submission: Submission, first: SlotWait) -> Submission:
+        place = self.waited or first.model_copy(update={"refusals": 0})
+        pause = SLOT_PAUSE
+        due = max(first.not_before, time.time() + pause)
+        while (grace := self.hand_over.left) > 0:
+            if (left := due - time.time()) > 0:
+                # Not beyond the moment from which a slot is waited for deferred; others that end put that off.
+                await asyncio.sleep(min(left, grace))
+                continue
+            submission = await job.submit(submission.submitted_at, place)
+            if submission.slot is None:
+                break
+            pause = min(pause * 1.5, MOST_SLOT_PAUSE)
+            due = max(submission.slot.not_before, time.time() + pause)
         return submission
 
 

@@ -23,7 +23,7 @@ from airflow_provider_imagegen.exceptions import (
     UploadFailed,
 )
 from airflow_provider_imagegen.gateways.client import ImageClient
-from airflow_provider_imagegen.schemas import SlotWait, Submission
+from airflow_provider_imagegen.schemas import Submission
 
 T = TypeVar("T")
 
@@ -138,18 +138,19 @@ class HandOver:
         """Count one less."""
         self._submitting -= 1
         if not self._submitting and self._grace is not None:
-            self._end_waits_at(asyncio.get_running_loop().time() + self._grace)
+            self._end_waits_at(asyncio.get_running_loop().time() + (0 if self.is_over else self._grace))
 
     def end_all(self) -> None:
         """Hand everything over."""
         self.is_over = True
         self._end_waits_at(asyncio.get_running_loop().time())
 
-    def gives_up(self, slot: SlotWait) -> bool:
-        """Return whether a row that the gateway has no slot for is left to the next worker."""
-        if self._grace is None:
-            return False
-        return self.is_over or max(time.time(), slot.not_before) - self._last_success >= self._grace
+    @property
+    def left(self) -> float:
+        """Seconds until a row that the gateway has no slot for is left to the next worker, if nothing happens."""
+        if self.is_over:
+            return 0.0
+        return float("inf") if self._grace is None else max(0.0, self._last_success + self._grace - time.time())
 
     async def wait(self, wait: Awaitable[T]) -> T | None:
         """Return the result of a wait for what was accepted; ``None`` if waiting ends before it does."""

@@ -135,8 +135,12 @@ class Progress:
         since, before = self._samples[0]
         self._samples.append((now, done))
         rate = (done - before) / (now - since) if now > since else 0.0
-        each = sum(self._seconds) / len(self._seconds) if self._seconds else None
-        return Counts(self._rows, landed, failed, in_flight, landing, rate, each, is_last)
+        return Counts(self._rows, landed, failed, in_flight, landing, rate, self.seconds_each, is_last)
+
+    @property
+    def seconds_each(self) -> float | None:
+        """How long rows took from their submit to their end, of late; ``None`` if none has ended yet."""
+        return sum(self._seconds) / len(self._seconds) if self._seconds else None
 
     @property
     def _ended(self) -> tuple[int, int]:

@@ -32,7 +32,7 @@ from airflow_provider_imagegen.engine.job import ImageJob
 from airflow_provider_imagegen.engine.options import GRACE, SLOT_GRACE, SharedResources
 from airflow_provider_imagegen.engine.plan import PlannedCall, check, fingerprint, plan
 from airflow_provider_imagegen.engine.run import TaskRun
-from airflow_provider_imagegen.exceptions import BudgetExceeded, InvalidRequest, InvalidRows
+from airflow_provider_imagegen.exceptions import BudgetExceeded, ImageGenError, InvalidRequest, InvalidRows
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.landing import Landing
 from airflow_provider_imagegen.ledger.documents import document_uri
@@ -94,12 +94,22 @@ class BatchRun(TaskRun):
         """Go on after a deferral, from the checkpoint."""
         begun = time.monotonic()
         async with self._opened() as opened:
-            rows = await self._rows()
             with ResultFile() as results:
-                state = await asyncio.to_thread(BatchState.load, self.s3, self.checkpoint_uri, rows.valid, results)
+                state = await self._load(results, submission)
                 # Its images take long, so it is no use to wait much longer than it took to come back.
-                grace = max(RESUMED_GRACE, time.monotonic() - begun) if state.fresh else GRACE
+                are_quick = state.seconds_each is not None and state.seconds_each < GRACE
+                grace = GRACE if are_quick or not state.fresh else max(RESUMED_GRACE, time.monotonic() - begun)
                 return await self._go_on(opened, state, grace, waited=submission.slot, gave_up=gave_up)
+
+    async def _load(self, results: ResultFile, submission: Submission) -> BatchState:
+        try:
+            rows = (await self._rows()).valid
+            uri, gateway = self.checkpoint_uri, self.gateway.name
+            return await asyncio.to_thread(BatchState.load, self.s3, uri, rows, results, gateway)
+        except ImageGenError as error:
+            if submission.has_accepted:
+                error.billed = "yes"
+            raise
 
     async def dry_run(self) -> BatchDryRun:
         """Check all rows, and show what would be sent and what it would cost."""
@@ -147,8 +157,8 @@ class BatchRun(TaskRun):
         # For whoever kills the task: it cancels what is at the gateway.
         self._at_work.append(job)
         await job.run()
-        waiting = state.refused if state.fresh else None
-        if state.open or waiting:
+        state.seconds_each = job.progress.seconds_each or state.seconds_each
+        if state.open or state.refused:
             if gave_up and job.last_fault is not None:
                 raise job.last_fault
             await asyncio.to_thread(state.save, self.s3, self.checkpoint_uri)
@@ -156,10 +166,11 @@ class BatchRun(TaskRun):
                 submitted_at=state.started_at,
                 deadline=deadline,
                 open=state.open_tasks,
-                billed=len(state.results.landed),
-                slot=waiting,
+                # Any of them may have been billed: an error of the next worker must not say that nothing was.
+                billed=len(state.results),
+                slot=state.refused,
                 # One after the other they would each bring up a worker; all together, they would leave slots unused.
-                left_open=len(state.open_tasks) // 2 if job.has_more else 0,
+                left_open=len(state.open_tasks) // 2 if job.has_more and not state.refused else 0,
             )
         if state.fresh:
             # Only a defect can leave rows without a result; a summary without them would pass for a success.
@@ -176,10 +187,8 @@ class BatchRun(TaskRun):
     async def _reserve_budget(self, state: BatchState, *, is_resuming: bool) -> None:
         if self.options.budget is None or not state.fresh:
             return
-        results = state.results
-        # Not those that failed, which are not sent again; those that landed have their bills in the ledger.
-        rows = [row for row in state.rows if row.number not in results or row.key in results.landed]
-        calls = await asyncio.to_thread(list, self._calls(rows))
+        # Of all rows: those that have ended have their bills in the ledger.
+        calls = await asyncio.to_thread(list, self._calls(state.rows))
         try:
             await self.cost_estimator.reserve(self.options.budget, calls, is_resuming=is_resuming)
         except BudgetExceeded as error:
