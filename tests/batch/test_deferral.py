@@ -179,7 +179,7 @@ class TestWithRowsLeft:
         assert caught.value.billed == "yes"
 
     @pytest.mark.parametrize("point", [Failpoint.PUT_CHECKPOINT, Failpoint.SUBMIT, Failpoint.PUT_IMAGE])
-    @pytest.mark.parametrize("moment", ["before", "after"])
+    @pytest.mark.parametrize("moment", [pytest.param("before", marks=pytest.mark.full), "after"])
     def test_killed_on_the_way_is_settled_by_the_retry(self, harness: BatchHarness, point: Any, moment: Any) -> None:
         harness.emulator.hold()
         submission = harness.defer(ROWS, max_in_flight=4)

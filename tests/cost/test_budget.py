@@ -185,7 +185,7 @@ class TestBatch:
         assert isinstance(summary, BatchSummary)
         assert (summary.landed, summary.cost, harness.billed) == (4, 2 * PRICE, 2)
 
-    @pytest.mark.parametrize("reuse", ["task", "always", "never"])
+    @pytest.mark.parametrize("reuse", ["task", pytest.param("always", marks=pytest.mark.full), "never"])
     def test_budget_holds_over_many_deferrals(
         self, harness: CostHarness, grace: Callable[[float], None], reuse: str
     ) -> None:

@@ -18,7 +18,7 @@ PLACES = ROWS // 8
 
 
 class TestKilledThreeTimesAtRandom:
-    @pytest.mark.parametrize("deferrable", [True, False])
+    @pytest.mark.parametrize("deferrable", [True, pytest.param(False, marks=pytest.mark.full)])
     def test_every_row_lands_and_none_is_paid_twice(self, new_task: Callable[..., Task], deferrable: bool) -> None:
         dice = random.Random(f"batch {deferrable}")
         task = new_task(

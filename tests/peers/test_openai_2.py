@@ -61,10 +61,12 @@ class TestOpenAI2:
         assert output["events"] == ["image_generation.partial_image"] * 2 + ["image_generation.completed"]
         assert output["images"] == ["png"] * 3
 
+    @pytest.mark.full
     def test_it_edits(self, session: Session, emulator: RunningEmulator) -> None:
         assert session("edit")["images"] == ["png"]
         assert emulator.totals()["edits"] == 1
 
+    @pytest.mark.full
     def test_it_streams_an_edit(self, session: Session) -> None:
         assert session("stream_edit")["events"] == ["image_edit.partial_image", "image_edit.completed"]
 

@@ -16,7 +16,7 @@ from tests.polling.virtual_time import SlowMachine, run, running
 
 WAITERS, IDS_PER_REQUEST = 1000, 100
 INTERVAL = 5.0
-STANDSTILLS = [0.0, 0.02, 0.3]
+STANDSTILLS = [0.0, pytest.param(0.02, marks=pytest.mark.full), 0.3]
 """Seconds: a quiet machine, a busy one, one that hardly moves."""
 
 
