@@ -108,7 +108,8 @@ class BatchRun(TaskRun):
             return await asyncio.to_thread(BatchState.load, self.s3, uri, rows, results, gateway)
         except ImageGenError as error:
             if submission.has_accepted:
-                error.billed = "yes"
+                # Rows that have ended may have been refused; open tasks are billed.
+                error.billed = "yes" if submission.open else "unknown"
             raise
 
     async def dry_run(self) -> BatchDryRun:
