@@ -3,8 +3,10 @@
 ``SLOTS_TASKS`` operators (30) of ``SLOTS_SECONDS`` seconds an image (30) run with a token that allows ``SLOTS_LIMIT``
 requests at once (4), on ``SLOTS_WORKERS`` workers (6). Another DAG's task of one second is triggered again and again.
 With ``SLOTS_DAGS=2`` the operators are of two DAGs, and with ``SLOTS_TRIGGERERS=2`` there are two triggerers, which
-know nothing of each other. With ``SLOTS_BATCH=1`` it is one batch of as many rows instead, on one worker and with
-nothing beside it, and ``max_in_flight`` of its connection is the limit. The logs of processes and tasks are in
+know nothing of each other. ``SLOTS_OF`` has something else run instead: ``pool`` the same operators in an Airflow pool
+of ``SLOTS_LIMIT`` slots, deferred tasks included; ``wait`` as many of Airflow's own ``WaitSensor``, deferred for as
+long and all at once, which no gateway limits; ``batch`` one batch of as many rows, on one worker and with nothing
+beside it, where ``max_in_flight`` of its connection is the limit. The logs of processes and tasks are in
 ``.cache/slots`` until the next time.
 
 - wall: of the run; ideal is images x seconds / limit.
@@ -39,10 +41,16 @@ from tests.stack.waiting import wait_until
 TASKS = int(os.environ.get("SLOTS_TASKS", "30"))
 LIMIT = int(os.environ.get("SLOTS_LIMIT", "4"))
 SECONDS = float(os.environ.get("SLOTS_SECONDS", "30"))
-BATCH = os.environ.get("SLOTS_BATCH") == "1"
+OF = os.environ.get("SLOTS_OF", "mapped")
+BATCH = OF == "batch"
 WORKERS = int(os.environ.get("SLOTS_WORKERS", "1" if BATCH else "6"))
 TRIGGERERS = int(os.environ.get("SLOTS_TRIGGERERS", "1"))
-DAG_IDS = ("slots_batch",) if BATCH else ("slots", "slots_too")[: int(os.environ.get("SLOTS_DAGS", "1"))]
+DAG_IDS = {
+    "mapped": ("slots", "slots_too")[: int(os.environ.get("SLOTS_DAGS", "1"))],
+    "pool": ("slots_pool",),
+    "wait": ("slots_wait",),
+    "batch": ("slots_batch",),
+}[OF]
 DAGS = Path(__file__).parent / "dags"
 LOGS = CACHE / "slots"
 BYSTANDER_PAUSE = 5.0
@@ -69,6 +77,7 @@ def measure() -> Table:
         client = stack.client
         for dag_id in (*DAG_IDS, "bystander"):
             client.wait_for_dag(dag_id)
+        client.request("POST", "pools", json={"name": "slots", "slots": LIMIT, "include_deferred": True})
         load = AirflowLoad(stack.airflow, WORKERS)
         alone = [] if BATCH else [_bystander(client) for _ in range(4)][1:]
         billed = stack.ledger()["totals"]["billed_images"]
@@ -76,7 +85,8 @@ def measure() -> Table:
             waits = [] if BATCH else beside.enter_context(_bystanders(client))
             workers = beside.enter_context(load.watching_workers())
             begun = time.monotonic()
-            run_ids = [client.trigger(dag_id, {"images": TASKS // len(DAG_IDS)}) for dag_id in DAG_IDS]
+            conf = {"images": TASKS // len(DAG_IDS), "seconds": SECONDS}
+            run_ids = [client.trigger(dag_id, conf) for dag_id in DAG_IDS]
             limit = 600 + 20 * TASKS * SECONDS / LIMIT
             runs = [client.wait_for_run(*run, timeout=limit, interval=2) for run in zip(DAG_IDS, run_ids, strict=True)]
             wait_until(lambda: not load.held_workers(), what="the workers to be free", timeout=600)
@@ -98,7 +108,7 @@ def measure() -> Table:
             f"bystander waits (longest of {len(waits)})": f"{max(waits, default=0):.1f} s",
             "tasks that waited for a slot": str(waited),
             "resumes a submit": f"{resumes / waited:.2f}" if waited else "-",
-            "refusals a submit": f"{totals['refused'] / totals['accepted']:.2f}",
+            "refusals a submit": f"{totals['refused'] / totals['accepted']:.2f}" if totals["accepted"] else "-",
             "longest wait": f"{max(durations):.0f} s ({max(durations) / ideal:.2f} x ideal)",
             "most in flight": str(totals["peak_in_flight"]),
         },
@@ -151,7 +161,12 @@ def _resumes() -> tuple[int, int]:
 
 
 def _table(outcome: str, figures: Mapping[str, str]) -> Table:
-    what = f"a batch of {TASKS} rows" if BATCH else f"{TASKS} mapped operators"
+    what = {
+        "mapped": f"{TASKS} mapped operators",
+        "pool": f"{TASKS} mapped operators in a pool",
+        "wait": f"{TASKS} mapped WaitSensors",
+        "batch": f"a batch of {TASKS} rows",
+    }[OF]
     table = Table(title=f"{what}, {SECONDS:g} s an image, {LIMIT} at once at the gateway, {WORKERS} workers: {outcome}")
     table.add_column("")
     table.add_column("figure", justify="right")

@@ -29,8 +29,11 @@ PORT = re.compile(r"\b(?:8790|8791|8333)\b")
 
 AIRFLOW = Version(version("apache-airflow-core"))
 
-# Who reads these pages has an Airflow, with its database.
+# Who reads these pages has an Airflow, with its database. Its command line is slow to start.
 WITH_AIRFLOW = {"docs/connections.md"}
+CASES = [
+    pytest.param(page, marks=pytest.mark.full if page.name in WITH_AIRFLOW else (), id=page.name) for page in PAGES
+]
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return inherited | own | {"PATH": f"{Path(sys.executable).parent}:{inherited['PATH']}"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", CASES)
 def test_every_block_is_run_or_says_why_not(
     page: Page, tmp_path: Path, environment: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
