@@ -14,6 +14,7 @@
     │   └── LedgerCorrupt *       a record cannot be understood
     ├── GatewayError
     │   ├── NotSent               no byte left: DNS, refused connection, TLS
+    │   │   └── TaskStopped       Airflow stops the worker
     │   ├── AuthenticationError * the gateway does not accept the token
     │   ├── OutOfBalance *        the account has nothing left to spend
     │   ├── RequestRefused *      the gateway refused this request for what it says
@@ -122,8 +123,7 @@ class ImageGenError(Exception):
     @classmethod
     def of_defect(cls, fault: Exception, billed: Billed = "unknown") -> ImageGenError:
         """Return an error for a defect that none of these classes foresees, of ours or of code that was called."""
-        name = type(fault).__name__
-        return ImageGenError(redacted(f"{name}: {fault}"), code=name, billed=billed)
+        return ImageGenError(redacted(f"{type(fault).__name__}: {fault}"), code=type(fault).__name__, billed=billed)
 
     def __str__(self) -> str:
         known = {
@@ -134,9 +134,8 @@ class ImageGenError(Exception):
             "code": self.code,
         }
         origin = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
-        text = f"{self.message} ({origin})" if origin else self.message
-        text = f"{text}; billed: {self.billed}"
-        return f"{text}. {self.advice}" if self.advice else f"{text}."
+        what = f"{self.message} ({origin})" if origin else self.message
+        return f"{what}; billed: {self.billed}. {self.advice}".rstrip()
 
 
 _ERRORS[ImageGenError.kind] = ImageGenError
@@ -271,6 +270,12 @@ class NotSent(GatewayError, kind="NotSent"):
     advice = "Check that the connection's host can be reached; retrying is safe."
 
 
+class TaskStopped(NotSent, kind="TaskStopped"):
+    """The worker was told to stop (SIGTERM) before this was sent, or before all that was sent had landed."""
+
+    advice = "A retry sends what was not sent, and lands what was."
+
+
 class AuthenticationError(GatewayError, PermanentError, kind="AuthenticationError"):
     """The gateway does not accept the token."""
 
@@ -363,9 +368,7 @@ class TaskTimeout(GatewayError, kind="TaskTimeout"):
     """The deadline passed while the gateway was still generating."""
 
     billed = "unknown"
-    advice = (
-        "Clear the task: it attaches to what was submitted, and pays nothing for it. A longer timeout waits longer."
-    )
+    advice = "Clear the task: it attaches to what was submitted and pays nothing. A longer timeout waits longer."
 
 
 class LandingError(ImageGenError, kind="LandingError"):
@@ -435,9 +438,7 @@ class FewerImages(PartialDelivery, PermanentError, kind="FewerImages"):
 class IncompleteBatch(PartialDelivery, PermanentError, kind="IncompleteBatch"):
     """Rows of a batch are missing, and a retry would end as this try did."""
 
-    advice = (
-        "Correct the rows that manifest.jsonl says are wrong, then clear the task: what has landed is not paid again."
-    )
+    advice = "Correct the rows that manifest.jsonl says are wrong, and clear the task: what landed is not paid again."
 
 
 def restored_error(kind: str, message: str, *, gateway: str, code: str, billed: Billed) -> ImageGenError:

@@ -81,6 +81,7 @@ class ImageJob:
             turn=shared.turn if shared else None,
             budget=options.budget,
             slot_grace=options.slot_grace,
+            stop=options.stop,
         )
         self._poller = shared.poller if shared else TaskPoller(client, options.schedule)
         self._seen = Seen({})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from airflow_provider_imagegen.engine.budget import Budget
 from airflow_provider_imagegen.engine.outcome import OnPartial
 from airflow_provider_imagegen.engine.recovery import Policy
+from airflow_provider_imagegen.engine.stop import StopRequest
 from airflow_provider_imagegen.ledger.models import Attempt, LedgerKey
 from airflow_provider_imagegen.polling import PollSchedule, TaskPoller
 
@@ -34,6 +35,7 @@ class JobOptions:
     land_previews: bool = False
     budget: Budget | None = None
     slot_grace: float | None = None
+    stop: StopRequest = field(default_factory=StopRequest)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ from airflow_provider_imagegen.exceptions import (
     PartialDelivery,
     PermanentError,
     RateLimited,
+    TaskStopped,
     TaskTimeout,
     UnknownTask,
 )
@@ -234,9 +235,11 @@ def error_for(
     submission: Submission, manifest: Manifest, errors: Sequence[ImageGenError], on_partial: OnPartial
 ) -> ImageGenError | None:
     """Return the error that a manifest with missing images is reported by, with it; ``None`` if it is good enough."""
-    if manifest.images and (manifest.delivered >= manifest.requested or on_partial == "accept"):
-        return None
     known = [*errors, *(missing.as_error(manifest.gateway) for missing in submission.failures)]
+    # A worker that stops in the middle is nothing that a user has accepted: the retry sends the rest.
+    is_enough = on_partial == "accept" and not any(isinstance(error, TaskStopped) for error in known)
+    if manifest.images and (manifest.delivered >= manifest.requested or is_enough):
+        return None
     error = with_billed(_worst(known, manifest), manifest.billed, manifest.failures)
     error.result = manifest
     return error

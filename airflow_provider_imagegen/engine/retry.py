@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from airflow_provider_imagegen.exceptions import NOT_NOW, ImageGenError, RateLimited
+from airflow_provider_imagegen.exceptions import NOT_NOW, ImageGenError, RateLimited, TaskStopped
 
 Response = TypeVar("Response")
 
@@ -20,13 +20,18 @@ Tell = Callable[[ImageGenError, float], None]
 
 
 async def retry_until(
-    send_once: Callable[[], Awaitable[Response]], deadline: float, clock: Callable[[], float], tell: Tell
+    send_once: Callable[[], Awaitable[Response]],
+    deadline: float,
+    clock: Callable[[], float],
+    tell: Tell,
+    sleep: Callable[[float], Awaitable[None]],
 ) -> Response:
     """Send again what was certainly not accepted: as asked by ``Retry-After``, else with jitter, until the deadline.
 
     :param deadline: Unix seconds.
     :param clock: Wall clock, in unix seconds.
     :param tell: Called before every wait: why, and how many seconds it takes.
+    :param sleep: Waits so many seconds.
     """
     # With jitter: mapped tasks that were refused together would otherwise come back together.
     backoff = wait_random_exponential(multiplier=1, max=60)
@@ -47,7 +52,8 @@ async def retry_until(
             tell(error, state.upcoming_sleep)
 
     retrying = AsyncRetrying(
-        retry=retry_if_exception_type(NOT_NOW),
+        retry=retry_if_exception(lambda error: isinstance(error, NOT_NOW) and not isinstance(error, TaskStopped)),
+        sleep=sleep,
         wait=pause,
         stop=is_too_late,
         before_sleep=before_pause,

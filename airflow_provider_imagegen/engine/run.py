@@ -105,10 +105,13 @@ class TaskRun:
         return self.gateway.task_page(known[0]) if known else None
 
     def cancel(self) -> None:
-        """Cancel what was submitted, where the gateway can; from any thread, at any time.
+        """Send nothing more, and cancel what was submitted, where the gateway can; from any thread, at any time.
 
         On a thread and loop of its own: Airflow calls this from a signal handler, in the middle of everything.
         """
+        self.options.stop.ask()
+        if not self.open_tasks():
+            return
         # asyncio.run() in a signal handler would fail: the interrupted frame's loop is still running in this thread.
         thread = threading.Thread(target=lambda: asyncio.run(self._cancel()), name="imagegen-cancel")
         thread.start()

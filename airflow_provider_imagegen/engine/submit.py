@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -43,6 +43,7 @@ from airflow_provider_imagegen.engine.recovery import (
     when_gone,
 )
 from airflow_provider_imagegen.engine.retry import retry_until
+from airflow_provider_imagegen.engine.stop import StopRequest
 from airflow_provider_imagegen.exceptions import (
     GatewayError,
     ImageGenError,
@@ -110,6 +111,7 @@ class Submitter:
     :param budget: What may be paid; ``None`` for no limit.
     :param slot_grace: Seconds for which a call is tried again that the gateway does not take now; ``None`` to go on
         until the deadline.
+    :param stop: Whether the worker is told to stop.
     :param clock: Wall clock, in unix seconds; claims come from other processes.
     """
 
@@ -124,6 +126,7 @@ class Submitter:
         turn: AbstractAsyncContextManager[object] | None = None,
         budget: Budget | None = None,
         slot_grace: float | None = None,
+        stop: StopRequest | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
@@ -136,6 +139,7 @@ class Submitter:
         self._turn = turn or nullcontext()
         self._budget = budget
         self._slot_grace = slot_grace
+        self._stop = stop or StopRequest()
         self._clock = clock
         # Beyond its limit a gateway answers 429, and every refused call waits longer than it would have here.
         self._slots = asyncio.Semaphore(client.settings.max_in_flight)
@@ -226,7 +230,7 @@ class Submitter:
             # Not billed by this task; the record stays, so a retry finds whatever the other one has done by then.
             message = "the deadline passed while another task instance was at it"
             raise TaskTimeout(message, gateway=entry.record.gateway, trace_id=entry.record.trace_id)
-        await asyncio.sleep(LOOK_AGAIN)
+        await self._sleep(LOOK_AGAIN)
         return await self._records.reread(call.key, entry)
 
     def _taken_up(self, call: PlannedCall, entry: Entry) -> SubmitResult:
@@ -300,7 +304,10 @@ class Submitter:
 
         async def send_once() -> ImageTask:
             # The deadline is checked and the claim renewed inside: both may have grown old in the queue for a slot.
-            async with self._slots, self._turn:
+            async with AsyncExitStack() as held:
+                for limit in self._slots, self._turn:
+                    await self._stop.wait(held.enter_async_context(limit))
+                self._stop.refuse_if_asked()
                 left = deadline - self._clock()
                 if left <= 0:
                     raise TaskTimeout("the deadline passed before it was sent", billed="no")
@@ -312,13 +319,16 @@ class Submitter:
         try:
             # Repeats only what certainly was not accepted. Transport and proxies get no retries of their own: a reset
             # after the request was read looks to them like one before (urllib3, httpx and the vendors' clients alike).
-            task = await retry_until(send_once, give_up, self._clock, partial(self._log_pause, call))
+            task = await retry_until(send_once, give_up, self._clock, partial(self._log_pause, call), self._sleep)
         except OutcomeUnknown as error:
             return await self._note_lost_response(call, lease.entry, error)
         except GatewayError as error:
             await self._records.note_refusal(call.key, lease.entry, error)
             raise
         return await self._note_acceptance(call, lease.entry, task)
+
+    async def _sleep(self, seconds: float) -> None:
+        await self._stop.wait(asyncio.sleep(seconds))
 
     async def _check_destination(self, call: PlannedCall, entry: Entry) -> None:
         try:

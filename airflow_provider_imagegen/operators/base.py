@@ -24,6 +24,7 @@ from airflow_provider_imagegen.operators.deferral import (
     deferrable_by_default,
     log_deferral,
     minimum_deferral,
+    stop_grace,
 )
 from airflow_provider_imagegen.operators.failures import push_failure, without_traceback
 from airflow_provider_imagegen.storage.options import ObjectOptions
@@ -219,7 +220,10 @@ class ImagesOperator(BaseOperator):
             return self._finish_or_defer(context, run, lambda: run.resume(submission, gave_up=gave_up))
 
     def on_kill(self) -> None:
-        """Cancel what was submitted, where the gateway can; elsewhere it goes on and the next try attaches to it."""
+        """Send nothing more, and cancel what was submitted, where the gateway can; else the next try attaches to it.
+
+        Airflow lets the task run on, so that what is at a synchronous gateway still lands.
+        """
         if self._current_run is not None:
             self._current_run.cancel()
 
@@ -298,6 +302,7 @@ class ImagesOperator(BaseOperator):
         from airflow_provider_imagegen.engine.budget import Budget
         from airflow_provider_imagegen.engine.options import SLOT_GRACE, JobOptions
         from airflow_provider_imagegen.engine.recovery import Policy
+        from airflow_provider_imagegen.engine.stop import StopRequest
         from airflow_provider_imagegen.ledger.models import Attempt
         from airflow_provider_imagegen.polling import PollSchedule
 
@@ -316,6 +321,7 @@ class ImagesOperator(BaseOperator):
             land_previews=self.land_previews,
             budget=None if budget is None else Budget(budget, currency),
             slot_grace=SLOT_GRACE if self._can_resume_unsent else None,
+            stop=StopRequest(stop_grace()),
         )
 
     @property
@@ -359,7 +365,7 @@ class ImagesOperator(BaseOperator):
         from airflow_provider_imagegen.schemas import Submission
 
         # One loop for the whole step: clients and polling are shared by all that it waits for.
-        result = asyncio.run(step())
+        result = asyncio.run(run.options.stop.run(step()))
         if isinstance(result, Submission):
             return self._hand_over(run, result)
         self._result = result

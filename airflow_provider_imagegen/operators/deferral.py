@@ -29,6 +29,13 @@ def minimum_deferral() -> float:
     return max(0.0, float(conf.getfloat("imagegen", "minimum_deferral", fallback=DEFAULT_MINIMUM_DEFERRAL)))
 
 
+def stop_grace() -> float:
+    """Return how many seconds a task goes on after SIGTERM with what it has sent: ``[imagegen] stop_grace``."""
+    from airflow_provider_imagegen.engine.stop import STOP_GRACE
+
+    return max(0.0, float(conf.getfloat("imagegen", "stop_grace", fallback=STOP_GRACE)))
+
+
 def deferrable_by_default() -> bool:
     """Return whether to defer where a DAG does not say: yes, unless the environment says no.
 

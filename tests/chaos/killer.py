@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 from tests.chaos.dice import WORKERS, Strike, Target
 from tests.chaos.journal import Journal
-from tests.chaos.workers import running_tasks
 from tests.stack.stack import Stack
+from tests.stack.workers import running_tasks
 
 _MAX_DELAY = 15.0
 """Seconds to wait for a task to kill; while the scheduler is coming back there is none."""

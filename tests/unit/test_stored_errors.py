@@ -52,6 +52,7 @@ STORED = [
     "ResultExpired",
     "ResultHostRefused",
     "RowsUnread",
+    "TaskStopped",
     "TaskTimeout",
     "TempFileFailed",
     "UnknownTask",

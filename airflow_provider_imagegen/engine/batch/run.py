@@ -32,7 +32,7 @@ from airflow_provider_imagegen.engine.job import ImageJob
 from airflow_provider_imagegen.engine.options import GRACE, SLOT_GRACE, SharedResources
 from airflow_provider_imagegen.engine.plan import PlannedCall, check, fingerprint, plan
 from airflow_provider_imagegen.engine.run import TaskRun
-from airflow_provider_imagegen.exceptions import BudgetExceeded, ImageGenError, InvalidRequest, InvalidRows
+from airflow_provider_imagegen.exceptions import BudgetExceeded, ImageGenError, InvalidRequest, InvalidRows, TaskStopped
 from airflow_provider_imagegen.gateways.client import ImageClient
 from airflow_provider_imagegen.landing import Landing
 from airflow_provider_imagegen.ledger.documents import document_uri
@@ -157,6 +157,14 @@ class BatchRun(TaskRun):
         )
         # For whoever kills the task: it cancels what is at the gateway.
         self._at_work.append(job)
+
+        def stop() -> None:
+            if can_defer:
+                job.hand_over.end_all()
+            elif state.circuit_breaker.blown_by is None:
+                state.circuit_breaker.blown_by = TaskStopped("the worker was told to stop")
+
+        self.options.stop.when_asked(stop)
         await job.run()
         state.seconds_each = job.progress.seconds_each or state.seconds_each
         if state.open or state.refused:
@@ -174,6 +182,9 @@ class BatchRun(TaskRun):
                 left_open=len(state.open_tasks) // 2 if job.has_more and not state.refused else 0,
             )
         if state.fresh:
+            if self.options.stop.is_asked:
+                message = f"the worker was told to stop; {len(state.fresh)} row(s) were not sent"
+                raise TaskStopped(message, billed="yes" if state.results.tally.billed else "no")
             # Only a defect can leave rows without a result; a summary without them would pass for a success.
             raise RuntimeError(f"{len(state.fresh)} row(s) have no result")
         return await state.results.publish(

@@ -16,6 +16,7 @@ from airflow_provider_imagegen.exceptions import (
     IncompleteBatch,
     ModerationBlocked,
     PartialDelivery,
+    TaskStopped,
 )
 from airflow_provider_imagegen.money import NOTHING, Cost
 from airflow_provider_imagegen.redaction import short_in_json
@@ -119,7 +120,8 @@ def error_for(
     error: ImageGenError
     if excused and not missing and not summary.images:
         error = ModerationBlocked(message)
-    elif not missing or (summary.images and on_partial == "accept"):
+    # A worker that stops in the middle is nothing that a user has accepted: the retry sends the rest.
+    elif not missing or (summary.images and on_partial == "accept" and not isinstance(stopped_by, TaskStopped)):
         return None
     elif stopped_by is not None:
         error = copy(stopped_by)

@@ -12,9 +12,9 @@ from typing import Self
 import sqlalchemy
 
 from tests.chaos.hostile.audit import Phase
-from tests.chaos.workers import running_tasks
 from tests.stack import process_guard
 from tests.stack.stack import Stack
+from tests.stack.workers import running_tasks
 
 EVERY = 0.25
 HEARTBEAT = 5.0

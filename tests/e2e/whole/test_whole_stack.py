@@ -16,6 +16,7 @@ from tests.airflow_versions import AIRFLOW, needs_declared_forms, needs_trigger_
 from tests.stack.rest import Connection, DagRun
 from tests.stack.stack import Stack
 from tests.stack.waiting import wait_until
+from tests.stack.workers import running_tasks
 
 WAITING = {
     "seen-through": ("waiting", "waits, seen-through"),
@@ -41,6 +42,13 @@ def manifest_of(stack: Stack, run: DagRun, task_id: str = TASK) -> Mapping[str, 
 
 def billed(stack: Stack, prompt: str) -> list[int]:
     return [row["billed"] for row in stack.rows(prompt)]
+
+
+def connect(stack: Stack, gateway: str, prefix: str, connection_id: str) -> None:
+    host, extra = f"{stack.gateway.host}{prefix}", {"gateway": gateway}
+    stack.client.create_connection(
+        Connection(connection_id, "imagegen", host=host, password=stack.gateway.token, extra=extra)
+    )
 
 
 def log_of(stack: Stack, dag_id: str, run_id: str) -> list[str]:
@@ -174,16 +182,32 @@ class TestSchedulerKilledWithRunningTasks:
         assert sum(billed(stack, prompt)) == 2
 
 
+class TestWorkerToldToStop:
+    def test_what_the_gateway_has_lands_and_the_retry_sends_the_rest(self, stack: Stack) -> None:
+        dag_id, run_id, prompt = "stopped", "told-to-stop", "a row of willows"
+        connect(stack, "openai", "/openai-api", "imagegen_stopped")
+        stack.hold(prompt)
+        stack.client.wait_for_dag(dag_id)
+        stack.client.trigger(dag_id, run_id=run_id)
+        wait_until(lambda: len(stack.rows(prompt)) == 4, what="as many submits as may be in flight")
+        (task,) = [task for task in running_tasks(stack.airflow.scheduler.pid) if task.has_said("Validated: 6 row(s)")]
+        assert task.stop()
+        wait_until(lambda: has_said(stack, "told to stop", dag_id, run_id, 1), what="the worker to stop")
+        stack.release(prompt)
+        run = stack.client.wait_for_run(dag_id, run_id)
+        assert run.state == "success"
+        assert has_said(stack, "TaskStopped", dag_id, run_id, 1)
+        assert billed(stack, prompt) == [1] * 6
+        assert manifest_of(stack, run)["landed"] == 6
+
+
 class TestEveryGateway:
     PREFIXES = {"openai": "/openai-api", "apigo": "/apigo", "nano_banana": ""}  # noqa: RUF012
     COUNTS = {"openai": 4, "apigo": 4, "openai_edit": 1, "apigo_edit": 1, "nano_banana": 1}  # noqa: RUF012
 
     def test_lands_its_images(self, stack: Stack) -> None:
         for gateway, prefix in self.PREFIXES.items():
-            host, extra = f"{stack.gateway.host}{prefix}", {"gateway": gateway}
-            stack.client.create_connection(
-                Connection(f"imagegen_{gateway}", "imagegen", host=host, password=stack.gateway.token, extra=extra)
-            )
+            connect(stack, gateway, prefix, f"imagegen_{gateway}")
         stack.hold("Four lighthouses")
         stack.client.wait_for_dag("gateways")
         run_id = stack.client.trigger("gateways")

@@ -36,6 +36,10 @@ class RunningTask:
                     return True
         return False
 
+    def stop(self) -> bool:
+        """Tell the supervisor to stop, as a deploy or an eviction does; return whether it was still there."""
+        return self._kill(self.supervisor, signal.SIGTERM)
+
     def kill_process(self) -> bool:
         """Kill the one that runs the operator; return whether it was still there."""
         return self._kill(self.process)
@@ -48,12 +52,12 @@ class RunningTask:
         """Kill both, the supervisor first; return whether they were still there."""
         return self._kill(self.supervisor) and self._kill(self.process)
 
-    def _kill(self, process: int) -> bool:
-        """Kill a process unless its number has a new owner, or its owner has gone on to something else."""
+    def _kill(self, process: int, how: signal.Signals = signal.SIGKILL) -> bool:
+        """Send a signal to a process unless its number has a new owner, or its owner has gone on to something else."""
         if not _title(process).endswith(self.id):
             return False
         with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+            os.kill(process, how)
             return True
         return False
 
