@@ -21,6 +21,7 @@ from tests.benchmarks import (
     ledger_cost,
     parse_time,
     slots,
+    stopped_worker,
     waiting_tasks,
     whole_job,
 )
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[], RenderableType]] = {
     "batch-growth": batch_growth.measure,
     "whole-job": whole_job.measure,
     "slots": slots.measure,
+    "stopped-worker": stopped_worker.measure,
 }
 
 
