@@ -23,6 +23,9 @@ needs_shared_triggers = pytest.mark.skipif(
 needs_forms_without_hooks = pytest.mark.skipif(
     Version("3.3") > AIRFLOW, reason="before Airflow 3.3 hooks are imported for forms that are declared too"
 )
+needs_forwarded_stop = pytest.mark.skipif(
+    Version("3.3") > AIRFLOW, reason="before Airflow 3.3 a supervisor that is told to stop ends without its task"
+)
 needs_trigger_on_kill = pytest.mark.skipif(
     Version("3.3") > AIRFLOW, reason="before Airflow 3.3 a trigger is not notified that its task was killed"
 )

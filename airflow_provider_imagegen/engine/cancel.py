@@ -26,7 +26,7 @@ async def cancel_all(tasks: Iterable[OpenTask], client: ImageClient, ledger: Led
     """Ask the gateway to cancel tasks, as far as it can and they are still this attempt's; say what became of each."""
     if not client.gateway.capabilities.cancel:
         log.warning(
-            "Task killed. The request keeps running at the gateway and is billed; a retry will fetch the image."
+            "Told to stop. What was sent keeps running at the gateway and is billed; a deferral or a retry lands it."
         )
         return
     records = AsyncLedger(ledger, time.time)

@@ -178,7 +178,8 @@ class ImageJob:
         uri = destination.uri(destination.manifest_key)
         manifest = manifest_of(self._request, self._client.gateway, submission, outcomes, uri)
         reasons = [*self._refusals, *(error.error for error in errors)]
-        return manifest, error_for(submission, manifest, reasons, self._options.on_partial)
+        is_stopped, on_partial = self._options.stop.is_asked, self._options.on_partial
+        return manifest, error_for(submission, manifest, reasons, on_partial, is_stopped=is_stopped)
 
     def _sidecar(self, manifest: Manifest) -> Sidecar:
         attempt = self._options.attempt

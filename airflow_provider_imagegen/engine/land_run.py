@@ -110,7 +110,7 @@ class LandRun(TaskRun):
 
     def cancel(self) -> None:
         """Leave the requests at the gateway: they are not this task's to cancel."""
-        log.warning("Task killed. The requests keep running at the gateway; a retry will fetch the images.")
+        log.warning("Told to stop. The requests keep running at the gateway; a deferral or a retry lands them.")
 
     async def begin(self) -> Manifest | BatchSummary | Submission:
         """Land what is done; hand over what is not."""

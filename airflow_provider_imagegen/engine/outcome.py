@@ -140,7 +140,8 @@ def place_in_line(errors: Sequence[ImageGenError], waited: SlotWait | None, *, i
     now = time.time()
     asked = max((error.retry_after or 0.0 for error in refusals if isinstance(error, RateLimited)), default=0.0)
     known = waited or SlotWait(since=now)
-    return known.model_copy(update={"refusals": known.refusals + bool(refusals), "not_before": now + asked})
+    refused = any(not isinstance(error, TaskStopped) for error in refusals)
+    return known.model_copy(update={"refusals": known.refusals + refused, "not_before": now + asked})
 
 
 def total_usage(outcomes: Iterable[Outcome]) -> dict[str, int]:
@@ -232,15 +233,26 @@ def _cost_of(submission: Submission) -> Cost:
 
 
 def error_for(
-    submission: Submission, manifest: Manifest, errors: Sequence[ImageGenError], on_partial: OnPartial
+    submission: Submission,
+    manifest: Manifest,
+    errors: Sequence[ImageGenError],
+    on_partial: OnPartial,
+    *,
+    is_stopped: bool,
 ) -> ImageGenError | None:
-    """Return the error that a manifest with missing images is reported by, with it; ``None`` if it is good enough."""
-    known = [*errors, *(missing.as_error(manifest.gateway) for missing in submission.failures)]
-    # A worker that stops in the middle is nothing that a user has accepted: the retry sends the rest.
-    is_enough = on_partial == "accept" and not any(isinstance(error, TaskStopped) for error in known)
-    if manifest.images and (manifest.delivered >= manifest.requested or is_enough):
+    """Return the error that a manifest with missing images is reported by, with it; ``None`` if it is good enough.
+
+    :param is_stopped: Whether the worker was told to stop, so that nothing says that a retry would get no more.
+    """
+    if manifest.images and manifest.delivered >= manifest.requested:
         return None
-    error = with_billed(_worst(known, manifest), manifest.billed, manifest.failures)
+    known = [*errors, *(missing.as_error(manifest.gateway) for missing in submission.failures)]
+    worst = _worst(known, manifest)
+    # What a stop has cut short is nothing that a user has accepted.
+    is_cut_short = is_stopped and not isinstance(worst, PermanentError)
+    if manifest.images and on_partial == "accept" and not is_cut_short:
+        return None
+    error = with_billed(worst, manifest.billed, manifest.failures)
     error.result = manifest
     return error
 

@@ -20,7 +20,7 @@ from airflow_provider_imagegen.engine.estimate import CostEstimator
 from airflow_provider_imagegen.engine.job import ImageJob
 from airflow_provider_imagegen.engine.options import GRACE, JobOptions
 from airflow_provider_imagegen.engine.plan import PlannedCall, check, fingerprint, plan
-from airflow_provider_imagegen.exceptions import InvalidRequest
+from airflow_provider_imagegen.exceptions import InvalidRequest, TaskStopped
 from airflow_provider_imagegen.gateways import gateway_for
 from airflow_provider_imagegen.gateways.base import Gateway
 from airflow_provider_imagegen.gateways.client import ImageClient
@@ -146,6 +146,8 @@ class GenerateRun(TaskRun):
             await self.cost_estimator.reserve(self.options.budget, self._calls(), is_resuming=before is not None)
             # Everything that can refuse the request has had its say: from here on money is spent.
             submission = await (job.submit(before.submitted_at, before.slot) if before else job.submit())
+            if not self.waits:
+                _refuse_if_cut_short(submission)
             if submission.slot or not self.waits:
                 return submission.without_prompts()
             if not submission.open:
@@ -220,6 +222,12 @@ class GenerateRun(TaskRun):
                 "requests use GenerateImageBatchOperator, which occupies one worker slot in all.",
                 self.gateway.name,
             )
+
+
+def _refuse_if_cut_short(submission: Submission) -> None:
+    """Raise if the worker was told to stop before all was sent: whoever lands it later would wait for it in vain."""
+    if any(missing.kind == TaskStopped.kind for missing in submission.failures):
+        raise TaskStopped("the worker was told to stop before all of it was sent", billed="yes")
 
 
 def _still_running(tasks: Mapping[str, ImageTask]) -> bool:

@@ -38,6 +38,8 @@ class StopRequest:
 
     def ask(self) -> None:
         """Have it stop; from any thread, and in a signal handler."""
+        if self.is_asked:
+            return
         self.is_asked = True
         if self._loop is not None:
             # It is closed where the task has just ended.

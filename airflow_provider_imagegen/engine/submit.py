@@ -307,11 +307,11 @@ class Submitter:
             async with AsyncExitStack() as held:
                 for limit in self._slots, self._turn:
                     await self._stop.wait(held.enter_async_context(limit))
-                self._stop.refuse_if_asked()
                 left = deadline - self._clock()
                 if left <= 0:
                     raise TaskTimeout("the deadline passed before it was sent", billed="no")
                 lease.entry = await self._renewed(call, lease)
+                self._stop.refuse_if_asked()
                 with failpoint(Failpoint.SUBMIT):
                     return await self._client.submit(call.request, lease.entry.record.trace_id, left)
 

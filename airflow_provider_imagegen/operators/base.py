@@ -182,6 +182,7 @@ class ImagesOperator(BaseOperator):
         ObjectOptions(replace=replace, encrypt=encrypt, cache_control=cache_control)
         # Set while a task runs: Airflow calls on_kill and the links from outside of execute().
         self._current_run: TaskRun | None = None
+        self._is_killed = False
         self._result: Manifest | BatchSummary | None = None
 
     def __setattr__(self, key: str, value: Any) -> None:
@@ -224,6 +225,7 @@ class ImagesOperator(BaseOperator):
 
         Airflow lets the task run on, so that what is at a synchronous gateway still lands.
         """
+        self._is_killed = True
         if self._current_run is not None:
             self._current_run.cancel()
 
@@ -364,6 +366,9 @@ class ImagesOperator(BaseOperator):
     ) -> dict[str, Any]:
         from airflow_provider_imagegen.schemas import Submission
 
+        if self._is_killed:
+            # The signal may have come before there was a run to tell.
+            run.options.stop.ask()
         # One loop for the whole step: clients and polling are shared by all that it waits for.
         result = asyncio.run(run.options.stop.run(step()))
         if isinstance(result, Submission):

@@ -30,10 +30,13 @@ def minimum_deferral() -> float:
 
 
 def stop_grace() -> float:
-    """Return how many seconds a task goes on after SIGTERM with what it has sent: ``[imagegen] stop_grace``."""
+    """Return how many seconds a task goes on after SIGTERM with what it has sent: ``[imagegen] stop_grace``.
+
+    At least five: what was claimed and not sent must be noted, or a retry takes it for sent.
+    """
     from airflow_provider_imagegen.engine.stop import STOP_GRACE
 
-    return max(0.0, float(conf.getfloat("imagegen", "stop_grace", fallback=STOP_GRACE)))
+    return max(5.0, float(conf.getfloat("imagegen", "stop_grace", fallback=STOP_GRACE)))
 
 
 def deferrable_by_default() -> bool:

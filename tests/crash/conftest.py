@@ -82,7 +82,7 @@ def store(request: pytest.FixtureRequest, object_store: ObjectStore, surrounding
     """The store as tries reach it; tests look into it directly."""
     if surroundings != CAPITALS:
         return object_store
-    return object_store.through(request.getfixturevalue("capitalizing").port)
+    return object_store.through(request.getfixturevalue("capitalizing"))
 
 
 @pytest.fixture

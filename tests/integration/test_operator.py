@@ -216,7 +216,7 @@ class TestKilled:
                     killer.join()
 
             def _kill(self) -> None:
-                wait_until(lambda: emulator.totals()["running"], what="the submit")
+                wait_until(lambda: emulator.totals()["lookups"], what="the first lookup")
                 self.on_kill()
                 emulator.release()
 

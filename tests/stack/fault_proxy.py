@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Self
 
+from tests.stack.waiting import wait_until
+
 Kind = Literal["refuse", "reset", "stall"]
 
 _METADATA_NAME = re.compile(rb"\r\nx-amz-meta-[^:\r\n]+(?=:)", re.IGNORECASE)
@@ -99,7 +101,7 @@ class FaultProxy:
         self._capitalizes = False
         self._target = port
         self._faults: list[Fault] = []
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], object] = {}
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="fault-proxy")
 
@@ -127,6 +129,18 @@ class FaultProxy:
         """Let everything pass again."""
         self._faults.clear()
 
+    def wait_until_idle(self) -> None:
+        """
+        Wait until it has passed on what dead processes had sent, and the server is done with that.
+
+        Idle connections of the living count, so their clients must be closed.
+        """
+        # Connections are accepted in order: when a new one is, none waits in the backlog.
+        with socket.create_connection(("127.0.0.1", self.port)) as last:
+            address = last.getsockname()
+            wait_until(lambda: address in list(self._connections.values()), what="a connection to the proxy")
+        wait_until(lambda: not self._connections, what="the proxy to be done with what dead processes had sent")
+
     def __enter__(self) -> Self:
         self._ready = threading.Event()
         self._thread.start()
@@ -151,11 +165,11 @@ class FaultProxy:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = asyncio.ensure_future(self._relay(reader, writer))
-        self._connections.add(connection)
+        self._connections[connection] = writer.get_extra_info("peername")
 
         def end(_: object) -> None:
             writer.transport.abort()
-            self._connections.discard(connection)
+            del self._connections[connection]
 
         connection.add_done_callback(end)
 
@@ -165,7 +179,14 @@ class FaultProxy:
         try:
             while await self._pass_on(reader, writer, to_server):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except asyncio.IncompleteReadError:
+            # The client is gone. What it has sent is the server's to finish, and until then this is not idle.
+            answers.cancel()
+            await asyncio.gather(answers, return_exceptions=True)
+            to_server.write_eof()
+            while await from_server.read(65536):
+                pass
+        except ConnectionError:
             pass
         finally:
             to_server.transport.abort()

@@ -19,6 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_imagegen.storage.client import add_handlers
 from tests.stack.environment import child_environment
+from tests.stack.fault_proxy import FaultProxy
 from tests.stack.ports import free_port
 from tests.stack.process import Process
 from tests.stack.waiting import HANG, wait_until
@@ -59,6 +60,7 @@ class ObjectStore:
         self.access_key = "imagegen"
         self.secret_key = secrets.token_hex(16)
         self._port = free_port()
+        self._proxy: FaultProxy | None = None
         self._directory = directory
         self._identities = identities
         self.process = Process(
@@ -74,7 +76,7 @@ class ObjectStore:
     @property
     def endpoint(self) -> str:
         """Its base URL."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self._proxy.port if self._proxy else self._port}"
 
     @property
     def connection_extra(self) -> dict[str, str]:
@@ -86,14 +88,14 @@ class ObjectStore:
         """Its port."""
         return self._port
 
-    def through(self, port: int) -> "ObjectStore":
+    def through(self, proxy: FaultProxy) -> "ObjectStore":
         """
         Return this store as it is reached through a proxy.
 
-        :param port: of the proxy
+        :param proxy: the proxy, running
         """
         store = copy(self)
-        store._port = port
+        store._proxy = proxy
         return store
 
     def client(self, **overrides: Any) -> "S3Client":
@@ -140,6 +142,8 @@ class ObjectStore:
 
     def wait_until_idle(self) -> None:
         """Wait until it is done with requests whose senders have died since."""
+        if self._proxy is not None:
+            self._proxy.wait_until_idle()
         store = psutil.Process(self.process.pid)
 
         def is_idle() -> bool:

@@ -159,7 +159,8 @@ class BatchRun(TaskRun):
         self._at_work.append(job)
 
         def stop() -> None:
-            if can_defer:
+            # What is being cancelled is better tried again than waited for.
+            if can_defer and not self.gateway.capabilities.cancel:
                 job.hand_over.end_all()
             elif state.circuit_breaker.blown_by is None:
                 state.circuit_breaker.blown_by = TaskStopped("the worker was told to stop")
@@ -167,6 +168,9 @@ class BatchRun(TaskRun):
         self.options.stop.when_asked(stop)
         await job.run()
         state.seconds_each = job.progress.seconds_each or state.seconds_each
+        if can_defer and self.options.stop.is_asked and state.fresh and not state.open:
+            # Nothing is at the gateway: the batch keeps its place, or takes one, and the next worker begins.
+            state.refused = state.refused or waited or SlotWait(since=time.time())
         if state.open or state.refused:
             if gave_up and job.last_fault is not None:
                 raise job.last_fault
@@ -182,9 +186,6 @@ class BatchRun(TaskRun):
                 left_open=len(state.open_tasks) // 2 if job.has_more and not state.refused else 0,
             )
         if state.fresh:
-            if self.options.stop.is_asked:
-                message = f"the worker was told to stop; {len(state.fresh)} row(s) were not sent"
-                raise TaskStopped(message, billed="yes" if state.results.tally.billed else "no")
             # Only a defect can leave rows without a result; a summary without them would pass for a success.
             raise RuntimeError(f"{len(state.fresh)} row(s) have no result")
         return await state.results.publish(
@@ -193,8 +194,14 @@ class BatchRun(TaskRun):
             state.started_at,
             on_partial=self.options.on_partial,
             on_moderation=self.on_moderation,
-            stopped_by=state.circuit_breaker.blown_by,
+            stopped_by=self._stopped_by(state),
         )
+
+    def _stopped_by(self, state: BatchState) -> ImageGenError | None:
+        reason = state.circuit_breaker.blown_by
+        # Rows that ended as they would have anyway are no reason to try again; cancelled ones are.
+        has_stopped_rows = state.results.tally.stopped or self.gateway.capabilities.cancel
+        return None if isinstance(reason, TaskStopped) and not has_stopped_rows else reason
 
     async def _reserve_budget(self, state: BatchState, *, is_resuming: bool) -> None:
         if self.options.budget is None or not state.fresh:

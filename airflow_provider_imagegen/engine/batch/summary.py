@@ -43,7 +43,7 @@ class Tally:
         self._usage: Counter[str] = Counter()
         self._failures: list[dict[str, JsonValue]] = []
         self.images = self.billed = self.reused = 0
-        self.moderated = self.retryable = 0
+        self.moderated = self.retryable = self.stopped = 0
         self.cost = NOTHING
 
     def __getitem__(self, status: str) -> int:
@@ -91,6 +91,7 @@ class Tally:
     def _add_failure(self, result: RowResult) -> None:
         self.moderated += result.is_moderated
         self.retryable += result.retryable
+        self.stopped += TaskStopped.kind in {result.code, *(missing.kind for missing in result.failures)}
         code = short_in_json(result.code or "", _CODE_BYTES)
         self._codes[code] += 1
         if len(self._failures) < MAX_FAILURES_SHOWN:
@@ -121,7 +122,9 @@ def error_for(
     if excused and not missing and not summary.images:
         error = ModerationBlocked(message)
     # A worker that stops in the middle is nothing that a user has accepted: the retry sends the rest.
-    elif not missing or (summary.images and on_partial == "accept" and not isinstance(stopped_by, TaskStopped)):
+    elif not missing or (
+        summary.images and on_partial == "accept" and not (tally.stopped or isinstance(stopped_by, TaskStopped))
+    ):
         return None
     elif stopped_by is not None:
         error = copy(stopped_by)

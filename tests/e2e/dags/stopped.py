@@ -12,7 +12,7 @@ with DAG("stopped", schedule=None):
     GenerateImageBatchOperator(
         task_id="generate",
         imagegen_conn_id="imagegen_stopped",
-        requests=[f"a row of willows, number {number}" for number in range(6)],
+        requests=[f"six willows, number {number}" for number in range(6)],
         model="gpt-image-1",
         size="1024x1024",
         s3_bucket="{{ var.value.imagegen_bucket }}",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from tests.airflow_versions import AIRFLOW, needs_declared_forms, needs_trigger_on_kill
+from tests.airflow_versions import AIRFLOW, needs_declared_forms, needs_forwarded_stop, needs_trigger_on_kill
 from tests.stack.rest import Connection, DagRun
 from tests.stack.stack import Stack
 from tests.stack.waiting import wait_until
@@ -182,9 +182,10 @@ class TestSchedulerKilledWithRunningTasks:
         assert sum(billed(stack, prompt)) == 2
 
 
+@needs_forwarded_stop
 class TestWorkerToldToStop:
     def test_what_the_gateway_has_lands_and_the_retry_sends_the_rest(self, stack: Stack) -> None:
-        dag_id, run_id, prompt = "stopped", "told-to-stop", "a row of willows"
+        dag_id, run_id, prompt = "stopped", "told-to-stop", "six willows"
         connect(stack, "openai", "/openai-api", "imagegen_stopped")
         stack.hold(prompt)
         stack.client.wait_for_dag(dag_id)
