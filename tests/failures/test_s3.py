@@ -11,14 +11,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from airflow_provider_imagegen.engine.run import GenerateRun
-from airflow_provider_imagegen.exceptions import DestinationError, TempFileFailed, UploadFailed
+from airflow_provider_imagegen.exceptions import DestinationError, LedgerError, TempFileFailed, UploadFailed
 from airflow_provider_imagegen.failpoints import Failpoint
 from airflow_provider_imagegen.hooks.aws import s3_client
 from airflow_provider_imagegen.schemas import Manifest
 from airflow_provider_imagegen.storage.options import ObjectOptions
 from tests.conftest import BUCKET
+from tests.docs import policies
 from tests.failures.conftest import IMAGE_BYTES, PASSING, Harness, killed_at
 from tests.integration.conftest import set_connection
 from tests.stack.fault_proxy import Fault, FaultProxy
@@ -34,6 +36,9 @@ SILENCE = 3 * PASSING
 
 READER = Identity("reader", "reader-secret", (f"Read:{BUCKET}", f"List:{BUCKET}"))
 BOOKKEEPER = Identity("bookkeeper", "its-secret", (*READER.actions, f"Write:{BUCKET}/ledgers/*"))
+# As the harness calls the prefixes that the documented policies are for.
+PREFIXES = {policies.IMAGES: "failures", policies.LEDGER: "ledgers"}
+COMPONENTS = {name: policies.identity(name, BUCKET, PREFIXES) for name in policies.COMPONENTS}
 
 
 @pytest.fixture
@@ -66,7 +71,7 @@ def proxy(
 def guarded_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     """A SeaweedFS where some may do less than others."""
     home = tmp_path_factory.mktemp("guarded-s3")
-    store = ObjectStore(home / "data", home / "seaweedfs.log", BUCKET, [READER, BOOKKEEPER])
+    store = ObjectStore(home / "data", home / "seaweedfs.log", BUCKET, [READER, BOOKKEEPER, *COMPONENTS.values()])
     store.start()
     try:
         store.wait_ready()
@@ -238,6 +243,38 @@ class TestKeysThatMayNotPutImages:
         harness.s3 = guarded_store.client()
         assert is_intact(harness, harness.attempt(try_number=2))
         assert harness.submits == harness.billed == 1
+
+
+class TestKeysWithTheDocumentedPolicy:
+    def test_of_a_worker_land_images_and_hand_them_out_again(
+        self, harness: Harness, guarded_store: ObjectStore
+    ) -> None:
+        harness.s3 = client_of(guarded_store, COMPONENTS["worker"])
+        assert is_intact(harness, harness.attempt())
+        again = harness.attempt(try_number=2, epoch=1)
+        assert (again.reused, harness.submits, harness.billed) == (1, 1, 1)
+
+    def test_of_an_api_server_read_images_and_no_records(self, harness: Harness, guarded_store: ObjectStore) -> None:
+        harness.s3 = guarded_store.client()
+        manifest = harness.attempt()
+        ((key, generation),) = harness.ledger.filed()
+        harness.s3 = client_of(guarded_store, COMPONENTS["API server"])
+        assert is_intact(harness, manifest)
+        with pytest.raises(LedgerError, match="access denied"):
+            harness.ledger.read(key, generation)
+
+    def test_of_a_triggerer_change_records_and_read_no_images(
+        self, harness: Harness, guarded_store: ObjectStore
+    ) -> None:
+        harness.s3 = guarded_store.client()
+        manifest = harness.attempt()
+        ((key, generation),) = harness.ledger.filed()
+        harness.s3 = client_of(guarded_store, COMPONENTS["triggerer"])
+        entry = harness.ledger.read(key, generation)
+        assert entry is not None
+        assert harness.ledger.update(key, entry, state="cancelling").record.state == "cancelling"
+        with pytest.raises(ClientError, match="AccessDenied"):
+            is_intact(harness, manifest)
 
 
 class TestFullDisk:
