@@ -51,6 +51,11 @@ _RECONCILE = (
     _arg("--dry-run", "Ask and report, but leave the ledger as it is", action="store_true"),
 )
 
+_PRUNE = (
+    _arg("--older-than", "Age since the last change, in days or hours: 365d, 8760h; at least 30d", required=True),
+    _arg("--dry-run", "Count what would be deleted, and delete nothing", action="store_true"),
+)
+
 LEDGER_COMMANDS = (
     ActionCommand(
         name="list",
@@ -76,6 +81,17 @@ LEDGER_COMMANDS = (
         ),
         func=lazy_load_command(f"{_COMMANDS}.ledger_reconcile"),
         args=(*_WHERE, *_RECONCILE),
+    ),
+    ActionCommand(
+        name="prune",
+        help="Delete old records of settled requests",
+        description=(
+            "Delete the records of landed and failed requests, and documents of deferred and landing tasks, that\n"
+            "have not changed for a time. A request whose record is deleted is paid for again if a task asks for\n"
+            "it again. Records of open requests, or of unknown outcome, are kept whatever their age."
+        ),
+        func=lazy_load_command(f"{_COMMANDS}.ledger_prune"),
+        args=(*_WHERE, *_PRUNE),
     ),
 )
 

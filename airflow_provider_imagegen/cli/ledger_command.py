@@ -1,4 +1,4 @@
-"""``airflow imagegen ledger list, show, reconcile``: reads S3, asks the gateway for free, prints; never pays."""
+"""``airflow imagegen ledger list, show, reconcile, prune``: reads S3, asks the gateway for free, prints; never pays."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from airflow.utils.providers_configuration_loader import providers_configuration
 
 from airflow_provider_imagegen.cli import advice, tables
 from airflow_provider_imagegen.cli.advice import AskedGateway, LookupOutcome
+from airflow_provider_imagegen.cli.prune import Pruner, seconds_of
 from airflow_provider_imagegen.cli.records import Location, StoredRecord, locations, read
-from airflow_provider_imagegen.exceptions import ImageGenError, LedgerConflict, LedgerError
+from airflow_provider_imagegen.exceptions import DestinationError, ImageGenError, LedgerConflict, LedgerError
 from airflow_provider_imagegen.gateways import registered_gateways
 from airflow_provider_imagegen.gateways.base import Capabilities, Handle
 from airflow_provider_imagegen.hooks.aws import s3_client
@@ -44,7 +45,11 @@ def _for_people(command: Command) -> Command:
         try:
             command(args)
         except ImageGenError as error:
-            raise SystemExit(" ".join(str(error).split())) from None
+            fault = error
+            if isinstance(error, LedgerError):
+                # Its advice is for tasks: a command pays for nothing, and nobody retries it.
+                fault = DestinationError(error.message, advice="Check --bucket and --aws-conn-id.")
+            raise SystemExit(" ".join(str(fault).split())) from None
 
     return run
 
@@ -114,6 +119,20 @@ def ledger_reconcile(args: Namespace) -> None:
     _print(reported, args.output)
     _write_to_stderr(tables.reconciliation(len(seen), reported, client.settings.name, args.dry_run))
     _stop_if_any(unreadable)
+
+
+@_for_people
+def ledger_prune(args: Namespace) -> None:
+    """Delete what is old and settled, and count it."""
+    try:
+        older_than = seconds_of(args.older_than)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    s3 = s3_client(args.aws_conn_id or None)
+    ledger = Ledger(s3, args.bucket, args.ledger_key)
+    results = Pruner(ledger, s3, older_than, time.time(), args.dry_run).prune()
+    _print(tables.pruned(results), args.output)
+    _write_to_stderr(tables.pruning(results, args.dry_run))
 
 
 def _open(args: Namespace) -> tuple[Ledger, list[Location]]:

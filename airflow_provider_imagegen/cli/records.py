@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from airflow_provider_imagegen.exceptions import DestinationError, LedgerCorrupt, LedgerError
+from airflow_provider_imagegen.exceptions import LedgerCorrupt
 from airflow_provider_imagegen.ledger.models import Entry, LedgerKey, LedgerRecord
 from airflow_provider_imagegen.ledger.store import Ledger
 from airflow_provider_imagegen.storage.client import CONNECTIONS
@@ -35,10 +35,7 @@ class StoredRecord(NamedTuple):
 
 def locations(ledger: Ledger) -> list[Location]:
     """List where records stand."""
-    try:
-        filed = ledger.filed()
-    except LedgerError as error:
-        raise DestinationError(error.message, advice="Check --bucket and --aws-conn-id.") from None
+    filed = ledger.filed()
     newest: dict[LedgerKey, int] = {}
     for key, generation in filed:
         newest[key] = max(newest.get(key, 0), generation)

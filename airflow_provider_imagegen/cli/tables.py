@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -95,6 +95,18 @@ def reconciliation(asked: int, rows: Sequence[Row], connection: str, is_dry_run:
     changed = sum(row["noted"] in ("submitted", "failed") for row in rows)
     wrote = "dry run, nothing noted" if is_dry_run else f"{changed} noted in the ledger"
     return f"{len(rows)} open record(s), {asked} looked up through {connection}; {wrote}. Nothing was paid."
+
+
+def pruned(results: Mapping[tuple[str, str], int]) -> list[Row]:
+    """Return how many records of each state, and how many documents, were deleted or kept, and why."""
+    return [{"what": what, "result": result, "count": count} for (what, result), count in sorted(results.items())]
+
+
+def pruning(results: Mapping[tuple[str, str], int], is_dry_run: bool) -> str:
+    """Return what was deleted in all, in words."""
+    kept = sum(count for (_, result), count in results.items() if result.startswith("kept"))
+    done = "would be deleted" if is_dry_run else "deleted"
+    return f"{sum(results.values()) - kept} object(s) {done}, {kept} kept."
 
 
 def _whose(record: LedgerRecord) -> Row:

@@ -7,6 +7,7 @@ that lands the images must know.
 from __future__ import annotations
 
 import io
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from airflow_provider_imagegen.exceptions import LedgerError
 from airflow_provider_imagegen.failpoints import Failpoint, failpoint
 from airflow_provider_imagegen.ledger.models import Attempt, LedgerKey
 from airflow_provider_imagegen.ledger.store import Ledger
+from airflow_provider_imagegen.schemas import OpenTask, Submission
+from airflow_provider_imagegen.schemas.base import PersistedModel
 from airflow_provider_imagegen.storage.destination import Destination, split_uri
 from airflow_provider_imagegen.storage.errors import S3_ERRORS, words_of
 from airflow_provider_imagegen.storage.objects import ObjectStore
@@ -22,6 +25,15 @@ from airflow_provider_imagegen.storage.tempfiles import temp_file_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+
+DOCUMENT = re.compile(r"[0-9a-f]{32}/(?P<name>batch|submitted|answer)\.\d+\.jsonl")
+"""Key of a document, below the ledger key."""
+
+
+class Waiting(PersistedModel):
+    """A line of a document as far as it says which tasks are waited for."""
+
+    submission: Submission | None = None
 
 
 def document_uri(ledger: Ledger, attempt: Attempt, name: str) -> str:
@@ -57,3 +69,13 @@ def read_document(s3: S3Client, uri: str) -> Iterator[str]:
         file.seek(io.SEEK_SET)
         for line in file:
             yield line.decode().rstrip("\n")
+
+
+def tasks_in(s3: S3Client, uri: str) -> Iterator[OpenTask]:
+    """Yield the tasks that a checkpoint or a landing document waits for. Blocking.
+
+    :raises ValueError: If it cannot be understood.
+    """
+    for line in read_document(s3, uri):
+        submission = Waiting.model_validate_json(line).submission
+        yield from submission.open if submission else ()

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -38,6 +38,7 @@ from airflow_provider_imagegen.storage.errors import S3_ERRORS, words_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,21 @@ Standing = Literal["may be new", "is known"]
 
 _NAME = re.compile(r"(?P<scope>[^/]+)/(?P<item>\d+)-(?P<fingerprint>[0-9a-f]+)\.(?P<generation>\d+)\.json")
 _TRACE_NAMESPACE = uuid.UUID("6f1d0a52-6c0b-4a55-9c1c-3d1f6f2b8a10")
+
+
+class Listed(NamedTuple):
+    """An object below the ledger key, as S3 lists it.
+
+    :param name: Its key in the bucket.
+    :param modified: Unix seconds of its last write, by the clock of the store.
+    :param etag: Its version.
+    :param filed: Ledger key and generation, if it is a record.
+    """
+
+    name: str
+    modified: float
+    etag: str
+    filed: tuple[LedgerKey, int] | None
 
 
 class Ledger:
@@ -109,19 +125,32 @@ class Ledger:
         """
         start = f"{self.prefix}/{key.scope}/{key.item:04d}-"
         same = key.fingerprint[:PARAMETERS_LENGTH] if key.scope == SHARED_SCOPE else ""
-        found = {name.removeprefix(start).partition(".")[0] for name in self._list(f"{start}{same}")}
+        names = (entry["Key"] for entry in self._list(f"{start}{same}"))
+        found = {name.removeprefix(start).partition(".")[0] for name in names}
         return sorted(found - {key.fingerprint})
 
     def filed(self, scope: str = "") -> list[tuple[LedgerKey, int]]:
         """Return keys and generations of all records, or of those of one scope."""
         start = f"{self.prefix}/"
-        names = self._list(f"{start}{scope}/" if scope else start)
-        matches = (_NAME.fullmatch(name.removeprefix(start)) for name in names)
-        return [
-            (LedgerKey(match["scope"], int(match["item"]), match["fingerprint"]), int(match["generation"]))
-            for match in matches
-            if match
-        ]
+        found = (self._filed(entry["Key"]) for entry in self._list(f"{start}{scope}/" if scope else start))
+        return [filed for filed in found if filed]
+
+    def listed(self) -> Iterator[Listed]:
+        """Yield all objects below the ledger key in the order of S3, which is by name."""
+        for entry in self._list(f"{self.prefix}/"):
+            name = entry["Key"]
+            yield Listed(name, entry["LastModified"].timestamp(), entry["ETag"], self._filed(name))
+
+    def delete(self, listed: Listed) -> bool:
+        """Delete an object, provided it still is what was listed; return whether this has deleted it."""
+        condition: dict[str, Any] = {"IfMatch": listed.etag} if self._is_conditional() else {}
+        try:
+            self._s3.delete_object(Bucket=self.bucket, Key=listed.name, **condition)
+        except S3_ERRORS as error:
+            if errors.is_condition_failed(error) or errors.is_not_there(error):
+                return False
+            raise self._fault(error, f"{listed.name} cannot be deleted") from None
+        return True
 
     def uri(self, key: LedgerKey, generation: int) -> str:
         """Return the address of a record."""
@@ -133,6 +162,12 @@ class Ledger:
             self._s3.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/", MaxKeys=1)
         except S3_ERRORS as error:
             raise self._fault(error, "nothing was sent", "may be new") from None
+
+    def _filed(self, name: str) -> tuple[LedgerKey, int] | None:
+        match = _NAME.fullmatch(name.removeprefix(f"{self.prefix}/"))
+        if match is None:
+            return None
+        return LedgerKey(match["scope"], int(match["item"]), match["fingerprint"]), int(match["generation"])
 
     def _object_key(self, key: LedgerKey, generation: int) -> str:
         return f"{self.prefix}/{key}.{generation}.json"
@@ -167,11 +202,11 @@ class Ledger:
             # Never "no record": what is taken for absent is paid again.
             raise LedgerCorrupt(f"the record s3://{self.bucket}/{name} cannot be understood") from None
 
-    def _list(self, start: str) -> Iterator[str]:
+    def _list(self, start: str) -> Iterator[ObjectTypeDef]:
         try:
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
             for page in pages:
-                yield from (entry["Key"] for entry in page.get("Contents", []))
+                yield from page.get("Contents", [])
         except S3_ERRORS as error:
             raise self._fault(error, f"bucket {self.bucket!r} cannot be listed") from None
 

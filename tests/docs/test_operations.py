@@ -109,7 +109,8 @@ class TestPermissions:
 
     @pytest.mark.parametrize(("component", "gallery"), [("worker", False), ("API server", True)])
     def test_are_those_of_the_calls(self, component: str, gallery: bool) -> None:
-        calls = s3_calls(gallery=gallery)
+        # Only `ledger prune` deletes, which is no component.
+        calls = s3_calls(gallery=gallery) - {"delete_object"}
         assert calls <= NEEDS.keys()
         needed = {action for call in calls for action in NEEDS[call]}
         # To read a given version takes an action of its own; so does a 404 instead of a 403.

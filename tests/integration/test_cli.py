@@ -442,7 +442,7 @@ class TestEntryPoint:
 
         with pytest.raises(SystemExit, match="0"):
             cli_parser.get_parser().parse_args(["imagegen", "ledger", "--help"])
-        assert re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE) == ["list", "reconcile", "show"]
+        assert " ".join(re.findall(r"^    (\w+)", capsys.readouterr().out, re.M)) == "list prune reconcile show"
 
 
 def airflow(*arguments: str) -> subprocess.CompletedProcess[str]:
