@@ -32,7 +32,7 @@ class Task:
     """One accepted request. Times are unix seconds.
 
     :param request: the submit body as it is echoed in the task record
-    :param images: what will be delivered, and billed
+    :param drawings: what will be delivered, and billed
     :param failure: what the task ends with instead; never billed
     :param preview: whether its pending record shows a preview
     :param hiccup: whether its pending record complains of a passing trouble

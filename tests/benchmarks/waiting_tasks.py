@@ -44,7 +44,7 @@ with RunningEmulator() as emulator:
         ready[task_id] = now + setup["lead"] + setup["window"] * number / setup["count"]
         emulator.studio.books.accept(Task(
             id=task_id, trace_id=trace_id, dialect="acedatacloud", route="submit", model="gpt-image-1",
-            prompt="a kite", request=request, images=(image,), failure=None, created_at=now,
+            prompt="a kite", request=request, drawings=(image,), failure=None, created_at=now,
             ready_at=ready[task_id],
         ))
     with open(setup["tasks"], "w") as file:
