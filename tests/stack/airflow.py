@@ -1,4 +1,4 @@
-"""Airflow's own processes: metadata migration, API server, scheduler with LocalExecutor, DAG processor, triggerers."""
+"""Airflow's own processes: metadata migration, API server, schedulers, DAG processor, triggerers, Celery workers."""
 
 import itertools
 import sys
@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 
 from tests.stack.airflow_home import AirflowHome
+from tests.stack.celery_worker import CeleryWorker
 from tests.stack.preloading import preloading_program
 from tests.stack.process import Process
 from tests.stack.rest import AirflowClient
@@ -23,21 +24,34 @@ class Airflow:
 
     :param home: its configuration
     :param logs: directory of its processes' logs, one file each
-    :param preloads: whether the scheduler imports what tasks will import
+    :param preloads: whether what runs tasks, scheduler or Celery worker, imports what they will import
+    :param schedulers: how many schedulers
     """
 
-    def __init__(self, home: AirflowHome, logs: Path, *, preloads: bool = False) -> None:
+    def __init__(
+        self,
+        home: AirflowHome,
+        logs: Path,
+        *,
+        preloads: bool = False,
+        schedulers: int = 1,
+    ) -> None:
         self.home = home
         self._logs = logs
         self._environment = home.environment()
         self._triggerer_numbers = itertools.count(1)
+        self._worker_numbers = itertools.count(1)
         self._known_jobs: set[int] = set()
         self.migration = self._process("db migrate")
         self.api_server = self._process("api-server", "--workers", "1")
-        program = preloading_program() if preloads else PROGRAM
-        self.scheduler = self._process("scheduler", "--skip-serve-logs", program=program)
+        self._task_program = preloading_program() if preloads else PROGRAM
+        self.schedulers = [
+            self._process("scheduler", "--skip-serve-logs", program=self._task_program, log_name=f"scheduler{suffix}")
+            for suffix in ("", *(f"-{number}" for number in range(2, schedulers + 1)))
+        ]
         self.dag_processor = self._process("dag-processor")
         self.triggerers: list[Process] = []
+        self.workers: list[CeleryWorker] = []
         self.client = AirflowClient(home.base_url, home.login.username, home.login.password)
 
     def environment(self) -> dict[str, str]:
@@ -54,15 +68,19 @@ class Airflow:
         self.migration.start()
         self.migration.wait_success()
 
-    def start(self, triggerers: int = 1) -> None:
+    def start(self, triggerers: int = 1, celery_workers: int = 0) -> None:
         """
         Start all components; returns at once.
 
         :param triggerers: how many
+        :param celery_workers: how many; the home says which executor there is
         """
         self.api_server.start()
-        self.scheduler.start()
+        for scheduler in self.schedulers:
+            scheduler.start()
         self.dag_processor.start()
+        for _ in range(celery_workers):
+            self.launch_worker()
         for _ in range(triggerers):
             self.launch_triggerer()
 
@@ -73,10 +91,13 @@ class Airflow:
         :param timeout: seconds until giving up, per component
         """
         self.api_server.wait_ready(self._api_answers, timeout=timeout)
-        self.scheduler.wait_ready(lambda: self._newcomers("SchedulerJob", 1), timeout=timeout)
+        for scheduler in self.schedulers:
+            scheduler.wait_ready(lambda: self._newcomers("SchedulerJob", len(self.schedulers)), timeout=timeout)
         self.dag_processor.wait_ready(lambda: self._newcomers("DagProcessorJob", 1), timeout=timeout)
         for triggerer in self.triggerers:
             triggerer.wait_ready(lambda: self._newcomers("TriggererJob", len(self.triggerers)), timeout=timeout)
+        for worker in self.workers:
+            worker.wait_ready(timeout)
         self._remember_jobs()
 
     def launch_triggerer(self) -> Process:
@@ -103,9 +124,21 @@ class Airflow:
         triggerer.wait_ready(lambda: self._newcomers("TriggererJob", 1), timeout=timeout)
         return triggerer
 
+    def launch_worker(self) -> CeleryWorker:
+        """
+        Start one more Celery worker; returns at once.
+
+        :return: the worker
+        """
+        number = next(self._worker_numbers)
+        worker = CeleryWorker(number, self._task_program, self.home, self._environment, self._logs)
+        self.workers.append(worker)
+        worker.start()
+        return worker
+
     def start_scheduler(self, timeout: float = HANG) -> None:
         """
-        Start the scheduler again and wait until it has registered itself.
+        Start the first scheduler again and wait until it has registered itself.
 
         :param timeout: seconds until giving up
         """
@@ -114,9 +147,15 @@ class Airflow:
         self.scheduler.wait_ready(lambda: self._newcomers("SchedulerJob", 1), timeout=timeout)
 
     @property
+    def scheduler(self) -> Process:
+        """Its first scheduler."""
+        return self.schedulers[0]
+
+    @property
     def processes(self) -> list[Process]:
         """All of them, running or not."""
-        return [self.scheduler, self.dag_processor, *self.triggerers, self.api_server, self.migration]
+        workers = [worker.process for worker in self.workers]
+        return [*self.schedulers, *workers, self.dag_processor, *self.triggerers, self.api_server, self.migration]
 
     def _process(
         self, command: str, *options: str, program: Sequence[str] = PROGRAM, log_name: str | None = None

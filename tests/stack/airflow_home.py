@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.stack.environment import child_environment
@@ -75,6 +75,21 @@ class AirflowHome:
             | {"AIRFLOW_HOME": str(self.directory)}
             | {"PYTHONPATH": os.pathsep.join(filter(None, [*map(str, self.python_path), os.environ.get("PYTHONPATH")]))}
         )
+
+    def worker_environment(self, environment: Mapping[str, str], directory: Path, task_logs: Path) -> dict[str, str]:
+        """
+        Say the same for a worker on a machine of its own, which is not told where the metadata database is.
+
+        :param environment: the environment of the other processes
+        :param directory: the worker's AIRFLOW_HOME
+        :param task_logs: where the logs of its tasks go
+        :return: the whole environment of the worker
+        """
+        locations = replace(self, directory=directory, task_logs=task_logs)._locations() | dict(self.settings)
+        own = {_variable(name): value for name, value in locations.items()} | {"AIRFLOW_HOME": str(directory)}
+        everything = {**environment, **own}
+        del everything[_variable("database.sql_alchemy_conn")]
+        return everything
 
     @property
     def _passwords(self) -> Path:

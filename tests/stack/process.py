@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from tests.stack import process_guard
 from tests.stack.waiting import HANG, WaitTimeoutError, wait_until
 
@@ -126,6 +128,19 @@ class Process:
         self.let_go()
         if status != 0:
             raise ProcessFailedError(self._autopsy("failed"))
+
+    def terminate(self, *, group: bool = False) -> None:
+        """
+        Tell the program to stop (SIGTERM), however long it then takes; returns at once.
+
+        :param group: tell the children in its process group too, as an init that passes signals on to all
+        """
+        # Orphans below it become children of the guard as well, but the program was there before them.
+        program = min(psutil.Process(self.pid).children(), key=lambda child: child.create_time())
+        if group:
+            os.killpg(program.pid, signal.SIGTERM)
+        else:
+            program.terminate()
 
     def let_go(self, *, kill: bool = False) -> None:
         """

@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from tests.stack.airflow import Airflow
 from tests.stack.airflow_home import AirflowHome
+from tests.stack.broker import Broker
+from tests.stack.celery_worker import CeleryWorker, celery_settings
 from tests.stack.database import Database
 from tests.stack.environment import ROOT
 from tests.stack.gateway import Emulator, Gateway
@@ -36,6 +38,9 @@ class StackOptions:
     :param bucket: the bucket, which DAGs find in the Airflow Variable ``imagegen_bucket``
     :param parallelism: how many tasks run at once
     :param triggerers: how many triggerers
+    :param schedulers: how many schedulers
+    :param celery_workers: how many Celery workers; 0 for the LocalExecutor
+    :param celery_concurrency: how many tasks a Celery worker runs at once
     :param python_path: folders whose modules and packages Airflow finds besides the installed ones
     :param settings: more Airflow configuration, as ``{"section.option": value}``; by default only what is triggered
         runs, neither schedules nor assets (``scheduler.use_job_schedule``)
@@ -52,6 +57,9 @@ class StackOptions:
     bucket: str = DEFAULT_BUCKET
     parallelism: int = 8
     triggerers: int = 1
+    schedulers: int = 1
+    celery_workers: int = 0
+    celery_concurrency: int = 4
     python_path: Sequence[Path] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     connection_extra: Mapping[str, Any] = field(default_factory=dict)
@@ -61,7 +69,7 @@ class StackOptions:
 
 class Stack:
     """
-    Emulator, SeaweedFS, PostgreSQL and Airflow on free loopback ports; a context manager.
+    Emulator, SeaweedFS, PostgreSQL, Airflow, and Redis for Celery, on free loopback ports; a context manager.
 
     Leaving the context, for any reason, ends every process and deletes everything but the logs.
     If this process dies without leaving it, the processes end all the same.
@@ -76,6 +84,9 @@ class Stack:
         self._home = make_temporary_directory("home")
         self.objectstore = ObjectStore(self._home / "s3", self._log("seaweedfs"), self.options.bucket)
         self.database = Database(self._log("postgresql"))
+        self.broker: Broker | None = None
+        if self.options.celery_workers:
+            self.broker = Broker(self._home / "redis", self._log("redis"))
         self.emulator: Emulator | None = None
         if self.options.gateway is None:
             self.emulator = Emulator(
@@ -84,7 +95,12 @@ class Stack:
                 options=self.options.emulator_options,
                 coarse=self.options.frugal,
             )
-        self.airflow = Airflow(self._airflow_home(), self.logs, preloads=self.options.frugal)
+        self.airflow = Airflow(
+            self._airflow_home(),
+            self.logs,
+            preloads=self.options.frugal,
+            schedulers=self.options.schedulers,
+        )
 
     @property
     def client(self) -> AirflowClient:
@@ -119,12 +135,15 @@ class Stack:
         :raises ProcessFailedError: if a process ended or did not become ready in time
         """
         self.database.start()
+        if self.broker is not None:
+            self.broker.start()
+            self.broker.wait_ready()
         self.objectstore.start()
         if self.emulator is not None:
             self.emulator.start()
         self.database.wait_ready()
         self.airflow.migrate()
-        self.airflow.start(self.options.triggerers)
+        self.airflow.start(self.options.triggerers, self.options.celery_workers)
         self.objectstore.wait_ready()
         if self.emulator is not None:
             self.emulator.wait_ready()
@@ -135,7 +154,8 @@ class Stack:
     def stop(self) -> None:
         """End every process, users before what they use, and delete everything but the logs."""
         _end(self.airflow.processes)
-        _end([self.objectstore.process, *self.database.processes])
+        brokers = [] if self.broker is None else [self.broker.process]
+        _end([self.objectstore.process, *brokers, *self.database.processes])
         self.client.close()
         if self.emulator is not None:
             _end([self.emulator.process])
@@ -164,6 +184,16 @@ class Stack:
     def start_scheduler(self) -> None:
         """Start the scheduler again and wait until it has registered itself."""
         self.airflow.start_scheduler()
+
+    def replace_worker(self, worker: CeleryWorker) -> None:
+        """
+        Start another Celery worker for one that was killed or told to stop, and wait until it takes tasks.
+
+        :param worker: the one that ends or has ended
+        """
+        worker.process.stop()
+        self.airflow.workers.remove(worker)
+        self.airflow.launch_worker().wait_ready()
 
     def declare_task_dead(self, task_instance_id: str) -> None:
         """
@@ -269,9 +299,15 @@ class Stack:
             parallelism=self.options.parallelism,
             variables={"imagegen_bucket": self.options.bucket},
             python_path=self.options.python_path,
-            settings=(_FRUGAL if self.options.frugal else {}) | dict(self.options.settings),
+            settings=self._settings(),
             path=self.options.path,
         )
+
+    def _settings(self) -> dict[str, str]:
+        options, settings = self.options, {}
+        if self.broker is not None:
+            settings = celery_settings(self.broker.url, self.database.url, options.celery_concurrency)
+        return settings | (_FRUGAL if options.frugal else {}) | dict(options.settings)
 
     def _connections(self) -> list[Connection]:
         gateway, store = self.gateway, self.objectstore
