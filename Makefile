@@ -19,6 +19,7 @@ EXCLUDE_NEWER_lowest := --exclude-newer 2026-04-06 $(EXCEPTIONS) \
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DISTRIBUTED := $(VENV)/.distributed
 UV := $(BIN)/uv
 
 # With cached bytecode Airflow starts twice as fast.
@@ -31,7 +32,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo unit test test-all matrix chaos hostile fuzz peers check lint formatted types format docs wheel bench constraints clean
+.PHONY: help install demo unit test test-all distributed matrix chaos hostile fuzz peers check lint formatted types format docs wheel bench constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +46,11 @@ $(UV):
 
 $(INSTALLED): $(UV) pyproject.toml $(CONSTRAINTS)
 	$(UV) pip install --quiet --constraint $(CONSTRAINTS) --editable '.[emulator,dev,docs]'
+	@touch $@
+
+# Celery and Redis, which only the tests of a distributed Airflow need; for the newest Airflow, as the docs extra is.
+$(DISTRIBUTED): $(INSTALLED)
+	$(UV) pip install --quiet --constraint $(CONSTRAINTS) --editable '.[distributed]'
 	@touch $@
 
 demo: $(INSTALLED) ## Generate images with a complete Airflow; KEEP=1 keeps it running, IMAGEGEN_HOST/_API_KEY/_GATEWAY select a real API
@@ -63,6 +69,9 @@ test: browser ## Run all checks and the tests, with coverage
 
 test-all: browser ## Run all checks and all test cases: every crash point, spelling and browser test, long property-based tests
 	@$(MAKE) --jobs=2 check tested FULL=--full
+
+distributed: $(DISTRIBUTED) ## Run the tests with the CeleryExecutor: Redis, two workers, triggerers and schedulers; workers are stopped and killed
+	$(BIN)/python -m pytest --full --durations=10 tests/distributed
 
 .PHONY: tested
 tested: $(INSTALLED)
@@ -126,7 +135,7 @@ constraints: $(UV) ## Resolve the pinned versions for the tests again; AIRFLOW=3
 	$(if $(filter lowest,$(AIRFLOW)),$(BIN)/python -m tests.matrix.lowest,echo 'apache-airflow==$(AIRFLOW).*') | $(RESOLVE) --upgrade \
 		$(if $(filter lowest,$(AIRFLOW)),--resolution lowest-direct) $(EXCLUDE_NEWER_$(AIRFLOW)) \
 		--extra emulator --extra openlineage --output-file $(CONSTRAINTS) pyproject.toml -
-	$(RESOLVE) --extra emulator --extra dev $(if $(EXCLUDE_NEWER_$(AIRFLOW)),,--extra docs) --output-file $(CONSTRAINTS) pyproject.toml
+	$(RESOLVE) --extra emulator --extra dev $(if $(EXCLUDE_NEWER_$(AIRFLOW)),,--extra docs --extra distributed) --output-file $(CONSTRAINTS) pyproject.toml
 
 clean: ## Remove the environment, caches and outputs
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage demo-output stack-logs dist docs/_build

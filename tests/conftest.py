@@ -37,7 +37,7 @@ from tests.stack.waiting import HANG  # noqa: E402
 BUCKET = "images"
 STACKS = (
     ("e2e/whole",),
-    ("e2e", "chaos", "docs", "packaging"),
+    ("e2e", "distributed", "chaos", "docs", "packaging"),
 )
 """Tests with a whole Airflow: two at a time are enough for two cores, so those of one line run one after the other."""
 SAMPLE = 8
@@ -45,7 +45,7 @@ SAMPLE = 8
 TOGETHER = "integration/"
 """Tests with ``dag.test()``: the first one of a process takes 9 s of CPU, and any other one less than a second."""
 UNMEASURED = (
-    *("e2e", "chaos", "docs", "packaging", "peers", "crash", "fuzz"),
+    *("e2e", "distributed", "chaos", "docs", "packaging", "peers", "crash", "fuzz"),
     *("batch/test_killed", "polling/test_slow_loops", "polling/test_task_poller"),
 )
 """Tests without coverage, which others reach as well: on Python 3.11 measuring it takes a quarter of the CPU time."""

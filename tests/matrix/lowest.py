@@ -11,7 +11,7 @@ import tomllib
 from itertools import chain
 from pathlib import Path
 
-FOR_US = ("dev", "docs")
+FOR_US = ("dev", "distributed", "docs")
 """Extras that only we install."""
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"

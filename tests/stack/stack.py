@@ -185,15 +185,20 @@ class Stack:
         """Start the scheduler again and wait until it has registered itself."""
         self.airflow.start_scheduler()
 
-    def replace_worker(self, worker: CeleryWorker) -> None:
+    def workers(self, count: int) -> list[CeleryWorker]:
         """
-        Start another Celery worker for one that was killed or told to stop, and wait until it takes tasks.
+        Start Celery workers for those that have ended, and wait until all take tasks.
 
-        :param worker: the one that ends or has ended
+        :param count: how many are to run
+        :return: all that run
         """
-        worker.process.stop()
-        self.airflow.workers.remove(worker)
-        self.airflow.launch_worker().wait_ready()
+        running = self.airflow.workers
+        running[:] = [worker for worker in running if worker.process.is_alive]
+        while len(running) < count:
+            self.airflow.launch_worker()
+        for worker in running:
+            worker.wait_ready()
+        return list(running)
 
     def declare_task_dead(self, task_instance_id: str) -> None:
         """
