@@ -43,15 +43,17 @@ _CONTROLS = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+"
 _BEARER = r"(?i)(?P<scheme>\b(?:bearer|key|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"
 
 
-# By context, not global: a triggerer speaks to many gateways at once, each with a token of its own.
+# The secrets of :func:`redact_secrets` in all their spellings, the longest first. By context, not global: a triggerer
+# speaks to many gateways at once, each with a token of its own.
 _hidden: ContextVar[tuple[str, ...]] = ContextVar("imagegen_hidden", default=())
 
 
 @contextmanager
 def redact_secrets(secrets: Iterable[str]) -> Iterator[None]:
     """Keep secrets, unless they are short, out of every text that is redacted inside the block."""
-    known = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
-    token = _hidden.set((*_hidden.get(), *known))
+    known = (spelling for secret in secrets if len(secret) >= SHORTEST_SECRET for spelling in _spellings(secret))
+    # Spelled once, not for every text: a lookup of a hundred tasks has hundreds of them, every few seconds.
+    token = _hidden.set(_longest_first({*_hidden.get(), *known}))
     try:
         yield
     finally:
@@ -87,8 +89,8 @@ def foreign_json(value: Any, *, depth: int = MAX_DEPTH) -> Any:
     """Return JSON data from outside with its texts as :func:`plain_text` returns them, and too deep parts ``None``."""
     if isinstance(value, str):
         # Of any length: it may be an image.
-        return plain_text(value)
-    if not isinstance(value, Mapping | list):
+        return value if value.isprintable() else plain_text(value)
+    if value is None or not isinstance(value, (dict, list, Mapping)):
         return value
     if not depth:
         return None
@@ -114,11 +116,17 @@ def redacted(text: str, secrets: Iterable[str] = (), limit: int = 200) -> str:
 
 def _without_known(text: str, secrets: Iterable[str] = ()) -> str:
     """Return a text without the given secrets and those of :func:`redact_secrets`, however it spells them."""
-    spellings = {spelling for secret in (*secrets, *_hidden.get()) if secret for spelling in _spellings(secret)}
-    # The longest first: one may begin like another.
-    for spelling in sorted(spellings, key=len, reverse=True):
+    spellings = _hidden.get()
+    if given := {spelling for secret in secrets if secret for spelling in _spellings(secret)}:
+        spellings = _longest_first(given | {*spellings})
+    for spelling in spellings:
         text = text.replace(spelling, "***")
     return text
+
+
+def _longest_first(spellings: set[str]) -> tuple[str, ...]:
+    # One may begin like another.
+    return tuple(sorted(spellings, key=len, reverse=True))
 
 
 def _spellings(secret: str) -> Iterator[str]:
