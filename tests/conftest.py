@@ -73,8 +73,13 @@ def pytest_configure(config: pytest.Config) -> None:
     share_authorities()
     if config.getoption("full"):
         os.environ[examples.VARIABLE] = "1"
-    # How long an example takes says more of the machine than of the code.
-    hypothesis.settings.register_profile("imagegen", deadline=None, max_examples=examples.examples(200))
+    # How long an example takes, or takes to be found, says more of the machine than of the code.
+    hypothesis.settings.register_profile(
+        "imagegen",
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+        max_examples=examples.examples(200),
+    )
     hypothesis.settings.load_profile("imagegen")
     # The timeout of a test is longer than the timeouts of what it waits for.
     if config.getoption("timeout") is None:
