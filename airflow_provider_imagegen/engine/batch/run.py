@@ -140,51 +140,63 @@ class BatchRun(TaskRun):
         gave_up: bool = False,
     ) -> BatchSummary | Submission:
         """Go on with the rows that have not ended."""
-        deadline = state.started_at + self.options.timeout
-        can_defer = self.deferrable and self.gateway.capabilities.tasks
         await self._reserve_budget(state, is_resuming=gave_up or waited is not None or bool(state.open))
+        job = await self._job(opened, state, grace, waited=waited, gave_up=gave_up)
+        # For whoever kills the task: it cancels what is at the gateway.
+        self._at_work.append(job)
+        self.options.stop.when_asked(partial(self._stop, job))
+        await job.run()
+        state.seconds_each = job.progress.seconds_each or state.seconds_each
+        if self._can_defer and self.options.stop.is_asked and state.fresh and not state.open:
+            # Nothing is at the gateway: the batch keeps its place, or takes one, and the next worker begins.
+            state.refused = state.refused or waited or SlotWait(since=time.time())
+        if not (state.open or state.refused):
+            return await self._publish(opened, state)
+        if gave_up and job.last_fault is not None:
+            raise job.last_fault
+        await asyncio.to_thread(state.save, self.s3, self.checkpoint_uri)
+        return Submission(
+            submitted_at=state.started_at,
+            deadline=job.deadline,
+            open=state.open_tasks,
+            # Any of them may have been billed: an error of the next worker must not say that nothing was.
+            billed=len(state.results),
+            slot=state.refused,
+            # One after the other they would each bring up a worker; all together, they would leave slots unused.
+            left_open=len(state.open_tasks) // 2 if job.has_more and not state.refused else 0,
+        )
+
+    @property
+    def _can_defer(self) -> bool:
+        return self.deferrable and self.gateway.capabilities.tasks
+
+    async def _job(
+        self, opened: _Opened, state: BatchState, grace: float, *, waited: SlotWait | None, gave_up: bool
+    ) -> BatchJob:
+        deadline = state.started_at + self.options.timeout
         # A triggerer that cannot look up cannot keep the queue either: then the worker waits for slots itself.
-        slot_grace = SLOT_GRACE if can_defer and not gave_up else None
-        job = BatchJob(
+        slot_grace = SLOT_GRACE if self._can_defer and not gave_up else None
+        return BatchJob(
             state=state,
             make_job=partial(self._image_job, opened, deadline, slot_grace),
             slots=Slots(opened.client),
             duplicates=await asyncio.to_thread(self._duplicates, state),
             progress=Progress(len(state.rows), state.results, self.report),
-            hand_over=HandOver(min(grace, self.options.timeout) if can_defer else None, looks_once=gave_up),
+            hand_over=HandOver(min(grace, self.options.timeout) if self._can_defer else None, looks_once=gave_up),
             deadline=deadline,
             waited=waited,
         )
-        # For whoever kills the task: it cancels what is at the gateway.
-        self._at_work.append(job)
 
-        def stop() -> None:
-            # What is being cancelled is better tried again than waited for.
-            if can_defer and not self.gateway.capabilities.cancel:
-                job.hand_over.end_all()
-            elif state.circuit_breaker.blown_by is None:
-                state.circuit_breaker.blown_by = TaskStopped("the worker was told to stop")
+    def _stop(self, job: BatchJob) -> None:
+        """Begin no more rows: the next worker does, or the next try."""
+        breaker = job.state.circuit_breaker
+        # What is being cancelled is better tried again than waited for.
+        if self._can_defer and not self.gateway.capabilities.cancel:
+            job.hand_over.end_all()
+        elif breaker.blown_by is None:
+            breaker.blown_by = TaskStopped("the worker was told to stop")
 
-        self.options.stop.when_asked(stop)
-        await job.run()
-        state.seconds_each = job.progress.seconds_each or state.seconds_each
-        if can_defer and self.options.stop.is_asked and state.fresh and not state.open:
-            # Nothing is at the gateway: the batch keeps its place, or takes one, and the next worker begins.
-            state.refused = state.refused or waited or SlotWait(since=time.time())
-        if state.open or state.refused:
-            if gave_up and job.last_fault is not None:
-                raise job.last_fault
-            await asyncio.to_thread(state.save, self.s3, self.checkpoint_uri)
-            return Submission(
-                submitted_at=state.started_at,
-                deadline=deadline,
-                open=state.open_tasks,
-                # Any of them may have been billed: an error of the next worker must not say that nothing was.
-                billed=len(state.results),
-                slot=state.refused,
-                # One after the other they would each bring up a worker; all together, they would leave slots unused.
-                left_open=len(state.open_tasks) // 2 if job.has_more and not state.refused else 0,
-            )
+    async def _publish(self, opened: _Opened, state: BatchState) -> BatchSummary:
         if state.fresh:
             # Only a defect can leave rows without a result; a summary without them would pass for a success.
             raise RuntimeError(f"{len(state.fresh)} row(s) have no result")
