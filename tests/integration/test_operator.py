@@ -231,7 +231,8 @@ class TestKilled:
 class TestLog:
     def test_why_nothing_happens(self, run_task: RunTask, emulator: RunningEmulator) -> None:
         emulator.arm("submit", "refuse", code="rate_limited", status=429, times=1)
-        outcome = run_task()
+        # Deferrable, it would try again only if its pause is over within a second.
+        outcome = run_task(deferrable=False)
         assert outcome.state == "success"
         assert "Image 0 was not accepted, trying again in" in outcome.log
 
